@@ -1,0 +1,177 @@
+"""A checkpoint is a folder of data. Loading it runs no code from it and opens no pickle.
+
+Order of the checks: files and their sizes, the config's schema and bounds, then the weights' header against the
+network (names, shapes, dtypes) before a byte of them is read, then the values.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from models.config import CheckpointConfig
+from models.features.text import TextTokenizer
+from models.network import FusionRNN
+
+CONFIG, WEIGHTS, TOKENIZER, METRICS, CARD = "config.json", "model.safetensors", "tokenizer.json", "metrics.json", "README.md"
+_MOST_BYTES = {CONFIG: 4 * 2**20, WEIGHTS: 4 * 2**30, TOKENIZER: 64 * 2**20, METRICS: 4 * 2**20, CARD: 2**20}
+_STORED = {torch.float32: {"F32", "F16", "BF16"}, torch.uint8: {"U8"}, torch.int64: {"I64"}, torch.bool: {"BOOL"}}
+
+
+class CheckpointError(ValueError):
+    """A folder is not a usable checkpoint: ``folder`` and ``reason`` say which and why."""
+
+    def __init__(self, folder: Path, reason: str) -> None:
+        super().__init__(f"{folder.name}: {reason}")
+        self.folder = folder
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A loaded folder: the network in evaluation mode on the CPU, and all that goes with it."""
+
+    config: CheckpointConfig
+    network: FusionRNN
+    tokenizer: TextTokenizer | None
+    metrics: dict[str, Any] | None
+    card: str | None
+    digest: str
+    """SHA-256 of config, weights and tokenizer, hexadecimal."""
+
+
+def save_checkpoint(
+    folder: Path,
+    config: CheckpointConfig,
+    network: nn.Module,
+    tokenizer: TextTokenizer | None = None,
+    *,
+    metrics: dict[str, Any] | None = None,
+    card: str | None = None,
+    dtype: torch.dtype = torch.float16,
+) -> None:
+    """Write a checkpoint; floating-point weights are stored as ``dtype`` and computed with in float32."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {
+        name: value.detach().to("cpu", dtype if value.is_floating_point() else value.dtype).contiguous()
+        for name, value in network.state_dict().items()
+    }
+    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    (folder / CONFIG).write_text(config.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8")
+    if tokenizer is not None:
+        tokenizer.save(folder / TOKENIZER)
+    if metrics is not None:
+        (folder / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    if card is not None:
+        (folder / CARD).write_text(card, encoding="utf-8")
+
+
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """Read and check a checkpoint folder.
+
+    Raises:
+        CheckpointError: anything about the folder is not as it must be.
+    """
+    for name, most in _MOST_BYTES.items():
+        size = (folder / name).stat().st_size if (folder / name).is_file() else None
+        if size is None and name in (CONFIG, WEIGHTS):
+            raise CheckpointError(folder, f"{name} is missing")
+        if size is not None and size > most:
+            raise CheckpointError(folder, f"{name} has {size} bytes, more than the {most} allowed")
+    config = _config(folder)
+    tokenizer = _tokenizer(folder)
+    _check_vocabulary(folder, config, tokenizer)
+    # Built without memory or initial values: a checkpoint brings every one of them.
+    with torch.device("meta"):
+        network = FusionRNN(config.network)
+    network.load_state_dict(_weights(folder, network.state_dict()), strict=True, assign=True)
+    network.eval().requires_grad_(False)
+    metrics = _json(folder, METRICS) if (folder / METRICS).is_file() else None
+    card = (folder / CARD).read_text(encoding="utf-8") if (folder / CARD).is_file() else None
+    return Checkpoint(config, network, tokenizer, metrics, card, _digest(folder))
+
+
+def _config(folder: Path) -> CheckpointConfig:
+    value = _json(folder, CONFIG)
+    try:
+        return CheckpointConfig.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the top level"
+        raise CheckpointError(folder, f"{CONFIG}, {where}: {first['msg']}") from error
+
+
+def _json(folder: Path, name: str) -> dict[str, Any]:
+    try:
+        value = json.loads((folder / name).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise CheckpointError(folder, f"{name} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise CheckpointError(folder, f"{name} must hold a JSON object")
+    return value
+
+
+def _tokenizer(folder: Path) -> TextTokenizer | None:
+    path = folder / TOKENIZER
+    if not path.is_file():
+        return None
+    try:
+        return TextTokenizer.load(path)
+    except ValueError as error:
+        raise CheckpointError(folder, str(error)) from error
+
+
+def _check_vocabulary(folder: Path, config: CheckpointConfig, tokenizer: TextTokenizer | None) -> None:
+    size = getattr(config.network.head, "vocabulary", None)
+    if size is None:
+        return
+    if tokenizer is None:
+        raise CheckpointError(folder, f"{TOKENIZER} is missing, which a head of type '{config.network.head.type}' needs")
+    if tokenizer.size != size:
+        raise CheckpointError(folder, f"{TOKENIZER} has {tokenizer.size} tokens, but the head's vocabulary is {size}")
+    for language in getattr(config.network.head, "languages", ()):
+        try:
+            tokenizer.start(language)
+        except ValueError as error:
+            raise CheckpointError(folder, str(error)) from error
+
+
+def _weights(folder: Path, expected: dict[str, Tensor]) -> dict[str, Tensor]:
+    try:
+        with safe_open(folder / WEIGHTS, framework="pt") as file:
+            names = set(file.keys())
+            for problem, odd in (("lacks", set(expected) - names), ("has unknown", names - set(expected))):
+                if odd:
+                    raise CheckpointError(folder, f"{WEIGHTS} {problem} {len(odd)} tensors: {', '.join(sorted(odd)[:5])}")
+            for name, value in expected.items():
+                header = file.get_slice(name)
+                if tuple(header.get_shape()) != tuple(value.shape):
+                    shapes = f"{tuple(header.get_shape())}, but the config makes it {tuple(value.shape)}"
+                    raise CheckpointError(folder, f"{WEIGHTS}, {name}, has shape {shapes}")
+                if header.get_dtype() not in _STORED.get(value.dtype, set()):
+                    raise CheckpointError(folder, f"{WEIGHTS}, {name}, has dtype {header.get_dtype()}")
+            weights = {name: file.get_tensor(name).to(value.dtype) for name, value in expected.items()}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(folder, f"{WEIGHTS} is not a readable safetensors file: {error}") from error
+    for name, value in weights.items():
+        if value.is_floating_point() and not bool(value.isfinite().all()):
+            raise CheckpointError(folder, f"{WEIGHTS}, {name}, holds NaN or infinity")
+    return weights
+
+
+def _digest(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for name in (CONFIG, WEIGHTS, TOKENIZER):
+        if (folder / name).is_file():
+            digest.update(f"{name} {(folder / name).stat().st_size} ".encode())
+            with (folder / name).open("rb") as file:
+                while block := file.read(2**20):
+                    digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,116 @@
+"""Batched beam search with length normalization (Wu et al. 2016, sec. 7, with the plain |Y|^alpha of Jean et al. 2015).
+
+Knows nothing of captions: it searches whatever network keeps to the ``Decoder`` contract.
+"""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from models.decoding.decoder import Decoder, Hypothesis, Memory, drain
+from models.state import State
+
+
+@dataclass(frozen=True, slots=True)
+class Beams:
+    """The search between two steps: unfinished beams ``written`` [B, K, T], their scores, and what is finished."""
+
+    written: Tensor
+    alive: Tensor
+    finished: list[list[Hypothesis]]
+
+    def agreed(self, row: int) -> list[int]:
+        """The tokens that every sequence which may still win begins with: these will not change any more."""
+        rivals = self.written[row, self.alive[row].isfinite()].tolist() + [h.tokens for h in self.finished[row]]
+        prefix = []
+        for column in zip(*rivals, strict=False):
+            if len(set(column)) > 1:
+                break
+            prefix.append(column[0])
+        return prefix
+
+
+def beam_search(
+    decoder: Decoder[Memory],
+    memory: Memory,
+    state: State,
+    starts: Tensor,
+    *,
+    end: int,
+    beam_size: int,
+    max_length: int,
+    length_penalty: float,
+) -> list[list[Hypothesis]]:
+    """The ``beam_size`` best sequences of each row, best first: ``beam_steps`` run to its end."""
+    return drain(
+        beam_steps(
+            decoder, memory, state, starts,
+            end=end, beam_size=beam_size, max_length=max_length, length_penalty=length_penalty,
+        )
+    )  # fmt: skip
+
+
+def beam_steps(
+    decoder: Decoder[Memory],
+    memory: Memory,
+    state: State,
+    starts: Tensor,
+    *,
+    end: int,
+    beam_size: int,
+    max_length: int,
+    length_penalty: float,
+) -> Generator[Beams, None, list[list[Hypothesis]]]:
+    """Search step by step; returns the ``beam_size`` best sequences of each row, best first.
+
+    Args:
+        state: tensors [B, beam_size, ...], all beams alike.
+        starts: first token of each row, int64 [B].
+        end: the token that finishes a sequence; one that reaches ``max_length`` tokens is finished as it is.
+        length_penalty: alpha in score = log p / length ** alpha; 0 prefers short sequences, 1 long ones.
+    """
+    rows = len(starts)
+    device = starts.device
+    tokens = starts.unsqueeze(1).expand(rows, beam_size)
+    # All beams begin alike: only the first may spread, else the search would hold copies of one sequence.
+    alive = torch.full((rows, beam_size), float("-inf"), device=device)
+    alive[:, 0] = 0
+    written = torch.empty(rows, beam_size, 0, dtype=torch.int64, device=device)
+    attended: list[Tensor] = []
+    finished: list[list[Hypothesis]] = [[] for _ in range(rows)]
+    for length in range(1, max_length + 1):
+        log_probabilities, state, weights = decoder.step(tokens, state, memory)
+        vocabulary = log_probabilities.shape[2]
+        candidates = (alive.unsqueeze(2) + log_probabilities).flatten(1)
+        # At most beam_size of these can end, so beam_size others are left to go on.
+        totals, flat = candidates.topk(min(2 * beam_size, candidates.shape[1]), 1)
+        parents, chosen = flat // vocabulary, flat % vocabulary
+        attended = [*attended, weights]
+        ends = (chosen == end) if length < max_length else torch.ones_like(chosen, dtype=torch.bool)
+        ranks = torch.arange(ends.shape[1], device=device)
+        for row, rank in ((ends & (ranks < beam_size)) & totals.isfinite()).nonzero().tolist():
+            if len(finished[row]) < beam_size:
+                parent, total = int(parents[row, rank]), float(totals[row, rank])
+                ids = written[row, parent].tolist()
+                if int(chosen[row, rank]) != end:
+                    ids.append(int(chosen[row, rank]))
+                attention = torch.stack([step[row, parent] for step in attended])[: len(ids)]
+                finished[row].append(Hypothesis(ids, total, total / length**length_penalty, attention))
+        if all(len(hypotheses) >= beam_size for hypotheses in finished):
+            break
+        order = torch.argsort(ends.to(torch.int8), dim=1, stable=True)[:, :beam_size]
+        parents, tokens = parents.gather(1, order), chosen.gather(1, order)
+        alive = totals.masked_fill(ends, float("-inf")).gather(1, order)
+        state = {name: _pick(value, parents) for name, value in state.items()}
+        attended = [_pick(step, parents) for step in attended]
+        written = torch.cat([_pick(written, parents), tokens.unsqueeze(2)], 2)
+        yield Beams(written, alive, finished)
+    return [sorted(hypotheses, key=lambda h: -h.score) for hypotheses in finished]
+
+
+def _pick(value: Tensor, beams: Tensor) -> Tensor:
+    """``value`` [B, K, ...] with beam ``beams[b, k]`` in place k."""
+    index = beams.reshape(*beams.shape, *([1] * (value.ndim - 2))).expand(*beams.shape, *value.shape[2:])
+    return value.gather(1, index)

@@ -1,0 +1,74 @@
+"""Ancestral sampling with a temperature; differentiable, so that self-critical training samples with the same code."""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from models.decoding.decoder import Decoder, Memory, drain
+from models.state import State
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """K sequences over each of B memories: ``tokens`` [B, K, T], ``end`` from a sequence's end on.
+
+    ``log_probabilities`` [B, K, T] are those of the untempered model, 0 after the end; ``attention`` is [B, K, T, N].
+    """
+
+    tokens: Tensor
+    log_probabilities: Tensor
+    attention: Tensor
+
+
+def sample(
+    decoder: Decoder[Memory],
+    memory: Memory,
+    state: State,
+    starts: Tensor,
+    *,
+    end: int,
+    max_length: int,
+    temperature: float = 1.0,
+    generator: torch.Generator | None = None,
+) -> Samples:
+    """One sequence a row of ``state``: ``sample_steps`` run to its end."""
+    return drain(
+        sample_steps(
+            decoder, memory, state, starts,
+            end=end, max_length=max_length, temperature=temperature, generator=generator,
+        )
+    )  # fmt: skip
+
+
+def sample_steps(
+    decoder: Decoder[Memory],
+    memory: Memory,
+    state: State,
+    starts: Tensor,
+    *,
+    end: int,
+    max_length: int,
+    temperature: float = 1.0,
+    generator: torch.Generator | None = None,
+) -> Generator[Tensor, None, Samples]:
+    """Draw step by step, yielding each step's tokens [B, K]; returns one sequence a row of ``state`` (tensors [B, K, ...]) from softmax(log p / temperature), temperature > 0."""
+    count = next(iter(state.values())).shape[1]
+    tokens = starts.unsqueeze(1).expand(-1, count)
+    over = torch.zeros_like(tokens, dtype=torch.bool)
+    written, scores, attended = [], [], []
+    for _ in range(max_length):
+        log_probabilities, state, weights = decoder.step(tokens, state, memory)
+        drawn = torch.multinomial(
+            (log_probabilities.detach() / temperature).softmax(2).flatten(0, 1), 1, generator=generator
+        ).view_as(tokens)
+        tokens = drawn.masked_fill(over, end)
+        written.append(tokens)
+        scores.append(log_probabilities.gather(2, tokens.unsqueeze(2)).squeeze(2).masked_fill(over, 0.0))
+        attended.append(weights)
+        over = over | (tokens == end)
+        yield tokens
+        if bool(over.all()):
+            break
+    return Samples(torch.stack(written, 2), torch.stack(scores, 2), torch.stack(attended, 2))

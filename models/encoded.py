@@ -1,0 +1,34 @@
+"""What encoders and fusion hand to a head."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from models.sequence import FusionOutput, SequenceOutput
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A bundle after its encoders and the fusion: all that a head needs."""
+
+    outputs: Mapping[str, SequenceOutput]
+    fusion: FusionOutput
+
+    def memory(self) -> SequenceOutput:
+        """Every modality's sequence, one after another in alphabetical order, for heads that attend."""
+        return _concatenate([self.outputs[name] for name in sorted(self.outputs)])
+
+
+def _concatenate(outputs: list[SequenceOutput]) -> SequenceOutput:
+    """The rows' sequences one after another, without padding in between."""
+    if len(outputs) == 1:
+        return outputs[0]
+    lengths = torch.stack([output.lengths for output in outputs]).sum(0)
+    rows = [
+        torch.cat([output.sequence[row, : int(output.lengths[row])] for output in outputs])
+        for row in range(len(lengths))
+    ]
+    sequence = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+    return SequenceOutput(sequence, lengths, torch.stack([output.pooled for output in outputs]).mean(0))

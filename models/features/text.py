@@ -1,0 +1,107 @@
+"""Text to token ids and back: one tokenizer for English words and Chinese characters, stored as ``tokenizer.json``."""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+
+PAD, UNKNOWN, END = "<pad>", "<unk>", "<end>"
+# Scripts written without spaces: each character is a token of its own.
+_SPACELESS = r"\p{Han}\p{Hiragana}\p{Katakana}"
+
+
+class TextTokenizer:
+    """Word-level vocabulary over lower-cased text; a character of a script without spaces is a word."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self.size: int = tokenizer.get_vocab_size()
+        self.pad = self._special(PAD)
+        self.unknown = self._special(UNKNOWN)
+        self.end = self._special(END)
+
+    @classmethod
+    def build(cls, words: Sequence[str], languages: Iterable[str] = ()) -> "TextTokenizer":
+        """A tokenizer for ``words`` (as ``split`` returns them), with a start token ``<xx>`` for each language."""
+        specials = [PAD, UNKNOWN, END, *(start_token(language) for language in languages)]
+        vocabulary = {word: index for index, word in enumerate([*specials, *dict.fromkeys(words)])}
+        tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
+        tokenizer.normalizer = normalizers.Sequence(
+            [
+                normalizers.NFKC(),
+                normalizers.Lowercase(),
+                normalizers.Replace(Regex("[\u2018\u2019`]"), "'"),
+                # What is neither letter, mark, number nor apostrophe separates words and is not read or written.
+                normalizers.Replace(Regex(r"[^\p{L}\p{M}\p{N}']+"), " "),
+                normalizers.Replace(Regex(r"(?<![\p{L}\p{N}])'+|'+(?![\p{L}\p{N}])"), " "),
+            ]
+        )
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex(f"[{_SPACELESS}]"), "isolated")]
+        )
+        return cls(tokenizer)
+
+    @classmethod
+    def load(cls, path: Path) -> "TextTokenizer":
+        """Read ``tokenizer.json``.
+
+        Raises:
+            ValueError: the file is not a tokenizer of this kind.
+        """
+        try:
+            return cls(Tokenizer.from_file(str(path)))
+        except Exception as error:  # the library raises a bare Exception for a malformed file
+            raise ValueError(f"{path.name} is not a readable tokenizer: {error}") from error
+
+    def save(self, path: Path) -> None:
+        """Write ``tokenizer.json``."""
+        self._tokenizer.save(str(path))
+
+    def split(self, text: str) -> list[str]:
+        """The normalized words of a text, whether or not they are in the vocabulary."""
+        normalized = self._tokenizer.normalizer.normalize_str(text)
+        return [word for word, _ in self._tokenizer.pre_tokenizer.pre_tokenize_str(normalized)]
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, without start or end token."""
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        return ids
+
+    def words(self, ids: Iterable[int]) -> list[str]:
+        """The words behind token ids."""
+        return [self._tokenizer.id_to_token(index) for index in ids]
+
+    def start(self, language: str) -> int:
+        """Id of the token that begins a text in ``language``."""
+        return self._special(start_token(language))
+
+    def _special(self, token: str) -> int:
+        index = self._tokenizer.token_to_id(token)
+        if index is None:
+            raise ValueError(f"the tokenizer lacks the token {token}")
+        return int(index)
+
+
+def start_token(language: str) -> str:
+    """The token that begins a text in ``language``, for example ``<en>``."""
+    return f"<{language}>"
+
+
+def join(words: Sequence[str]) -> str:
+    """Words as one would write them: spaces between words, none beside a character of a script without spaces."""
+    text = ""
+    for word in words:
+        spaced = text and not (_spaceless(text[-1]) or _spaceless(word[0]))
+        text += f" {word}" if spaced else word
+    return text
+
+
+def frequent(counts: Mapping[str, int] | Counter[str], minimum: int) -> list[str]:
+    """Words seen at least ``minimum`` times, most frequent first, ties in code point order."""
+    return sorted((word for word, count in counts.items() if count >= minimum), key=lambda w: (-counts[w], w))
+
+
+def _spaceless(character: str) -> bool:
+    return unicodedata.name(character, "").startswith(("CJK", "HIRAGANA", "KATAKANA"))

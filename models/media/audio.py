@@ -1,0 +1,176 @@
+"""Sound bytes to samples: mono, at one rate.
+
+Resampling is python-soxr's HQ: to 16 kHz it rejects a tone at 8.2 kHz by 131 dB, where FFmpeg's default lets it through
+at -15 dB, and it takes 1.4 ms for ten seconds instead of 1.9.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import BytesIO
+
+import av
+import numpy as np
+import soundfile  # type: ignore[import-untyped]
+import soxr  # type: ignore[import-untyped]
+from av.audio.frame import AudioFrame
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from numpy.typing import NDArray
+
+from models.media.container import AUDIO_CODECS, check_codec, opened, packets
+from models.media.errors import MediaOutOfBounds, UndecodableMedia, UnsupportedMedia, shielded
+from models.media.limits import MediaLimits
+from models.media.sniff import FLAC, MP3, OPUS, VORBIS, WAV, Format, recognize
+
+_BY_SOUNDFILE = frozenset((WAV, FLAC, MP3, VORBIS, OPUS))
+
+_BLOCK = 1 << 17
+"""Values decoded at a time, over all channels."""
+
+_RATES = range(1_000, 768_001)
+"""Sample rates in Hz that a sound can have; others come from broken headers."""
+
+_LOUDEST = 2.0**31
+"""No file has larger values, not even one that stores 32-bit integers as floating point."""
+
+Samples = NDArray[np.float32]
+Block = tuple[int, Samples]
+"""A sample rate in Hz and samples [N, channels]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Audio:
+    """Mono sound: ``samples`` float32 [N], full scale at -1 and 1, ``rate`` of them a second."""
+
+    samples: Samples
+    rate: int
+
+    @property
+    def seconds(self) -> float:
+        """How long it lasts."""
+        return len(self.samples) / self.rate
+
+
+def decode_audio(data: bytes, limits: MediaLimits, *, rate: int = 16_000) -> Audio:
+    """The sound in ``data``, or the sound track of a video, averaged over its channels and resampled to ``rate``.
+
+    Memory grows with what is kept: a file that is longer than the limit, whatever its header says, stops there.
+
+    Raises:
+        MediaError: too many bytes or seconds, no sound, not a format that is read, corrupt, samples that are no numbers.
+    """
+    found = recognize(data, "audio", limits.audio_bytes)
+    if found in _BY_SOUNDFILE:
+        with shielded("audio", found.name):
+            return _assemble(_soundfile_blocks(data, found, limits.audio_seconds), rate, "audio", limits.audio_seconds)
+    with opened(data, found, "audio", limits) as container:
+        if not container.streams.audio:
+            raise UnsupportedMedia("audio", f"The audio is a {found.name} file without sound.", "Send one with sound.")
+        blocks = _container_blocks(container, "audio", len(data), aligned=False)
+        return _assemble(blocks, rate, "audio", limits.audio_seconds)
+
+
+def video_audio(data: bytes, limits: MediaLimits, *, rate: int = 16_000) -> Audio | None:
+    """The sound track of the video in ``data``, as `decode_audio` gives it, or None where there is none or it is empty.
+
+    Sample 0 is at the first frame: sound from before it is dropped, and silence stands for sound that starts later.
+
+    Raises:
+        MediaError: as for `decode_audio`, within the limits of a video.
+    """
+    found = recognize(data, "video", limits.video_bytes)
+    with opened(data, found, "video", limits) as container:
+        if not container.streams.audio:
+            return None
+        try:
+            blocks = _container_blocks(container, "video", len(data), aligned=True)
+            return _assemble(blocks, rate, "video", limits.video_seconds)
+        except _Empty:
+            return None
+
+
+class _Empty(MediaOutOfBounds):
+    """There is not one sample."""
+
+
+def _assemble(blocks: Iterator[Block], rate: int, modality: str, most: float) -> Audio:
+    """One signal of at most ``most`` seconds from blocks that share a sample rate."""
+    source = heard = 0
+    resampler: soxr.ResampleStream | None = None
+    pieces: list[Samples] = []
+    for found, block in blocks:
+        if not source:
+            source = _plausible(found, modality)
+            resampler = soxr.ResampleStream(source, rate, 1) if source != rate else None
+        elif found != source:
+            raise UndecodableMedia(modality, "The sound changes its sample rate midway.", "Send it at one rate.")
+        heard += len(block)
+        if heard > most * source:
+            raise _too_long(modality, most)
+        # Phrased so that NaN, which compares false, fails too.
+        if not np.abs(block).max(initial=0) <= _LOUDEST:
+            raise UndecodableMedia(modality, "The sound has samples that are not finite numbers.", "Export it anew.")
+        mono = block @ np.full(block.shape[1], 1 / block.shape[1], np.float32)
+        pieces.append(mono if resampler is None else resampler.resample_chunk(mono))
+    if resampler is not None:
+        pieces.append(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
+    samples = np.concatenate([np.zeros(0, np.float32), *pieces])
+    if not len(samples):
+        raise _Empty(modality, "The sound has no samples.", "Send a longer recording.", "at least 1 sample")
+    return Audio(samples, rate)
+
+
+def _plausible(rate: int, modality: str) -> int:
+    if rate not in _RATES:
+        raise UndecodableMedia(
+            modality,
+            f"The sound claims a sample rate of {rate} Hz.",
+            "Export it anew, at 16000 Hz say.",
+            f"{_RATES.start} to {_RATES[-1]} Hz",
+        )
+    return rate
+
+
+def _too_long(modality: str, most: float) -> MediaOutOfBounds:
+    return MediaOutOfBounds(
+        modality, f"The sound is longer than {most:g} seconds.", "Send a shorter recording.", f"{most:g} seconds"
+    )
+
+
+def _soundfile_blocks(data: bytes, found: Format, most: float) -> Iterator[Block]:
+    """What libsndfile reads, from the header's promise on."""
+    if found is WAV and len(data) + 8 < _riff_size(data):
+        raise UndecodableMedia("audio", "The audio ends before the last of its samples.", "Send the whole file.")
+    with soundfile.SoundFile(BytesIO(data)) as file:
+        rate = _plausible(file.samplerate, "audio")
+        if file.frames > most * rate:
+            raise _too_long("audio", most)
+        size = max(1, _BLOCK // file.channels)
+        while len(block := file.read(size, dtype="float32", always_2d=True)):
+            yield rate, block
+
+
+def _riff_size(data: bytes) -> int:
+    """Bytes that a WAV's first header claims, 0 where a writer that could not know left its largest number."""
+    claimed = int.from_bytes(data[4:8], "little")
+    return claimed + 8 if claimed < 0x7FFF0000 else 0
+
+
+def _container_blocks(container: InputContainer, modality: str, size: int, *, aligned: bool) -> Iterator[Block]:
+    """What FFmpeg reads from the first sound track; ``aligned`` makes it begin at the first picture."""
+    stream = container.streams.audio[0]
+    check_codec(stream, AUDIO_CODECS, modality)
+    stream.codec_context.thread_count = 1
+    failed = decoded = skip = 0
+    for packet in packets(container, stream, modality, size):
+        try:
+            frames = stream.codec_context.decode(packet)
+        except av.error.InvalidDataError:  # one damaged packet is a click, as in any player
+            failed += 1
+            continue
+        for frame in frames:
+            if aligned and not decoded:
+                lead = _lead(container, stream, frame)
+                ...
+            decoded += 1
+            yield frame.sample_rate, _samples(frame)

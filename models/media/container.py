@@ -1,0 +1,124 @@
+"""Opening what FFmpeg reads, with no more trust in the file than it has earned.
+
+The container format is the one that was sniffed, so no playlist can name other files; decoders are those listed here.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+
+import av
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Stream
+
+from models.media.errors import MediaOutOfBounds, UndecodableMedia, UnsupportedMedia, shielded
+from models.media.limits import MediaLimits
+from models.media.sniff import AAC, AVI, M4A, MKV, MOV, MP4, MPEG, MPEG_TS, MPEG_VIDEO, OGG, OGG_VIDEO, WEBM, Format
+
+_DEMUXERS: dict[Format, str] = {
+    **dict.fromkeys((MP4, MOV, M4A), "mov"),
+    **dict.fromkeys((WEBM, MKV), "matroska"),
+    **dict.fromkeys((OGG, OGG_VIDEO), "ogg"),
+    AAC: "aac",
+    AVI: "avi",
+    MPEG: "mpeg",
+    MPEG_TS: "mpegts",
+    MPEG_VIDEO: "mpegvideo",
+}
+
+VIDEO_CODECS = frozenset(
+    "av1 libdav1d dvvideo ffv1 flv1 flv h261 h263 h264 hevc huffyuv mjpeg mpeg1video mpeg2video mpeg4 msmpeg4v2 msmpeg4v3 "
+    "msmpeg4 png prores rawvideo theora vp8 vp9 wmv1 wmv2".split()
+)
+"""Decoders of pictures that are used: those of cameras, phones, browsers and editors, of FFmpeg's several hundred."""
+
+AUDIO_CODECS = frozenset(
+    "aac aac_latm ac3 adpcm_ima_qt adpcm_ima_wav adpcm_ms alac amrnb amrwb eac3 flac mp1float mp2float mp3float mp2 mp3 "
+    "opus libopus pcm_alaw pcm_f32be pcm_f32le pcm_f64be pcm_f64le pcm_mulaw pcm_s16be pcm_s16le pcm_s24be pcm_s24le "
+    "pcm_s32be pcm_s32le pcm_s8 pcm_u8 speex vorbis libvorbis".split()
+)
+"""Decoders of sound that are used, likewise."""
+
+
+@contextmanager
+def opened(data: bytes, found: Format, modality: str, limits: MediaLimits) -> Iterator[InputContainer]:
+    """The container in ``data``; whatever FFmpeg raises in the block becomes a `MediaError` of this modality."""
+    with shielded(modality, found.name):
+        if _DEMUXERS[found] == "mov":
+            _check_sample_tables(data, modality)
+        # Opening decodes the first frames to learn what the header omits, so the bound on pixels must hold there too.
+        options = {
+            "codec_whitelist": ",".join(sorted(VIDEO_CODECS | AUDIO_CODECS)),
+            "max_pixels": str(limits.video_pixels),
+        }
+        with av.open(
+            BytesIO(data), "r", format=_DEMUXERS[found], options=options, metadata_errors="replace"
+        ) as container:
+            yield container
+
+
+def packets(container: InputContainer, stream: Stream, modality: str, size: int) -> Iterator[Packet[Stream]]:
+    """The packets of one stream in the order they are stored; ``size`` is that of the whole file.
+
+    Raises:
+        UnsupportedMedia: they are encrypted.
+        UndecodableMedia: the file's index, read by the end, promises more than the file has.
+    """
+    for packet in container.demux(stream):
+        if packet.has_sidedata("encryption_info"):
+            raise UnsupportedMedia(modality, f"The {modality} is encrypted.", "Send it without copy protection.")
+        if packet.size:
+            yield packet
+    if any(entry.pos + entry.size > size for entry in stream.index_entries):
+        raise UndecodableMedia(
+            modality, f"The {modality} ends before the last of its content.", "Send the whole file."
+        )
+
+
+def check_codec(stream: Stream, readable: frozenset[str], modality: str) -> None:
+    """Refuses a stream whose decoder is not among those ``readable``."""
+    context = stream.codec_context
+    name = None if context is None else context.codec.name
+    if name not in readable:
+        raise UnsupportedMedia(
+            modality,
+            f"The {modality} is coded as {name or 'something unknown'}, which is not read.",
+            "Send H.264 video with AAC sound in an MP4 file." if modality == "video" else "Send WAV, FLAC or MP3.",
+        )
+
+
+_TABLE = re.compile(rb"stsz|stz2|trun|cmvd")
+
+_SAMPLES_PER_BYTE = 4
+"""More than any file has: QuickTime's old ADPCM, which counts single sound samples, has two."""
+
+
+def _check_sample_tables(data: bytes, modality: str) -> None:
+    """Refuses an MP4 whose tables promise far more samples than it has bytes.
+
+    A table can give one size for all its samples, so a kilobyte can promise billions, and FFmpeg allocates an entry for
+    each when it opens the file. Every box is searched but the top-level ``mdat``, where only pictures and sound lie.
+    """
+    at = promised = 0
+    while at + 8 <= len(data):
+        size, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        if size == 1:
+            size = int.from_bytes(data[at + 8 : at + 16], "big")
+        end = len(data) if size == 0 else at + max(size, 8)
+        if kind != b"mdat":
+            for table in _TABLE.finditer(data, at, min(end, len(data))):
+                name, start = table.group(), table.end()
+                if name == b"cmvd":
+                    raise UnsupportedMedia(modality, f"The {modality} has a compressed header.", "Save it anew as MP4.")
+                count = start + (4 if name == b"trun" else 8)
+                promised += int.from_bytes(data[count : count + 4], "big")
+        at = end
+    if promised > _SAMPLES_PER_BYTE * len(data):
+        raise MediaOutOfBounds(
+            modality,
+            f"The {modality} promises {promised} samples in {len(data)} bytes.",
+            "Save it anew as MP4.",
+            f"{_SAMPLES_PER_BYTE} samples a byte",
+        )

@@ -1,0 +1,133 @@
+"""Image bytes to pixels.
+
+Colours are taken as stored: embedded ICC profiles are not applied, as in the pipelines that pretrained networks come
+from. Pillow's readers are called one by one, never through ``Image.open``, which would try formats nobody asked for.
+"""
+
+import warnings
+from io import BytesIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageChops
+from PIL.AvifImagePlugin import AvifImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from models.media.errors import MediaOutOfBounds, UnsupportedMedia, shielded
+from models.media.limits import MediaLimits
+from models.media.sniff import AVIF, BMP, GIF, JPEG, PNG, TIFF, WEBP, Format, recognize
+
+_READERS: dict[Format, type[ImageFile]] = {
+    JPEG: JpegImageFile,
+    PNG: PngImageFile,
+    WEBP: WebPImageFile,
+    GIF: GifImageFile,
+    BMP: BmpImageFile,
+    TIFF: TiffImageFile,
+    AVIF: AvifImageFile,
+}
+
+_SCANS = 100
+"""Scans in a JPEG. A progressive photo has about ten; each costs a walk over all pixels and may take 20 bytes."""
+
+_UPRIGHT: dict[int, Image.Transpose] = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns an image of each EXIF orientation upright."""
+
+_ORIENTATION, _PHOTOMETRIC = 0x0112, 0x0106
+
+# Pillow warns of odd metadata, and of sizes that are checked here anyway. A filter set once, unlike one around each
+# call, is safe with threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def decode_image(data: bytes, limits: MediaLimits, *, target: int | None = None) -> NDArray[np.uint8]:
+    """The first image in ``data`` as uint8 RGB [H, W, 3], upright, transparency on white.
+
+    ``target`` allows a JPEG to be decoded at 1/2, 1/4 or 1/8 of its size, several times faster, as long as its shorter
+    side keeps at least ``target`` pixels. The limit on pixels holds for the full size.
+
+    Raises:
+        MediaError: too many bytes or pixels, not an image format that is read, truncated or corrupt.
+    """
+    found = recognize(data, "image", limits.image_bytes)
+    with shielded("image", found.name):
+        if found is JPEG and data.count(b"\xff\xda") > _SCANS:
+            raise MediaOutOfBounds(
+                "image", "The image is a JPEG with too many scans.", "Save it as an ordinary JPEG.", f"{_SCANS} scans"
+            )
+        try:
+            image = _READERS[found](BytesIO(data))
+        except Image.DecompressionBombError as error:  # some readers allocate, and so check, before they return
+            raise _too_many_pixels("more than can be read", limits) from error
+        if image.width * image.height > limits.image_pixels:
+            raise _too_many_pixels(f"{image.width} x {image.height}", limits)
+        if target is not None:
+            image.draft(image.mode, (target, target))
+        image.load()
+        upright = _UPRIGHT.get(_orientation(image))
+        rgb = _rgb(image)
+        return np.array(rgb if upright is None else rgb.transpose(upright))
+
+
+def _too_many_pixels(size: str, limits: MediaLimits) -> MediaOutOfBounds:
+    return MediaOutOfBounds(
+        "image",
+        f"The image's size is {size}, and at most {limits.image_pixels} pixels are accepted.",
+        "Scale it down.",
+        f"{limits.image_pixels} pixels",
+    )
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 (upright) where there is none or where it cannot be read: pixels matter more."""
+    try:
+        value = image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # like pixels, damaged metadata raises anything
+        return 1
+    return value if isinstance(value, int) else 1
+
+
+def _rgb(image: ImageFile) -> Image.Image:
+    """The pixels as RGB, whatever mode they were stored in."""
+    plain: Image.Image = image
+    if image.mode.startswith("I;16"):
+        plain = _eight_bit(image)
+    elif image.mode in ("I", "F"):
+        raise UnsupportedMedia(
+            "image",
+            "The image's pixels are signed, 32-bit or floating-point numbers, of which none is defined as white.",
+            "Save it with 8 or 16 unsigned bits a channel.",
+        )
+    elif image.mode == "CMYK" and isinstance(image, JpegImageFile) and "adobe" not in image.info:
+        plain = ImageChops.invert(image)  # Pillow takes every CMYK JPEG for Adobe's, whose inks are inverted
+    if not plain.has_transparency_data:
+        return plain.convert("RGB")
+    pixels = plain.convert("RGBA")
+    white = Image.new("RGBA", pixels.size, "white")
+    return Image.alpha_composite(white, pixels).convert("RGB")
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    """16-bit gray scaled to 8 bits (Pillow's own conversion clips), with its transparent value if it has one."""
+    deep = np.asarray(image)
+    gray = Image.fromarray(((deep.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))
+    if isinstance(image, TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == 0:
+        gray = ImageChops.invert(gray)  # 0 is white here, which Pillow heeds at 8 bits but not at 16
+    clear = image.info.get("transparency")
+    if clear is not None:
+        gray.putalpha(Image.fromarray(np.where(deep == clear, 0, 255).astype(np.uint8)))
+    return gray

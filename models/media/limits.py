@@ -1,0 +1,35 @@
+"""How much of each medium is accepted. Every limit is checked before the work that it bounds."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class MediaLimits:
+    """The most that one medium may hold. A value equal to its limit is accepted."""
+
+    image_bytes: int = 32 * 2**20
+    """Bytes of an encoded image."""
+
+    image_pixels: int = 64_000_000
+    """Width times height of an image, as its header states them."""
+
+    audio_bytes: int = 64 * 2**20
+    """Bytes of an encoded sound."""
+
+    audio_seconds: float = 600
+    """Seconds of a sound."""
+
+    video_bytes: int = 256 * 2**20
+    """Bytes of an encoded video."""
+
+    video_seconds: float = 600
+    """Seconds of a video, and of its sound track."""
+
+    video_pixels: int = 4096 * 2304
+    """Width times height of one frame."""
+
+    video_frames: int = 36_000
+    """Frames in a video, whether or not they are wanted: 600 seconds at 60 frames a second."""
+
+    text_characters: int = 20_000
+    """Unicode code points of a text, as sent."""

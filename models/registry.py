@@ -1,0 +1,77 @@
+"""The parts a network can be composed of, by the ``type`` a checkpoint's config names.
+
+A checkpoint folder holds no code. A user's own part is a class in an installed package that registers itself here when
+imported (``FUSIONRNN_PLUGINS`` names such modules), with the pydantic model of its configuration.
+"""
+
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+from torch import nn
+
+
+class ComponentConfig(BaseModel):
+    """Base of every part's configuration: frozen, and unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    type: str
+
+
+Part = TypeVar("Part")
+Built = TypeVar("Built", bound=type[Any])
+
+
+class Registry(Generic[Part]):
+    """Maps a type name to the class that implements it and the class that describes it."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._parts: dict[str, tuple[type[Any], type[ComponentConfig]]] = {}
+
+    def register(self, name: str, config: type[ComponentConfig]) -> Callable[[Built], Built]:
+        """Class decorator: ``name`` builds the class from an instance of ``config``.
+
+        Raises:
+            ValueError: the name is taken by another class.
+        """
+
+        def decorate(part: Built) -> Built:
+            known = self._parts.get(name)
+            if known is not None and known[0].__qualname__ != part.__qualname__:
+                raise ValueError(f"{self.kind} type '{name}' is already registered by {known[0].__qualname__}")
+            self._parts[name] = (part, config)
+            return part
+
+        return decorate
+
+    def names(self) -> list[str]:
+        """The registered type names, sorted."""
+        return sorted(self._parts)
+
+    def parse(self, value: object) -> ComponentConfig:
+        """The typed configuration for a mapping with a ``type`` key.
+
+        Raises:
+            ValueError: no such type is registered, or the mapping does not fit its configuration.
+        """
+        if isinstance(value, ComponentConfig):
+            return value
+        if not isinstance(value, dict) or not isinstance(value.get("type"), str):
+            raise ValueError(f"{self.kind} needs a mapping with a 'type'")
+        if value["type"] not in self._parts:
+            raise ValueError(
+                f"unknown {self.kind} type '{value['type']}': known are {', '.join(self.names())}; "
+                "a type of your own must be imported first (FUSIONRNN_PLUGINS)"
+            )
+        return self._parts[value["type"]][1].model_validate(value)
+
+    def build(self, config: ComponentConfig, *args: Any) -> Part:
+        """A new part for ``config``; ``args`` are the sizes that only the network knows."""
+        part: Part = self._parts[config.type][0](config, *args)
+        return part
+
+
+ENCODERS: Registry[nn.Module] = Registry("encoder")
+FUSIONS: Registry[nn.Module] = Registry("fusion")
+HEADS: Registry[nn.Module] = Registry("head")

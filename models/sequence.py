@@ -1,0 +1,59 @@
+"""The values that encoders and fusions hand on. All tensors are batch first."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from models.state import State
+
+
+@dataclass(frozen=True, slots=True)
+class Padded:
+    """Sequences of unequal length in one tensor.
+
+    ``values`` is [B, T, ...]; ``lengths`` (int64 [B]) says how many leading steps of each row are real. A length of 0
+    means that the row lacks this modality.
+    """
+
+    values: Tensor
+    lengths: Tensor
+
+    def to(self, device: torch.device) -> "Padded":
+        """The same sequences on another device."""
+        return Padded(self.values.to(device), self.lengths.to(device))
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceOutput:
+    """What an encoder returns: ``sequence`` [B, T, D], ``lengths`` [B], ``pooled`` [B, D] and the state after it."""
+
+    sequence: Tensor
+    lengths: Tensor
+    pooled: Tensor
+    state: State = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class FusionOutput:
+    """What a fusion returns: ``fused`` [B, F] and ``contributions`` [B, M], rows summing to 1, 0 where absent."""
+
+    fused: Tensor
+    contributions: Tensor
+
+
+def length_mask(lengths: Tensor, size: int) -> Tensor:
+    """Bool [B, size], true on the first ``lengths[b]`` steps of row b."""
+    return torch.arange(size, device=lengths.device) < lengths.unsqueeze(1)
+
+
+def masked_mean(values: Tensor, lengths: Tensor) -> Tensor:
+    """Mean over the real steps of ``values`` [B, T, D] -> [B, D]; zeros for a row of length 0."""
+    mask = length_mask(lengths, values.shape[1]).unsqueeze(2)
+    return (values * mask).sum(1) / lengths.clamp(min=1).unsqueeze(1)
+
+
+def pad(sequences: list[Tensor]) -> Padded:
+    """Sequences [T_i, ...] of one kind padded with zeros to the longest of them."""
+    lengths = torch.tensor([len(sequence) for sequence in sequences], dtype=torch.int64)
+    return Padded(torch.nn.utils.rnn.pad_sequence(sequences, batch_first=True), lengths)

@@ -1,0 +1,199 @@
+"""Captioning: beam search or sampling over the caption decoder, and where it looked for each word."""
+
+import math
+from collections.abc import Generator, Iterator, Mapping
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, Field, create_model
+from torch import Tensor
+
+from models.checkpoint import Checkpoint
+from models.decoding.beam import Beams, beam_steps
+from models.decoding.decoder import Hypothesis, drain
+from models.decoding.sampling import Samples, sample_steps
+from models.encoded import Encoded
+from models.features.text import join
+from models.heads.captioning import CaptioningHead
+from models.sequence import Padded
+from models.tasks.overlay import draw_attention
+from models.tasks.task import Options, Result, Task
+
+
+class Caption(BaseModel):
+    """One caption; ``log_probability`` is natural, the end token's included."""
+
+    text: str
+    language: str
+    log_probability: float
+
+
+class AttendedToken(BaseModel):
+    """Where the decoder looked when it wrote ``token``: for each frame a square of weights, all of them summing to 1."""
+
+    token: str
+    attention: list[list[list[float]]]
+
+
+class CaptionExplanation(BaseModel):
+    """The best caption's tokens with their attention."""
+
+    tokens: list[AttendedToken]
+
+
+class CaptioningResult(Result):
+    """Captions, the best first."""
+
+    captions: list[Caption]
+    explanation: CaptionExplanation | None = None
+
+
+class CaptioningTask(Task):
+    """Writes sentences about pictures."""
+
+    result = CaptioningResult
+    explains = True
+    example: ClassVar[dict[str, Any]] = {
+        "captions": [{"text": "a dog runs through the snow", "language": "en", "log_probability": -7.4}],
+        "modalities": {"image": {"contribution": 1.0}},
+    }
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__(checkpoint)
+        head = checkpoint.network.head
+        assert isinstance(head, CaptioningHead)
+        assert checkpoint.tokenizer is not None
+        self.head, self.tokenizer = head, checkpoint.tokenizer
+        self.languages = head.config.languages
+        self.options = _options(self.languages, checkpoint.config.defaults)
+
+    def predict(self, inputs: Mapping[str, Padded], options: Any, *, explain: bool) -> CaptioningResult:
+        encoded = self.network.encode(inputs)
+        return self._result(drain(self._write(encoded, options)), encoded, options, explain=explain)
+
+    def stream(self, inputs: Mapping[str, Padded], options: Any) -> Iterator[dict[str, Any]]:
+        encoded = self.network.encode(inputs)
+        steps = self._write(encoded, options)
+        sent = 0
+        while True:
+            try:
+                certain = next(steps)
+            except StopIteration as stop:
+                hypotheses: list[Hypothesis] = stop.value
+                break
+            for index in range(sent, len(certain)):
+                yield self._event(certain, index)
+            sent = max(sent, len(certain))
+        best = hypotheses[0].tokens
+        for index in range(sent, len(best)):
+            yield self._event(best, index)
+        result = self._result(hypotheses, encoded, options, explain=False)
+        yield {"result": result.model_dump(exclude_none=True)}
+
+    def overlay(self, pictures: list[NDArray[np.uint8]], result: CaptioningResult) -> bytes:
+        if result.explanation is None:
+            raise ValueError("an overlay needs a result that was made with explain")
+        tokens = [(token.token, np.asarray(token.attention)) for token in result.explanation.tokens]
+        return draw_attention(pictures, tokens, title=result.captions[0].text)
+
+    def _write(self, encoded: Encoded, options: Any) -> Generator[list[int], None, list[Hypothesis]]:
+        """Yields the tokens of the first caption that are certain; returns the captions, best first."""
+        device = encoded.fusion.fused.device
+        language = self.languages.index(options.language)
+        memory = self.head.remember(encoded.memory(), torch.tensor([language], device=device))
+        starts = torch.tensor([self.tokenizer.start(options.language)], device=device)
+        end = self.tokenizer.end
+        if options.temperature > 0:
+            generator = None if options.seed is None else torch.Generator(device).manual_seed(options.seed)
+            state = self.head.initial_state(encoded.fusion.fused, options.num_captions)
+            draws = sample_steps(
+                self.head, memory, state, starts,
+                end=end, max_length=options.max_length, temperature=options.temperature, generator=generator,
+            )  # fmt: skip
+            return (yield from _certain_samples(draws, end, alone=options.num_captions == 1))
+        width = max(options.beam_size, options.num_captions)
+        beams = beam_steps(
+            self.head, memory, self.head.initial_state(encoded.fusion.fused, width), starts,
+            end=end, beam_size=width, max_length=options.max_length, length_penalty=options.length_penalty,
+        )  # fmt: skip
+        found = yield from _certain_beams(beams)
+        return found[: options.num_captions]
+
+    def _result(
+        self, hypotheses: list[Hypothesis], encoded: Encoded, options: Any, *, explain: bool
+    ) -> CaptioningResult:
+        captions = [
+            Caption(
+                text=join(self.tokenizer.words(hypothesis.tokens)),
+                language=options.language,
+                log_probability=round(hypothesis.log_probability, 4),
+            )
+            for hypothesis in hypotheses
+        ]
+        explanation = self._explain(hypotheses[0]) if explain else None
+        contributions = self.contributions(encoded.fusion)
+        return CaptioningResult(captions=captions, modalities=contributions, explanation=explanation)
+
+    def _explain(self, hypothesis: Hypothesis) -> CaptionExplanation:
+        size = self.checkpoint.config.modalities["image"].features.size
+        side = math.ceil(size / 32)
+        words = self.tokenizer.words(hypothesis.tokens)
+        maps = hypothesis.attention.reshape(len(words), -1, side, side)
+        rounded = (maps * 1e5).round().div(1e5).tolist()
+        return CaptionExplanation(
+            tokens=[AttendedToken(token=word, attention=frames) for word, frames in zip(words, rounded, strict=True)]
+        )
+
+    def _event(self, tokens: list[int], index: int) -> dict[str, Any]:
+        words = self.tokenizer.words(tokens[: index + 1])
+        return {"index": index, "token": words[-1], "text": join(words)}
+
+
+def _certain_beams(steps: Generator[Beams, None, list[list[Hypothesis]]]) -> Generator[list[int], None, list[Hypothesis]]:
+    while True:
+        try:
+            yield next(steps).agreed(0)
+        except StopIteration as stop:
+            found: list[list[Hypothesis]] = stop.value
+            return found[0]
+
+
+def _certain_samples(
+    steps: Generator[Tensor, None, Samples], end: int, *, alone: bool
+) -> Generator[list[int], None, list[Hypothesis]]:
+    """Of several samples the best is known only at the end; a single one is certain as it is drawn."""
+    drawn: list[int] = []
+    while True:
+        try:
+            token = int(next(steps)[0, 0])
+        except StopIteration as stop:
+            samples: Samples = stop.value
+            break
+        if alone and token != end:
+            drawn.append(token)
+            yield list(drawn)
+    hypotheses = []
+    for row, ids in enumerate(samples.tokens[0].tolist()):
+        length = ids.index(end) if end in ids else len(ids)
+        total = float(samples.log_probabilities[0, row].sum())
+        hypotheses.append(Hypothesis(ids[:length], total, total, samples.attention[0, row, :length]))
+    return sorted(hypotheses, key=lambda hypothesis: -hypothesis.score)
+
+
+def _options(languages: tuple[str, ...], defaults: dict[str, Any]) -> type[Options]:
+    def field(name: str, fallback: Any, description: str, **bounds: Any) -> Any:
+        return Field(defaults.get(name, fallback), description=description, **bounds)
+
+    return create_model(
+        "CaptioningOptions",
+        __base__=Options,
+        language=(Literal[languages], field("language", languages[0], "Language of the captions")),
+        beam_size=(int, field("beam_size", 3, "Hypotheses the search keeps; 1 is greedy", ge=1, le=10)),
+        num_captions=(int, field("num_captions", 1, "How many captions to return", ge=1, le=10)),
+        max_length=(int, field("max_length", 20, "Most tokens in a caption", ge=1, le=50)),
+        length_penalty=(float, field("length_penalty", 0.7, "Above 0 favours longer captions", ge=0, le=2)),
+        temperature=(float, field("temperature", 0.0, "0 searches; above 0 samples, the higher the freer", ge=0, le=2)),
+        seed=(int | None, field("seed", None, "Makes sampling repeatable", ge=0, lt=2**63)),
+    )

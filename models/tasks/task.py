@@ -1,0 +1,65 @@
+"""The contract between a task and the pipeline that serves it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from models.checkpoint import Checkpoint
+from models.sequence import FusionOutput, Padded
+
+
+class Contribution(BaseModel):
+    """How much of the fused vector a modality made up."""
+
+    contribution: float = Field(ge=0, le=1)
+
+
+class Result(BaseModel):
+    """What every answer has; a task adds its own fields."""
+
+    modalities: dict[str, Contribution]
+
+
+class Options(BaseModel):
+    """Base of every task's options: flat scalars, unknown ones refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Task(ABC):
+    """Runs one checkpoint's network on one bundle (rows of inputs are [1, T, ...])."""
+
+    result: ClassVar[type[Result]]
+    example: ClassVar[dict[str, Any]]
+    explains: ClassVar[bool] = False
+    languages: tuple[str, ...] = ()
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+        self.network = checkpoint.network
+        self.options: type[Options] = Options
+
+    @abstractmethod
+    def predict(self, inputs: Mapping[str, Padded], options: Any, *, explain: bool) -> Result:
+        """The answer for one bundle."""
+
+    def stream(self, inputs: Mapping[str, Padded], options: Any) -> Iterator[dict[str, Any]]:
+        """Parts of the answer as they become certain, then ``{"result": whole answer}``."""
+        yield {"result": self.predict(inputs, options, explain=False).model_dump(exclude_none=True)}
+
+    def overlay(self, pictures: list[NDArray[np.uint8]], result: Any) -> bytes:
+        """A PNG that shows over the pictures what an explained ``result`` looked at.
+
+        Raises:
+            ValueError: this task attends to no picture.
+        """
+        raise ValueError(f"a {self.checkpoint.config.task} checkpoint draws no attention overlay")
+
+    def contributions(self, fusion: FusionOutput) -> dict[str, Contribution]:
+        """The first row's contributions by modality; absent ones are left out."""
+        shares = zip(self.network.modalities, fusion.contributions[0].tolist(), strict=True)
+        return {name: Contribution(contribution=round(share, 4)) for name, share in shares if share > 0}

@@ -1,0 +1,52 @@
+"""JSONL manifests: one example a line, media paths relative to the data folder."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+class DataError(ValueError):
+    """A data folder cannot be trained on; the message names the file, the line and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The examples of one split and the folder their media paths start from."""
+
+    folder: Path
+    split: str
+    examples: list[dict[str, Any]]
+
+    def path(self, example: dict[str, Any], modality: str) -> Path:
+        """Where an example's medium lies."""
+        return self.folder / str(example[modality])
+
+
+def read_manifest(folder: Path, split: str, *, media: tuple[str, ...] = ()) -> Manifest:
+    """Read ``folder/split.jsonl``; each example must have the fields named in ``media``, and their files must exist.
+
+    Raises:
+        DataError: the manifest is missing, empty or malformed, or files it names are missing (the first ten by name).
+    """
+    path = folder / f"{split}.jsonl"
+    if not path.is_file():
+        raise DataError(f"{path} does not exist: a data folder needs train.jsonl and val.jsonl")
+    examples = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            example = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{path}, line {number}, is not JSON: {error.msg}") from error
+        absent = [field for field in media if not isinstance(example, dict) or field not in example]
+        if absent:
+            raise DataError(f"{path}, line {number}, lacks {', '.join(absent)}")
+        examples.append(example)
+    if not examples:
+        raise DataError(f"{path} has no examples")
+    missing = [str(example[field]) for example in examples for field in media if not (folder / example[field]).is_file()]
+    if missing:
+        raise DataError(f"{len(missing)} files named in {path} do not exist: {', '.join(missing[:10])}")
+    return Manifest(folder, split, examples)

@@ -1,0 +1,227 @@
+"""The training loop: stages, schedule, averaging, validation, early stopping, and resumption after a kill.
+
+It knows nothing of tasks or data: a ``Stage`` says what a batch is, what its loss is and how good the weights are.
+"""
+
+import json
+import math
+import os
+import random
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.training.progress import progress
+
+
+class DivergedError(RuntimeError):
+    """The loss stopped being a number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How long and how fast a stage trains; ``patience`` epochs without a better ``metric`` end it early."""
+
+    epochs: int
+    metric: str
+    warmup_steps: int = 100
+    clip: float = 1.0
+    patience: int = 3
+    averaging: float = 0.998
+    weight_decay: float = 1e-4
+
+
+class Stage(ABC):
+    """One part of a recipe: an objective over some of the model's parameters."""
+
+    name: str
+    schedule: Schedule
+
+    @abstractmethod
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Optimizer groups, each with ``params`` and ``lr``; what is in none of them stays as it is."""
+
+    @abstractmethod
+    def batches(self, generator: torch.Generator) -> list[Tensor]:
+        """The epoch's batches as index tensors, in order; all chance comes from ``generator``."""
+
+    @abstractmethod
+    def loss(self, batch: Tensor) -> tuple[Tensor, dict[str, float]]:
+        """The batch's loss to descend, and figures to log."""
+
+    @abstractmethod
+    def validate(self) -> dict[str, float]:
+        """Figures on validation data, the schedule's metric among them; higher is better."""
+
+
+@dataclass
+class _Position:
+    stage: int = 0
+    epoch: int = 0
+    step: int = 0
+    best: float = -math.inf
+    best_epoch: int = -1
+
+
+class Trainer:
+    """Runs stages on one model in ``folder``: ``log.jsonl``, ``resume.pt``, ``NAME.pt`` (best weights of a stage)."""
+
+    def __init__(self, model: nn.Module, stages: list[Stage], folder: Path, *, seed: int, save_every_s: float = 120):
+        self.model = model
+        self.stages = stages
+        self.folder = folder
+        self.seed = seed
+        self.save_every_s = save_every_s
+        folder.mkdir(parents=True, exist_ok=True)
+        self._at = _Position()
+        self._average: dict[str, Tensor] = {}
+        self._best: dict[str, Tensor] = {}
+        self._optimizer: torch.optim.Optimizer | None = None
+
+    def run(self) -> None:
+        """Train from the start, or from where an interrupted run in the same folder stood, to the last stage's end."""
+        seed_everything(self.seed)
+        resumed = self._resume()
+        while self._at.stage < len(self.stages):
+            self._run_stage(self.stages[self._at.stage], resumed)
+            resumed = None
+            self._at = _Position(stage=self._at.stage + 1)
+            self._optimizer, self._best = None, {}
+            self._save(torch.get_rng_state())
+
+    def _run_stage(self, stage: Stage, resumed: dict[str, Any] | None) -> None:
+        groups = stage.parameter_groups()
+        trained = {id(parameter) for group in groups for parameter in group["params"]}
+        for parameter in self.model.parameters():
+            parameter.requires_grad_(id(parameter) in trained)
+        names = {name for name, parameter in self.model.named_parameters() if id(parameter) in trained}
+        self._optimizer = torch.optim.AdamW(groups, weight_decay=stage.schedule.weight_decay, foreach=True)
+        rates = [float(group["lr"]) for group in self._optimizer.param_groups]
+        self._average = {name: value.detach().clone() for name, value in self._weights() if name in names}
+        if resumed is not None and resumed["optimizer"] is not None:
+            self._optimizer.load_state_dict(resumed["optimizer"])
+            self._average, self._best = resumed["average"], resumed["best"]
+            torch.set_rng_state(resumed["random"])
+        while self._at.epoch < stage.schedule.epochs:
+            self._run_epoch(stage, rates)
+            with self._averaged():
+                started = time.monotonic()
+                self.model.eval()
+                figures = stage.validate()
+                value = figures[stage.schedule.metric]
+                if value > self._at.best:
+                    self._at.best, self._at.best_epoch = value, self._at.epoch
+                    self._best = {name: tensor.detach().clone() for name, tensor in self._weights()}
+            self._log(stage, "validation", figures | {"seconds": time.monotonic() - started})
+            self._at.epoch, self._at.step = self._at.epoch + 1, 0
+            self._save(torch.get_rng_state())
+            if self._at.epoch - 1 - self._at.best_epoch >= stage.schedule.patience:
+                break
+        self.model.load_state_dict(self._best)
+        torch.save(self._best, self.folder / f"{stage.name}.pt")
+
+    def _run_epoch(self, stage: Stage, rates: list[float]) -> None:
+        assert self._optimizer is not None
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self._at.stage * 1009 + self._at.epoch)
+        batches = stage.batches(generator)
+        total = len(batches) * stage.schedule.epochs
+        parameters = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
+        sums: dict[str, float] = {}
+        saved = started = time.monotonic()
+        first = self._at.step
+        self.model.train()
+        with progress(f"{stage.name} epoch {self._at.epoch + 1}", total=len(batches), start=first) as advance:
+            for batch in batches[first:]:
+                step = self._at.epoch * len(batches) + self._at.step
+                for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
+                    group["lr"] = rate * learning_rate(step, total, stage.schedule.warmup_steps)
+                loss, figures = stage.loss(batch)
+                if not bool(loss.isfinite()):
+                    raise DivergedError(
+                        f"stage {stage.name}, epoch {self._at.epoch + 1}, step {self._at.step}: the loss is {loss.item()}; "
+                        "lower the learning rate or look for NaN in the features"
+                    )
+                self._optimizer.zero_grad(set_to_none=True)
+                loss.backward()  # type: ignore[no-untyped-call]
+                norm = nn.utils.clip_grad_norm_(parameters, stage.schedule.clip)
+                self._optimizer.step()
+                self._update_average(stage.schedule.averaging, step)
+                for name, value in (figures | {"gradient_norm": float(norm), "loss": float(loss.detach())}).items():
+                    sums[name] = sums.get(name, 0.0) + value
+                self._at.step += 1
+                advance(" ".join(f"{name} {value:.3f}" for name, value in figures.items()))
+                if time.monotonic() - saved > self.save_every_s:
+                    self._save(torch.get_rng_state())
+                    saved = time.monotonic()
+        count = max(self._at.step - first, 1)
+        means = {name: value / count for name, value in sums.items()}
+        self._log(stage, "train", means | {"seconds": time.monotonic() - started})
+
+    def _weights(self) -> Iterator[tuple[str, Tensor]]:
+        yield from self.model.state_dict().items()
+
+    @torch.no_grad()
+    def _update_average(self, decay: float, step: int) -> None:
+        decay = min(decay, (1 + step) / (10 + step))
+        weights = dict(self._weights())
+        names = list(self._average)
+        torch._foreach_lerp_([self._average[n] for n in names], [weights[n] for n in names], 1 - decay)
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        weights = dict(self._weights())
+        raw = {name: weights[name].detach().clone() for name in self._average}
+        self.model.load_state_dict(self._average, strict=False)
+        yield
+        self.model.load_state_dict(raw, strict=False)
+
+    def _log(self, stage: Stage, kind: str, figures: dict[str, float]) -> None:
+        line = {"stage": stage.name, "epoch": self._at.epoch + 1, "kind": kind} | figures
+        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        print(" ".join(f"{key}={value:.4g}" if isinstance(value, float) else f"{value}" for key, value in line.items()))
+
+    def _save(self, random_state: Tensor) -> None:
+        state = {
+            "position": vars(self._at),
+            "model": self.model.state_dict(),
+            "optimizer": self._optimizer.state_dict() if self._optimizer else None,
+            "average": self._average,
+            "best": self._best,
+            "random": random_state,
+        }
+        temporary = self.folder / "resume.tmp"
+        torch.save(state, temporary)
+        os.replace(temporary, self.folder / "resume.pt")
+
+    def _resume(self) -> dict[str, Any] | None:
+        path = self.folder / "resume.pt"
+        if not path.exists():
+            return None
+        state: dict[str, Any] = torch.load(path, weights_only=True)
+        self._at = _Position(**state["position"])
+        self.model.load_state_dict(state["model"])
+        return state
+
+
+def learning_rate(step: int, total: int, warmup: int) -> float:
+    """Share of the peak rate: a linear warm-up, then a cosine down to a twentieth (Loshchilov and Hutter 2017)."""
+    if step < warmup:
+        return (step + 1) / warmup
+    through = (step - warmup) / max(total - warmup, 1)
+    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(through, 1.0)))
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python's, NumPy's and torch's generators."""
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
