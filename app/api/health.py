@@ -1,0 +1,27 @@
+"""GET /healthz and /readyz: whether the process lives, and whether to send it requests."""
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel
+
+from app.engine.service import service_of
+
+router = APIRouter(tags=["health"])
+
+
+class Health(BaseModel):
+    """A probe's answer."""
+
+    status: str
+
+
+@router.get("/healthz", summary="Alive")
+async def healthz() -> Health:
+    """200 as long as the event loop turns, whatever the models do."""
+    return Health(status="ok")
+
+
+@router.get("/readyz", summary="Ready for requests", responses={503: {"description": "Loading or draining"}})
+async def readyz(request: Request) -> Health:
+    """200 once every checkpoint is loaded and warmed up; 503 with Retry-After before that and while draining."""
+    service_of(request).check_ready()
+    return Health(status="ready")

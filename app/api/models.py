@@ -1,0 +1,97 @@
+"""GET /v1/models and /v1/models/{model}: what is served, and what failed to load and why."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Literal
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
+
+from app.api.parts import needed
+from app.engine.service import service_of
+
+if TYPE_CHECKING:
+    from models.pipeline import Pipeline
+
+router = APIRouter(prefix="/v1/models", tags=["models"])
+
+
+class ModalityCard(BaseModel):
+    """A part that may be posted."""
+
+    required: bool = Field(description="Whether no request does without it")
+    max_items: int = Field(description="Most parts of this name in one request")
+
+
+class ModelCard(BaseModel):
+    """One served checkpoint."""
+
+    id: str
+    object: Literal["model"] = "model"
+    version: str
+    task: str
+    description: str
+    modalities: dict[str, ModalityCard]
+    languages: list[str] | None = None
+    labels: list[str] | None = None
+    streaming: bool = Field(description="Whether it takes a stream of input; every model answers as events")
+    explains: bool = Field(description="Whether explain=true and image/png are answered")
+    options: dict[str, Any] = Field(description="JSON Schema of its options")
+    metrics: dict[str, Any] | None = None
+    parameters: int
+    digest: str = Field(description="SHA-256 of the checkpoint")
+    device: str
+    readme: str | None = Field(None, description="The model card: use, data, terms, limits")
+
+
+class FailedModel(BaseModel):
+    """Something that was to be served and is not."""
+
+    name: str
+    reason: str
+
+
+class ModelList(BaseModel):
+    """Every checkpoint."""
+
+    object: Literal["list"] = "list"
+    data: list[ModelCard]
+    failed: list[FailedModel]
+
+
+@router.get("", summary="The served checkpoints", response_model_exclude_none=True)
+async def list_models(request: Request) -> ModelList:
+    """What is served, and what could not be loaded with the reason."""
+    registry = service_of(request).registry
+    cards = [card(registry.pipelines[name]) for name in sorted(registry.pipelines)]
+    return ModelList(data=cards, failed=[FailedModel(**asdict(failure)) for failure in registry.failed])
+
+
+@router.get("/{model}", summary="One checkpoint's card", response_model_exclude_none=True)
+async def get_model(model: str, request: Request) -> ModelCard:
+    """Its task, parts, options, figures and origin."""
+    return card(service_of(request).registry.get(model))
+
+
+def card(pipeline: "Pipeline") -> ModelCard:
+    """What there is to say about a checkpoint."""
+    config = pipeline.config
+    required = needed(pipeline)
+    return ModelCard(
+        id=config.name,
+        version=config.version,
+        task=config.task,
+        description=config.description,
+        modalities={
+            name: ModalityCard(required=name in required, max_items=most) for name, most in pipeline.accepts.items()
+        },
+        languages=pipeline.languages or None,
+        labels=config.labels,
+        streaming=False,
+        explains=pipeline.explains,
+        options=pipeline.options.model_json_schema(),
+        metrics=pipeline.metrics,
+        parameters=pipeline.parameters,
+        digest=pipeline.digest,
+        device=str(pipeline.device),
+        readme=pipeline.card,
+    )

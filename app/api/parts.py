@@ -1,0 +1,303 @@
+"""A request's body, multipart or JSON, read in bounded memory: whatever is too much is refused while it arrives.
+
+Nothing is written to disk. A part's name decides what it may weigh, before its first byte is taken.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, get_args
+
+from python_multipart import MultipartParser
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import parse_options_header
+from starlette.requests import Request
+
+from app.engine.runner import Runner
+from app.errors import BadRequest, ServiceError, TooLarge, UnsupportedType, WrongFields, unknown_field
+from models.media.limits import MediaLimits
+
+if TYPE_CHECKING:
+    from models.config import Modality
+    from models.pipeline import Pipeline
+
+EXPLAIN = "explain"
+_OPTION_BYTES = 4096
+_UTF8_BYTES = 4
+_CLOSE = {"Connection": "close"}
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What one checkpoint takes: most parts of each modality, and the names of its options."""
+
+    accepts: Mapping["Modality", int]
+    options: tuple[str, ...]
+    needed: frozenset["Modality"]
+    limits: MediaLimits
+    most_bytes: int
+
+    @classmethod
+    def of(cls, pipeline: "Pipeline", limits: MediaLimits, most_bytes: int) -> "Rules":
+        """The rules of ``pipeline``."""
+        options = (*pipeline.options.model_fields, EXPLAIN)
+        return cls(pipeline.accepts, options, needed(pipeline), limits, most_bytes)
+
+    @property
+    def known(self) -> list[str]:
+        """Every name that a body may use."""
+        return [*self.accepts, *self.options]
+
+    def bytes_of(self, name: str) -> int:
+        """Most bytes of a part."""
+        if name == "text":
+            return self.limits.text_characters * _UTF8_BYTES
+        return int(getattr(self.limits, f"{name}_bytes")) if name in self.accepts else _OPTION_BYTES
+
+    def check_name(self, name: str, count: int) -> None:
+        """Refuse the ``count``-th part of the name where there may not be as many.
+
+        Raises:
+            WrongFields: unknown, not for this model, or too many.
+        """
+        modality = next((known for known in self.accepts if known == name), None)
+        if modality is None and name not in self.options:
+            raise self._stranger(name)
+        most = self.accepts[modality] if modality else 1
+        if count > most:
+            said = f"More than {most} {'part' if most == 1 else 'parts'} '{name}' in one request."
+            remedy = f"Send at most {most}."
+            raise WrongFields(
+                said, remedy, modality=modality, field=None if modality else name, limit=f"{most} {name} per request"
+            )
+
+    def too_large(self, name: str) -> ServiceError:
+        """What to say about a part that weighs too much."""
+        most = self.bytes_of(name)
+        modality = name if name in self.accepts else None
+        remedy = "Send a smaller one: fewer pixels, a shorter clip, or a stronger compression." if modality else None
+        limit = f"{most} bytes"
+        return TooLarge(
+            f"The part '{name}' has more than {most} bytes.", remedy, modality=modality, limit=limit, headers=_CLOSE
+        )
+
+    def _stranger(self, name: str) -> ServiceError:
+        from models.config import Modality
+
+        if name not in get_args(Modality):
+            return unknown_field(name, self.known)
+        return WrongFields(f"This model takes no {name}.", f"It takes {', '.join(self.accepts)}.", modality=name)
+
+
+@dataclass(slots=True)
+class Posted:
+    """A body's parts: media by modality, in the order of posting, and the options as sent."""
+
+    bundle: dict["Modality", list[bytes | str]] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, rules: Rules, name: str, value: Any) -> None:
+        """Take in a part whose name was checked."""
+        modality = next((known for known in rules.accepts if known == name), None)
+        if modality is None:
+            self.options[name] = value
+        else:
+            self.bundle.setdefault(modality, []).append(value)
+
+
+def needed(pipeline: "Pipeline") -> frozenset["Modality"]:
+    """The parts that no request for ``pipeline`` does without."""
+    required = {name for name, item in pipeline.config.modalities.items() if item.required}
+    if "video" in pipeline.accepts and "video" not in pipeline.config.modalities:
+        # A video may stand in for the pictures, so neither of the two is needed by itself.
+        required.discard("image")
+    return frozenset(required)
+
+
+async def read_body(request: Request, rules: Rules, runner: Runner) -> Posted:
+    """The parts of a request.
+
+    Raises:
+        ServiceError: too large, unreadable, or not what the model takes.
+    """
+    declared = request.headers.get("content-length")
+    if declared is not None and int(declared) > rules.most_bytes:
+        raise _body_too_large(rules)
+    if declared == "0" or (declared is None and "transfer-encoding" not in request.headers):
+        raise BadRequest("The request has no body.", f"Send at least one part of {', '.join(rules.accepts)}.")
+    kind, parameters = parse_options_header(request.headers.get("content-type"))
+    if kind == b"multipart/form-data":
+        posted = await _read_multipart(_bounded(request, rules), parameters.get(b"boundary", b""), rules)
+    elif kind == b"application/json":
+        body = bytearray()
+        async for chunk in _bounded(request, rules):
+            body += chunk
+        # Parsing megabytes of base64 would hold up every other request.
+        posted = await runner.offload(lambda: _read_json(body, rules))
+    else:
+        remedy = "Send multipart/form-data, or application/json with base64 parts."
+        raise UnsupportedType(f"A body of type '{kind.decode('latin-1')}' is not read.", remedy)
+    _check_enough(posted, rules)
+    return posted
+
+
+async def _bounded(request: Request, rules: Rules) -> AsyncIterator[bytes]:
+    received = 0
+    async for chunk in request.stream():
+        received += len(chunk)
+        if received > rules.most_bytes:
+            raise _body_too_large(rules)
+        yield chunk
+
+
+def _body_too_large(rules: Rules) -> ServiceError:
+    limit = f"{rules.most_bytes} bytes"
+    said = f"The request's body has more than {limit}, its parts {', '.join(rules.accepts)} together."
+    return TooLarge(said, "Send smaller or fewer parts.", limit=limit, headers=_CLOSE)
+
+
+async def _read_multipart(chunks: AsyncIterator[bytes], boundary: bytes, rules: Rules) -> Posted:
+    form = _Form(rules)
+    try:
+        parser = MultipartParser(boundary, form.callbacks())
+        async for chunk in chunks:
+            parser.write(chunk)
+        parser.finalize()
+    except FormParserError as error:
+        said = f"The multipart body is malformed: {error}."
+        raise BadRequest(said, "Send it whole, in the form that RFC 7578 describes.", headers=_CLOSE) from error
+    if not form.ended:
+        raise BadRequest("The multipart body ends before its last boundary.", "Send all of it.")
+    return form.posted
+
+
+class _Form:
+    """Collects parts from the parser's callbacks; an exception from one of them ends the parsing."""
+
+    def __init__(self, rules: Rules) -> None:
+        self.rules = rules
+        self.posted = Posted()
+        self.ended = False
+        self._counts: dict[str, int] = {}
+        self._header, self._value = b"", b""
+        self._disposition: bytes | None = None
+        self._name, self._most = "", 0
+        self._filename: bytes | None = None
+        self._data = bytearray()
+
+    def callbacks(self) -> Any:
+        """By the names that python-multipart calls them."""
+        return {
+            "on_part_begin": self._begin,
+            "on_header_field": self._header_field,
+            "on_header_value": self._header_value,
+            "on_header_end": self._header_end,
+            "on_headers_finished": self._headers_finished,
+            "on_part_data": self._part_data,
+            "on_part_end": self._part_end,
+            "on_end": self._end,
+        }
+
+    def _begin(self) -> None:
+        self._disposition = None
+        self._data = bytearray()
+
+    def _header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end]
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _header_end(self) -> None:
+        if self._header.lower() == b"content-disposition":
+            self._disposition = self._value
+        self._header, self._value = b"", b""
+
+    def _headers_finished(self) -> None:
+        _, options = parse_options_header(self._disposition)
+        if b"name" not in options:
+            raise BadRequest("A part has no name.", "Name every part in its Content-Disposition.", headers=_CLOSE)
+        self._name = options[b"name"].decode("utf-8", "replace")
+        self._filename = options.get(b"filename")
+        self._counts[self._name] = self._counts.get(self._name, 0) + 1
+        self.rules.check_name(self._name, self._counts[self._name])
+        self._most = self.rules.bytes_of(self._name)
+
+    def _part_data(self, data: bytes, start: int, end: int) -> None:
+        if len(self._data) + end - start > self._most:
+            raise self.rules.too_large(self._name)
+        self._data += data[start:end]
+
+    def _part_end(self) -> None:
+        # Forms send an empty value for each field that was not filled in. A file that has a name was chosen, so its
+        # emptiness is for the decoder to complain about.
+        if not self._data and not self._filename:
+            return
+        is_option = self._name in self.rules.options
+        value = self._data.decode("utf-8", "replace") if is_option else bytes(self._data)
+        self.posted.add(self.rules, self._name, value)
+
+    def _end(self) -> None:
+        self.ended = True
+
+
+def check_parts(bundle: Mapping[str, list[Any]], rules: Rules) -> Posted:
+    """Parts that did not come over HTTP, held to the same rules.
+
+    Raises:
+        WrongFields: unknown, too many or too few.
+    """
+    posted = Posted()
+    for name, items in bundle.items():
+        rules.check_name(name, len(items))
+        for item in items:
+            posted.add(rules, name, item)
+    _check_enough(posted, rules)
+    return posted
+
+
+def _read_json(body: bytes | bytearray, rules: Rules) -> Posted:
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise BadRequest(f"The body is not JSON: {error}.", "Send one JSON object in UTF-8.") from error
+    if not isinstance(value, dict):
+        raise BadRequest("The body must be a JSON object.", f"Its keys are {', '.join(rules.known)}.")
+    posted = Posted()
+    for name, item in value.items():
+        rules.check_name(name, 1)
+        if name in rules.options:
+            if item is not None:
+                posted.add(rules, name, item)
+            continue
+        items = item if isinstance(item, list) else [] if item is None else [item]
+        rules.check_name(name, max(len(items), 1))
+        for entry in items:
+            posted.add(rules, name, _json_medium(name, entry, rules))
+    return posted
+
+
+def _json_medium(name: str, entry: Any, rules: Rules) -> bytes | str:
+    if not isinstance(entry, str):
+        raise BadRequest(f"'{name}' must be a string or a list of strings.", "Send media as base64.", modality=name)
+    if name == "text":
+        return entry
+    if len(entry) // 4 * 3 - 2 > rules.bytes_of(name):
+        raise rules.too_large(name)
+    try:
+        return base64.b64decode(entry, validate=True)
+    except (binascii.Error, ValueError) as error:
+        remedy = "Encode the file with the standard alphabet, padded, without line breaks or a data: prefix."
+        raise BadRequest(f"'{name}' is not base64: {error}.", remedy, modality=name) from error
+
+
+def _check_enough(posted: Posted, rules: Rules) -> None:
+    missing = sorted(rules.needed - posted.bundle.keys())
+    if posted.bundle and not missing:
+        return
+    accepted = ", ".join(f"{name} (at most {most})" for name, most in rules.accepts.items())
+    said = f"The part '{missing[0]}' is missing or empty." if missing else "Every part is missing or empty."
+    named = missing[0] if missing else ", ".join(rules.accepts)
+    raise WrongFields(said, f"Post {accepted}.", modality=named, limit="at least 1 part")

@@ -1,0 +1,130 @@
+"""POST /v1/models/{model}/predict: parts in, an answer out; as JSON, token by token, or drawn over the picture."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from pydantic import TypeAdapter, ValidationError
+from starlette.types import Receive, Scope, Send
+
+from app.api.accept import preferred
+from app.api.parts import EXPLAIN, Posted, Rules, read_body
+from app.engine.runner import Call, Runner
+from app.engine.service import service_of
+from app.errors import NotAcceptable, ServiceError, UploadTimeout, WrongFields, from_validation
+from app.telemetry import log
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from models.pipeline import Features, Pipeline
+
+JSON, EVENTS, PNG = "application/json", "text/event-stream", "image/png"
+router = APIRouter()
+_boolean: TypeAdapter[bool] = TypeAdapter(bool)
+
+
+# Out of the schema because openapi.py describes it once for each checkpoint.
+@router.post("/v1/models/{model}/predict", include_in_schema=False)
+async def predict(model: str, request: Request) -> Response:
+    """Answer one bundle with one checkpoint."""
+    service = service_of(request)
+    pipeline, runner = service.registry.get(model), service.runner
+    kind = _kind(request, pipeline)
+    with ExitStack() as place:
+        place.enter_context(runner.admitted())
+        rules = Rules.of(pipeline, service.settings.limits, service.settings.max_request_bytes)
+        posted = await _receive(request, rules, runner, service.settings.upload_seconds)
+        explain, options = _options(pipeline, posted, rules)
+        if explain and kind == EVENTS:
+            remedy = "Ask for application/json to get the explanation, or leave explain out."
+            raise WrongFields("A stream of events carries no explanation.", remedy, field=EXPLAIN)
+        until = asyncio.get_running_loop().time() + service.settings.deadline_seconds
+        call = Call(pipeline, request.state.timing, until)
+        decoded, features = await runner.prepare(call, posted.bundle)
+        head = _head(pipeline, request.state.request_id)
+        if kind == EVENTS:
+            events = _events(runner, call, features, options, head)
+            return _EventStream(events, place.pop_all(), _headers(call))
+        result = await runner.predict(call, features, options, explain=explain or kind == PNG)
+        if kind == PNG:
+            return Response(await runner.overlay(call, decoded, result), headers=_headers(call), media_type=PNG)
+        return JSONResponse(head | result.model_dump(exclude_none=True), headers=_headers(call))
+
+
+async def _receive(request: Request, rules: Rules, runner: Runner, seconds: float) -> Posted:
+    try:
+        async with asyncio.timeout(seconds):
+            return await read_body(request, rules, runner)
+    except TimeoutError as error:
+        limit = f"{seconds:g} seconds"
+        said = f"The body did not arrive within {limit}."
+        raise UploadTimeout(said, "Send less, or over a faster line.", limit=limit) from error
+
+
+def _kind(request: Request, pipeline: "Pipeline") -> str:
+    offered = [JSON, EVENTS, *([PNG] if pipeline.explains else [])]
+    kind = preferred(request.headers.get("accept", "*/*"), offered)
+    if kind is None:
+        raise NotAcceptable("The Accept header names no kind of answer that this model has.", f"{', '.join(offered)}.")
+    return kind
+
+
+def _options(pipeline: "Pipeline", posted: Posted, rules: Rules) -> "tuple[bool, BaseModel]":
+    sent = dict(posted.options)
+    try:
+        explain = _boolean.validate_python(sent.pop(EXPLAIN, False))
+    except ValidationError as error:
+        raise WrongFields("explain is true or false.", "Send one of the two.", field=EXPLAIN) from error
+    if explain and not pipeline.explains:
+        raise WrongFields("This model explains nothing.", "Leave explain out.", field=EXPLAIN)
+    try:
+        return explain, pipeline.options.model_validate(sent)
+    except ValidationError as error:
+        raise from_validation(error, rules.known) from error
+
+
+def _head(pipeline: "Pipeline", request_id: str) -> dict[str, Any]:
+    config = pipeline.config
+    return {"id": request_id, "model": config.name, "version": config.version, "task": config.task}
+
+
+def _headers(call: Call) -> dict[str, str]:
+    return {"Server-Timing": call.timing.header()}
+
+
+async def _events(
+    runner: Runner, call: Call, features: "Features", options: "BaseModel", head: dict[str, Any]
+) -> AsyncIterator[str]:
+    try:
+        async for part in runner.stream(call, features, options):
+            if "result" in part:
+                yield _event("result", head | part["result"])
+            else:
+                yield _event("token", part)
+    # The status line is long gone, so whatever happens now can only be told inside the stream.
+    except ServiceError as error:
+        yield _event("error", error.body())
+    except Exception as error:  # noqa: BLE001 - see above; the log has it, the client gets none of it
+        log.exception("unexpected error in a stream", exc_info=error)
+        yield _event("error", ServiceError("The server failed on this request.").body())
+
+
+def _event(name: str, data: dict[str, Any]) -> str:
+    return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"
+
+
+class _EventStream(StreamingResponse):
+    """Server-sent events that give the request's place back when they end, however they end."""
+
+    def __init__(self, events: AsyncIterator[str], place: ExitStack, headers: dict[str, str]) -> None:
+        super().__init__(events, headers={"Cache-Control": "no-store", **headers}, media_type=EVENTS)
+        self.place = place
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self.place:
+            await super().__call__(scope, receive, send)

@@ -1,0 +1,249 @@
+"""The command ``fusionrnn``. Every import that takes time stands inside the command that needs it."""
+
+import base64
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from app.engine.service import Service
+    from models.pipeline import Pipeline
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+models = typer.Typer(no_args_is_help=True, help="Look at checkpoint folders.")
+app.add_typer(models, name="models")
+
+Files = Annotated[list[Path] | None, typer.Option(exists=True, dir_okay=False)]
+ModelDir = Annotated[
+    list[Path] | None, typer.Option(help="Folder of checkpoint folders; repeatable. Default: the shipped ones.")
+]
+Device = Annotated[str | None, typer.Option(help="auto, cpu or cuda.")]
+_HTTP_SECONDS = 300
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="TCP port; 0 takes a free one.")] = None,
+    model_dir: ModelDir = None,
+    device: Device = None,
+) -> None:
+    """Serve the checkpoints over HTTP. FUSIONRNN_* variables set everything else."""
+    from app.server import Server
+
+    Server(_settings(host=host, port=port, model_dir=model_dir, device=device), _announce).run()
+
+
+@app.command()
+def predict(
+    model: Annotated[str, typer.Argument(help="Name of a checkpoint, or a checkpoint folder.")],
+    image: Files = None,
+    video: Files = None,
+    audio: Files = None,
+    text: Annotated[list[str] | None, typer.Option()] = None,
+    option: Annotated[list[str] | None, typer.Option("--option", "-o", help="name=value, as /docs lists them.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Say what the network looked at.")] = False,
+    url: Annotated[str | None, typer.Option(help="Ask the server there instead of loading the checkpoint.")] = None,
+    model_dir: ModelDir = None,
+    device: Device = None,
+) -> None:
+    """Answer one bundle and print the answer as JSON."""
+    files = {"image": image, "video": video, "audio": audio}
+    bundle: dict[str, list[Any]] = {
+        name: [path.read_bytes() for path in paths] for name, paths in files.items() if paths
+    }
+    if text:
+        bundle["text"] = list(text)
+    options = dict(_pair(item) for item in option or [])
+    if not bundle:
+        _fail("Nothing to predict from: give --image, --video, --audio or --text.")
+    if url is None:
+        answer = _predict_here(model, bundle, options, explain, model_dir, device)
+    else:
+        answer = _predict_there(url, model, bundle, options, explain)
+    typer.echo(json.dumps(answer, ensure_ascii=False, indent=2))
+
+
+@models.command("list")
+def list_models(model_dir: ModelDir = None) -> None:
+    """List the checkpoint folders that would be served, without loading them."""
+    from app.engine.registry import checkpoint_folders
+
+    for root in _settings(model_dir=model_dir).model_dir:
+        for folder in checkpoint_folders(root):
+            try:
+                config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+                typer.echo(f"{config['name']}  {config['version']}  {config['task']}  {folder}")
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                typer.echo(f"{folder.name}: not a checkpoint: {error!r}  {folder}")
+
+
+@models.command()
+def verify(folder: Path, device: Device = "cpu") -> None:
+    """Load a checkpoint folder as the server would and run it once; exit with 1 and the reason if that fails."""
+    pipeline = _load(folder, device)
+    try:
+        pipeline.warm_up()
+    # The folder may hold a user's own network, which may raise anything.
+    except Exception as error:  # noqa: BLE001
+        _fail(f"{folder}: loads, but does not run: {error!r}")
+    config = pipeline.config
+    shown = {
+        "name": config.name,
+        "version": config.version,
+        "task": config.task,
+        "parameters": f"{pipeline.parameters:,}",
+        "digest": pipeline.digest,
+    }
+    for key, value in shown.items():
+        typer.echo(f"{key:<11} {value}")
+
+
+@app.command()
+def train(
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe in models/training/recipes.")],
+    data: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of the data set.")],
+    out: Annotated[Path, typer.Option(help="Folder for the checkpoint; a run that was killed goes on there.")],
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+) -> None:
+    """Train a checkpoint by a recipe."""
+    from models.training import cli_train
+
+    cli_train(recipe, data, out, seed)
+
+
+@app.command()
+def evaluate(
+    checkpoint: Annotated[Path, typer.Argument(exists=True, file_okay=False)],
+    data: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of the data set.")],
+    split: Annotated[str, typer.Option(help="Part of the data set.")] = "val",
+) -> None:
+    """Measure a checkpoint on a data set, and write the figures into its metrics.json."""
+    from models.training import cli_evaluate
+
+    typer.echo(json.dumps(cli_evaluate(checkpoint, data, split), ensure_ascii=False, indent=2))
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
+
+
+def _announce(address: str, service: "Service") -> None:
+    for failure in service.registry.failed:
+        typer.echo(f"Not served: {failure.name}: {failure.reason}", err=True)
+    typer.echo(f"Serving {', '.join(sorted(service.registry.pipelines)) or 'no model'}. Try it at {address}/docs")
+
+
+def _settings(**given: Any) -> Any:
+    from pydantic import ValidationError
+
+    from app.settings import Settings
+
+    try:
+        return Settings(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        _fail(str(error))
+
+
+def _load(folder: Path, device: str | None) -> "Pipeline":
+    from app.engine.registry import choose_device
+    from models.checkpoint import CheckpointError
+    from models.pipeline import Pipeline
+
+    try:
+        return Pipeline.load(folder, choose_device(device or "auto"))
+    except CheckpointError as error:
+        _fail(f"{folder}: {error.reason}")
+    except ValueError as error:
+        _fail(str(error))
+
+
+def _predict_here(
+    model: str,
+    bundle: dict[str, list[Any]],
+    options: dict[str, str],
+    explain: bool,
+    model_dir: list[Path] | None,
+    device: str | None,
+) -> dict[str, Any]:
+    import importlib
+
+    from pydantic import ValidationError
+
+    from app.api.parts import Rules, check_parts
+    from app.engine.registry import find_checkpoint
+    from app.errors import ServiceError, from_media, from_validation
+    from models.media.errors import MediaError
+
+    settings = _settings(model_dir=model_dir, device=device)
+    for plugin in settings.plugins:
+        importlib.import_module(plugin)
+    folder = find_checkpoint(model, settings.model_dir)
+    if folder is None:
+        _fail(f"There is no checkpoint '{model}' in {', '.join(map(str, settings.model_dir))}.")
+    pipeline = _load(folder, settings.device)
+    rules = Rules.of(pipeline, settings.limits, settings.max_request_bytes)
+    try:
+        posted = check_parts(bundle, rules)
+        decoded = pipeline.decode(posted.bundle, settings.limits)
+        result = pipeline.predict(pipeline.features(decoded), pipeline.options.model_validate(options), explain=explain)
+    except MediaError as error:
+        _fail(_told(from_media(error).body()))
+    except ValidationError as error:
+        _fail(_told(from_validation(error, rules.known).body()))
+    except ServiceError as error:
+        _fail(_told(error.body()))
+    config = pipeline.config
+    head = {"model": config.name, "version": config.version, "task": config.task}
+    return head | result.model_dump(exclude_none=True)
+
+
+def _predict_there(
+    url: str, model: str, bundle: dict[str, list[Any]], options: dict[str, str], explain: bool
+) -> dict[str, Any]:
+    from urllib.error import HTTPError, URLError
+    from urllib.parse import quote
+    from urllib.request import Request, urlopen
+
+    if not url.startswith(("http://", "https://")):
+        _fail(f"'{url}' is not an http:// or https:// address.")
+    encoded = {
+        name: [item if isinstance(item, str) else base64.b64encode(item).decode() for item in items]
+        for name, items in bundle.items()
+    }
+    body = json.dumps(encoded | options | ({"explain": True} if explain else {})).encode()
+    headers = {"Content-Type": "application/json", "Accept": "application/json"}
+    request = Request(f"{url.rstrip('/')}/v1/models/{quote(model, safe='')}/predict", body, headers)  # noqa: S310 - checked
+    try:
+        with urlopen(request, timeout=_HTTP_SECONDS) as answer:  # noqa: S310 - checked above
+            value: dict[str, Any] = json.load(answer)
+    except HTTPError as error:
+        with error:
+            try:
+                problem = json.load(error)
+            except ValueError:
+                problem = {"title": f"HTTP status {error.code}", "detail": error.reason}
+        _fail(_told(problem))
+    except (URLError, OSError) as error:
+        _fail(f"{url} does not answer: {error}")
+    return value
+
+
+def _pair(item: str) -> tuple[str, str]:
+    name, equals, value = item.partition("=")
+    if not (name and equals):
+        _fail(f"'{item}' is not name=value.")
+    return name, value
+
+
+def _told(problem: dict[str, Any]) -> str:
+    return " ".join(str(problem[key]) for key in ("detail", "remedy") if key in problem)
+
+
+def _fail(said: str) -> NoReturn:
+    typer.echo(said, err=True)
+    sys.exit(1)

@@ -1,0 +1,1 @@
+"""What holds the models and runs them; knows nothing of HTTP bodies."""

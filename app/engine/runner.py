@@ -1,0 +1,153 @@
+"""Where requests run: media in a bounded pool of threads, networks on one thread a device, the event loop free."""
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from app.errors import DeadlinePassed, Unavailable
+from app.telemetry import ServerTiming
+
+if TYPE_CHECKING:
+    import torch
+    from pydantic import BaseModel
+
+    from models.config import Modality
+    from models.media.limits import MediaLimits
+    from models.pipeline import Decoded, Features, Pipeline
+    from models.tasks.task import Result
+
+T = TypeVar("T")
+_SMOOTHING = 0.1
+_FIRST_GUESS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request for one checkpoint; ``until`` is its deadline on the event loop's clock."""
+
+    pipeline: "Pipeline"
+    timing: ServerTiming
+    until: float
+
+
+class Runner:
+    """Admits requests up to a number, and runs their stages one after the other, first come, first served."""
+
+    def __init__(self, decode_workers: int, max_waiting: int, limits: "MediaLimits") -> None:
+        self.max_waiting = max_waiting
+        self.limits = limits
+        self.waiting = 0
+        self._seconds = _FIRST_GUESS
+        self._media = ThreadPoolExecutor(decode_workers, "media")
+        self._devices: dict[str, ThreadPoolExecutor] = {}
+
+    @contextmanager
+    def admitted(self) -> Iterator[None]:
+        """A place in the house for the time of the block.
+
+        Raises:
+            Unavailable: the house is full; Retry-After is the time that its backlog takes.
+        """
+        if self.waiting >= self.max_waiting:
+            backlog = math.ceil(self.waiting * self._seconds)
+            raise Unavailable(f"{self.waiting} requests are already waiting.", max(1, backlog))
+        self.waiting += 1
+        try:
+            yield
+        finally:
+            self.waiting -= 1
+
+    async def prepare(self, call: Call, bundle: "Mapping[Modality, list[bytes | str]]") -> "tuple[Decoded, Features]":
+        """Decode the media and compute their features.
+
+        Raises:
+            MediaError: a medium cannot be used.
+            DeadlinePassed: it took too long.
+        """
+
+        def work() -> "tuple[Decoded, Features]":
+            with call.timing.measure("decode"):
+                decoded = call.pipeline.decode(bundle, self.limits)
+            with call.timing.measure("features"):
+                return decoded, call.pipeline.features(decoded)
+
+        return await self._run(self._media, call, work)
+
+    async def predict(self, call: Call, features: "Features", options: "BaseModel", *, explain: bool) -> "Result":
+        """The whole answer.
+
+        Raises:
+            DeadlinePassed: it took too long.
+        """
+
+        def work() -> "Result":
+            with call.timing.measure("inference"):
+                return call.pipeline.predict(features, options, explain=explain)
+
+        started = time.perf_counter()
+        result = await self._run(self.device(call.pipeline.device), call, work)
+        self._seconds += _SMOOTHING * (time.perf_counter() - started - self._seconds)
+        return result
+
+    async def stream(self, call: Call, features: "Features", options: "BaseModel") -> AsyncIterator[dict[str, Any]]:
+        """The answer part by part. Others run between two parts, and nothing runs once the caller stops asking.
+
+        Raises:
+            DeadlinePassed: it took too long.
+        """
+        device = self.device(call.pipeline.device)
+        parts = call.pipeline.stream(features, options)
+
+        def work() -> dict[str, Any] | None:
+            with call.timing.measure("inference"):
+                return next(parts, None)
+
+        while (part := await self._run(device, call, work)) is not None:
+            yield part
+
+    async def overlay(self, call: Call, decoded: "Decoded", result: "Result") -> bytes:
+        """PNG of where the network looked."""
+        return await self._run(self._media, call, lambda: call.pipeline.overlay(decoded, result))
+
+    async def offload(self, work: Callable[[], T]) -> T:
+        """Run other CPU work of a request beside the event loop."""
+        return await asyncio.wrap_future(self._media.submit(work))
+
+    def warm_up(self, pipeline: "Pipeline") -> None:
+        """Warm up on the thread that will serve: torch keeps a pool of workers for each calling thread."""
+        self.device(pipeline.device).submit(pipeline.warm_up).result()
+
+    def device(self, device: "torch.device") -> ThreadPoolExecutor:
+        """The thread of a device."""
+        return self._devices.setdefault(str(device), ThreadPoolExecutor(1, f"inference-{device}"))
+
+    def close(self) -> None:
+        """Drop what has not begun and let the threads end."""
+        for pool in (self._media, *self._devices.values()):
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _run(self, pool: ThreadPoolExecutor, call: Call, work: Callable[[], T]) -> T:
+        submitted = time.perf_counter()
+
+        def timed() -> T:
+            call.timing.add("queue", time.perf_counter() - submitted)
+            return work()
+
+        # Not asyncio.timeout: it would also take a TimeoutError that the work itself raises for the deadline.
+        task = asyncio.wrap_future(pool.submit(timed))
+        remaining = call.until - asyncio.get_running_loop().time()
+        try:
+            done, _ = await asyncio.wait([task], timeout=max(remaining, 0))
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        if not done:
+            # Takes it out of the queue; if it already runs, its end is not waited for.
+            task.cancel()
+            raise DeadlinePassed("The answer was not ready in time.", "Send less, or set a longer deadline.")
+        return task.result()

@@ -1,0 +1,52 @@
+"""What the resources share: settings, checkpoints, threads, and whether new work is welcome."""
+
+import asyncio
+
+from fastapi import Request
+
+from app.engine.registry import Registry
+from app.engine.runner import Runner
+from app.errors import Unavailable
+from app.settings import Settings
+
+_RETRY = 2
+
+
+class Service:
+    """One process's state."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.registry = Registry()
+        self.runner = Runner(settings.decode_workers, settings.max_waiting, settings.limits)
+        self.loading: asyncio.Task[None] | None = None
+        self.draining = False
+
+    def load(self) -> None:
+        """Load and warm up every checkpoint; takes seconds, for a thread of its own."""
+        settings = self.settings
+        if settings.threads:
+            import torch
+
+            torch.set_num_threads(settings.threads)
+        self.registry.load(settings.model_dir, settings.device, settings.plugins, self.runner.warm_up)
+
+    def check_ready(self) -> None:
+        """Return where requests are welcome.
+
+        Raises:
+            Unavailable: loading, draining, or nothing to serve.
+        """
+        if self.draining:
+            raise Unavailable("The server is shutting down.", _RETRY)
+        if not self.registry.loaded:
+            raise Unavailable("Models are still being loaded.", _RETRY)
+        if not self.registry.pipelines:
+            raise Unavailable("No model could be loaded; GET /v1/models says why.", _RETRY)
+
+
+def service_of(request: Request) -> Service:
+    """The service that answers ``request``."""
+    service = request.app.state.service
+    assert isinstance(service, Service)
+    return service

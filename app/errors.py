@@ -1,0 +1,176 @@
+"""The one family of errors that clients see, each class with its HTTP status; answered as RFC 9457 problem+json."""
+
+from typing import Any, ClassVar
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+
+from models.media.errors import MediaError, MediaOutOfBounds, MediaTooLarge, UndecodableMedia, UnsupportedMedia
+
+PROBLEM = "application/problem+json"
+
+
+class ServiceError(Exception):
+    """An answer that is not a success.
+
+    Args:
+        detail: what is wrong, in one sentence.
+        remedy: what the client can do about it.
+        modality: the part of the bundle that it is about.
+        field: the option that it is about.
+        limit: the bound that was crossed, with its unit.
+        headers: to send along.
+    """
+
+    status: ClassVar[int] = 500
+    kind: ClassVar[str] = "internal"
+    title: ClassVar[str] = "Internal error"
+
+    def __init__(
+        self,
+        detail: str,
+        remedy: str | None = None,
+        *,
+        modality: str | None = None,
+        field: str | None = None,
+        limit: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.extensions = {"modality": modality, "field": field, "limit": limit, "remedy": remedy}
+        self.detail = detail
+        self.headers = headers or {}
+
+    def body(self) -> dict[str, Any]:
+        """The problem object."""
+        said = {key: value for key, value in self.extensions.items() if value is not None}
+        return problem_body(self.status, self.kind, self.title, self.detail) | said
+
+    def response(self) -> JSONResponse:
+        """The whole answer."""
+        return JSONResponse(self.body(), self.status, self.headers, media_type=PROBLEM)
+
+
+class BadRequest(ServiceError):
+    """The body cannot be read as what it claims to be."""
+
+    status, kind, title = 400, "bad-request", "Unreadable request"
+
+
+class NotFound(ServiceError):
+    """No such model."""
+
+    status, kind, title = 404, "unknown-model", "Unknown model"
+
+
+class NotAcceptable(ServiceError):
+    """The model has no answer of the kind that Accept asks for."""
+
+    status, kind, title = 406, "not-acceptable", "No such answer"
+
+
+class UploadTimeout(ServiceError):
+    """The body came too slowly. Says nothing of the server's load."""
+
+    status, kind, title = 408, "upload-timeout", "Upload took too long"
+
+
+class TooLarge(ServiceError):
+    """More bytes than are taken in. The connection closes: the rest of the body is not read."""
+
+    status, kind, title = 413, "too-large", "Too many bytes"
+
+
+class UnsupportedType(ServiceError):
+    """The body, or a medium in it, is of a kind that is not read."""
+
+    status, kind, title = 415, "unsupported-media", "Unsupported media"
+
+
+class WrongFields(ServiceError):
+    """Parts or options that are missing, unknown, too many or out of range."""
+
+    status, kind, title = 422, "wrong-fields", "Wrong parts or options"
+
+
+class OutOfBounds(ServiceError):
+    """A medium too long or too large to decode."""
+
+    status, kind, title = 422, "out-of-bounds", "Medium out of bounds"
+
+
+class Unavailable(ServiceError):
+    """Loading, draining or full; Retry-After says when to come back."""
+
+    status, kind, title = 503, "unavailable", "Not available now"
+
+    def __init__(self, detail: str, retry_after: int) -> None:
+        super().__init__(detail, "Retry after the seconds in Retry-After.", headers={"Retry-After": str(retry_after)})
+
+
+class DeadlinePassed(ServiceError):
+    """The answer would come too late."""
+
+    status, kind, title = 504, "deadline", "Deadline passed"
+
+
+_MEDIA: dict[type[MediaError], type[ServiceError]] = {
+    UndecodableMedia: BadRequest,
+    UnsupportedMedia: UnsupportedType,
+    MediaTooLarge: TooLarge,
+    MediaOutOfBounds: OutOfBounds,
+}
+
+
+def from_media(error: MediaError) -> ServiceError:
+    """What a client is told about a medium that cannot be used."""
+    kind = next((_MEDIA[base] for base in type(error).__mro__ if base in _MEDIA), BadRequest)
+    return kind(error.detail, error.remedy, modality=error.modality, limit=error.limit)
+
+
+def from_validation(error: ValidationError, known: list[str]) -> ServiceError:
+    """What a client is told about options; names the first wrong one, and every other in the sentence."""
+    problems = error.errors(include_url=False, include_context=True)
+    first = problems[0]
+    field = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return unknown_field(field, known)
+    bounds = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+    limit = " and ".join(f"{bounds[name]} {value}" for name, value in first.get("ctx", {}).items() if name in bounds)
+    said = "; ".join(f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in problems)
+    remedy = f"Send a value of {field} in the range that /docs shows, or leave it out."
+    return WrongFields(f"{said}.", remedy, field=field, limit=limit or None)
+
+
+def unknown_field(field: str, known: list[str]) -> ServiceError:
+    """A part or an option that the model does not have."""
+    return WrongFields(f"This model has no part or option '{field}'.", f"It takes {', '.join(known)}.", field=field)
+
+
+def problem_body(status: int, kind: str, title: str, detail: str) -> dict[str, Any]:
+    """The members that every problem has."""
+    return {"type": f"urn:fusionrnn:problem:{kind}", "title": title, "status": status, "detail": detail}
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error that the application raises as a problem."""
+
+    async def service_error(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, ServiceError)
+        return error.response()
+
+    async def media_error(_: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, MediaError)
+        return from_media(error).response()
+
+    async def http_error(request: Request, error: Exception) -> JSONResponse:
+        assert isinstance(error, HTTPException)
+        detail = f"{request.method} {request.url.path}: {error.detail}. /docs lists what there is."
+        body = problem_body(error.status_code, "http", str(error.detail), detail)
+        return JSONResponse(body, error.status_code, error.headers, media_type=PROBLEM)
+
+    app.add_exception_handler(ServiceError, service_error)
+    app.add_exception_handler(MediaError, media_error)
+    app.add_exception_handler(HTTPException, http_error)

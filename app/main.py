@@ -1,0 +1,50 @@
+"""create_app: the application, which answers at once and loads its checkpoints meanwhile."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+
+from app import errors, openapi
+from app.api import health, models, predict
+from app.engine.service import Service
+from app.settings import Settings
+from app.telemetry import RequestLog, configure_logging
+
+_DESCRIPTION = "Multimodal fusion RNNs: post image, text, audio and video; get captions, classes, words and embeddings."
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The service under ``settings``, by default those of the environment. ``app.state.service`` holds its state."""
+    settings = settings or Settings()
+    configure_logging(settings)
+    service = Service(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.loading = asyncio.create_task(asyncio.to_thread(service.load))
+        try:
+            yield
+        finally:
+            service.draining = True
+            await service.loading
+            service.runner.close()
+
+    app: FastAPI = FastAPIOffline(title="fusionrnn", version=_version(), description=_DESCRIPTION, lifespan=lifespan)
+    app.state.service = service
+    app.add_middleware(RequestLog)
+    errors.install(app)
+    for resource in (predict, models, health):
+        app.include_router(resource.router)
+    openapi.install(app, service)
+    return app
+
+
+def _version() -> str:
+    try:
+        return version("fusionrnn")
+    except PackageNotFoundError:
+        return "0+source"

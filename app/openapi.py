@@ -1,0 +1,149 @@
+"""The OpenAPI document: the predict operation once for each loaded checkpoint, with only its own parts and options."""
+
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+
+from app.api.parts import EXPLAIN, needed
+from app.engine.service import Service
+from app.errors import PROBLEM
+from models.media.limits import MediaLimits
+
+if TYPE_CHECKING:
+    from models.pipeline import Pipeline
+
+_REF = "#/components/schemas/"
+# Eight by eight pixels of one blue: "Try it out" with the JSON body works as it stands.
+_TINY_PNG = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFElEQVR4nGOM6jnBgA0wYRUdtBIAUz0Bvr3yAr8AAAAASUVORK5CYII="
+_STATUSES = {
+    "400": "Undecodable body or medium",
+    "413": "Too many bytes",
+    "415": "Not a medium that is read",
+    "422": "Wrong parts or options, or a medium out of bounds",
+    "503": "Loading, draining or full; Retry-After says when to come back",
+    "504": "Deadline passed",
+}
+_PROBLEM_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string", "format": "uri"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "What is wrong"},
+        "modality": {"type": "string", "description": "The part that it is about"},
+        "field": {"type": "string", "description": "The option that it is about"},
+        "limit": {"type": "string", "description": "The bound that was crossed"},
+        "remedy": {"type": "string", "description": "What to do about it"},
+    },
+}
+
+
+def install(app: FastAPI, service: Service) -> None:
+    """Build the document from what is loaded at the time of asking, and again when that has changed."""
+    cached: tuple[object, dict[str, Any]] | None = None
+
+    def build() -> dict[str, Any]:
+        nonlocal cached
+        pipelines = service.registry.pipelines
+        if cached is None or cached[0] is not pipelines:
+            cached = (pipelines, _document(app, list(pipelines.values()), service.settings.limits))
+        return cached[1]
+
+    app.openapi = build  # type: ignore[method-assign]
+
+
+def _document(app: FastAPI, pipelines: list["Pipeline"], limits: MediaLimits) -> dict[str, Any]:
+    document = get_openapi(
+        title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
+    )
+    references, definitions = models_json_schema(
+        [(pipeline.result, "serialization") for pipeline in pipelines], ref_template=_REF + "{model}"
+    )
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    schemas |= definitions.get("$defs", {}) | {"Problem": _PROBLEM_SCHEMA}
+    for pipeline in sorted(pipelines, key=lambda pipeline: pipeline.config.name):
+        answer = references[pipeline.result, "serialization"]
+        document["paths"][f"/v1/models/{pipeline.config.name}/predict"] = {"post": _operation(pipeline, answer, limits)}
+    return document
+
+
+def _operation(pipeline: "Pipeline", answer: dict[str, Any], limits: MediaLimits) -> dict[str, Any]:
+    config = pipeline.config
+    whole = {"allOf": [_head_schema(pipeline), answer]}
+    head = {"id": "5f0c", "model": config.name, "version": config.version, "task": config.task}
+    answers: dict[str, Any] = {
+        "application/json": {"schema": whole, "example": head | pipeline.example},
+        "text/event-stream": {"schema": {"type": "string", "description": "Events token, then result or error"}},
+    }
+    if pipeline.explains:
+        answers["image/png"] = {"schema": {"type": "string", "format": "binary"}}
+    problems = {
+        status: {"description": said, "content": {PROBLEM: {"schema": {"$ref": f"{_REF}Problem"}}}}
+        for status, said in _STATUSES.items()
+    }
+    json_body = {"schema": _body(pipeline, limits, base64=True)}
+    if "image" in pipeline.accepts:
+        json_body["example"] = {"image": _TINY_PNG}
+    return {
+        "tags": ["predict"],
+        "summary": f"{config.name}: {config.task}",
+        "description": config.description,
+        "operationId": f"predict_{config.name}",
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {"schema": _body(pipeline, limits, base64=False)},
+                "application/json": json_body,
+            },
+        },
+        "responses": {"200": {"description": "The answer", "content": answers}, **problems},
+    }
+
+
+def _head_schema(pipeline: "Pipeline") -> dict[str, Any]:
+    config = pipeline.config
+    fixed = {"model": config.name, "version": config.version, "task": config.task}
+    return {
+        "type": "object",
+        "required": ["id", *fixed],
+        "properties": {"id": {"type": "string"}} | {key: {"const": item} for key, item in fixed.items()},
+    }
+
+
+def _body(pipeline: "Pipeline", limits: MediaLimits, *, base64: bool) -> dict[str, Any]:
+    parts = {name: _part(name, most, limits, base64=base64) for name, most in pipeline.accepts.items()}
+    options = {name: _option(item) for name, item in pipeline.options.model_json_schema()["properties"].items()}
+    if pipeline.explains:
+        options[EXPLAIN] = {"type": "boolean", "default": False, "description": "Say what the network looked at"}
+    body: dict[str, Any] = {"type": "object", "properties": parts | options, "additionalProperties": False}
+    if required := sorted(needed(pipeline)):
+        body["required"] = required
+    return body
+
+
+def _part(name: str, most: int, limits: MediaLimits, *, base64: bool) -> dict[str, Any]:
+    if name == "text":
+        one: dict[str, Any] = {"type": "string", "maxLength": limits.text_characters}
+    elif base64:
+        one = {"type": "string", "contentEncoding": "base64"}
+    else:
+        one = {"type": "string", "format": "binary"}
+    bound = "" if name == "text" else f", at most {getattr(limits, f'{name}_bytes')} bytes each"
+    said = {"description": f"At most {most} {name}{bound}"}
+    if most == 1:
+        return one | said
+    several = {"type": "array", "items": one, "maxItems": most}
+    return ({"oneOf": [one, several]} if base64 else several) | said
+
+
+def _option(schema: dict[str, Any]) -> dict[str, Any]:
+    """``schema`` without its null branch: a form leaves out what it does not set."""
+    choices = [choice for choice in schema.get("anyOf", []) if choice.get("type") != "null"]
+    if len(choices) != 1:
+        return schema
+    rest = {key: value for key, value in schema.items() if key not in ("anyOf", "default")}
+    only: dict[str, Any] = choices[0]
+    return only | rest

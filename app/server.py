@@ -1,0 +1,58 @@
+"""uvicorn with two more manners: it says where it is once the models are ready, and drains before it stops."""
+
+import asyncio
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+
+from app.engine.service import Service
+from app.main import create_app
+from app.settings import Settings
+
+
+class Server(uvicorn.Server):
+    """Serves one application; ``announce`` is called with its address when every checkpoint is loaded."""
+
+    def __init__(self, settings: Settings, announce: Callable[[str, Service], None]) -> None:
+        app = create_app(settings)
+        config = uvicorn.Config(
+            app,
+            settings.host,
+            settings.port,
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            timeout_graceful_shutdown=settings.shutdown_seconds,
+        )
+        super().__init__(config)
+        self.service: Service = app.state.service
+        self._announce = announce
+        self._announcing: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Open the socket; the announcement follows when the models are there."""
+        await super().startup(sockets)
+        if self.started:
+            self._announcing = asyncio.create_task(self._announce_when_loaded())
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Say on /readyz that this is the end, and close after the grace period; a second signal closes at once."""
+        grace = 0.0 if self.service.draining or sig == signal.SIGINT else self.service.settings.drain_seconds
+        self.service.draining = True
+        if grace == 0:
+            super().handle_exit(sig, frame)
+            return
+        timer = threading.Timer(grace, super().handle_exit, (sig, frame))
+        timer.daemon = True
+        timer.start()
+
+    async def _announce_when_loaded(self) -> None:
+        assert self.service.loading is not None
+        await asyncio.shield(self.service.loading)
+        host, port = self.servers[0].sockets[0].getsockname()[:2]
+        shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104 - compared with, not bound to
+        self._announce(f"http://{shown}:{port}", self.service)

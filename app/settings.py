@@ -1,0 +1,81 @@
+"""Everything an operator can set, each as an environment variable: FUSIONRNN_PORT, FUSIONRNN_LIMITS__IMAGE_BYTES ..."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+import models
+from models.media.limits import MediaLimits
+
+ZOO = Path(next(iter(models.__path__))) / "zoo"
+
+
+def _split(separator: str) -> BeforeValidator:
+    def split(value: Any) -> Any:
+        return [item for item in value.split(separator) if item] if isinstance(value, str) else value
+
+    return BeforeValidator(split)
+
+
+class Settings(BaseSettings):
+    """How one process serves."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="FUSIONRNN_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        protected_namespaces=(),
+        use_attribute_docstrings=True,
+    )
+
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 is every interface."""
+
+    port: int = Field(8000, ge=0, le=65535)
+    """TCP port; 0 takes a free one."""
+
+    model_dir: Annotated[list[Path], NoDecode, _split(os.pathsep)] = [ZOO]
+    """Folders of checkpoint folders, separated like PATH. Each may also be a checkpoint folder itself."""
+
+    plugins: Annotated[list[str], NoDecode, _split(",")] = []
+    """Modules to import before loading, separated by commas; they register a user's own network parts."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where networks run; auto is cuda where there is one."""
+
+    threads: int = Field(0, ge=0, le=1024)
+    """Threads of one network step; 0 leaves the choice to torch."""
+
+    decode_workers: int = Field(default_factory=lambda: min(os.cpu_count() or 1, 8), ge=1, le=256)
+    """Threads that decode media and compute features, beside the one that runs the networks."""
+
+    max_waiting: int = Field(64, ge=1, le=100_000)
+    """Most predict requests in the house at once; the next is told to come back later."""
+
+    deadline_seconds: float = Field(60, gt=0)
+    """Longest that a request may take once its body is here."""
+
+    upload_seconds: float = Field(300, gt=0)
+    """Longest that a client may take to send its body."""
+
+    drain_seconds: float = Field(0, ge=0)
+    """How long /readyz says 503 after SIGTERM before the socket closes: time for a load balancer to notice."""
+
+    shutdown_seconds: int = Field(30, ge=1)
+    """How long running requests may go on after the socket closed."""
+
+    max_request_bytes: int = Field(288 * 2**20, ge=1024)
+    """Most bytes of a request's body, all parts together."""
+
+    limits: MediaLimits = MediaLimits()
+    """How much of each medium is accepted."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least severe line that is logged."""
+
+    log_format: Literal["json", "console"] = "json"
+    """One JSON object a line, or lines for people."""

@@ -1,0 +1,124 @@
+"""Logs, request ids and Server-Timing. One line a request, as JSON, with the id that its client also got."""
+
+import logging
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import ServiceError
+from app.settings import Settings
+
+log = structlog.get_logger("fusionrnn")
+
+_LONGEST_ID = 128
+_PROBES = ("/healthz", "/readyz")
+_CLIENT_LEFT = 499
+
+
+class ServerTiming:
+    """Milliseconds a request spent in each stage, for the header of that name and the log."""
+
+    def __init__(self) -> None:
+        self.stages: dict[str, float] = {}
+
+    def add(self, stage: str, seconds: float) -> None:
+        """Add to ``stage``; stages keep the order of their first mention."""
+        self.stages[stage] = self.stages.get(stage, 0.0) + seconds * 1e3
+
+    @contextmanager
+    def measure(self, stage: str) -> Iterator[None]:
+        """Add the time that the block takes."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.add(stage, time.perf_counter() - started)
+
+    def header(self) -> str:
+        """The value of the Server-Timing header."""
+        return ", ".join(f"{stage};dur={spent:.2f}" for stage, spent in self.stages.items())
+
+
+def configure_logging(settings: Settings) -> None:
+    """Send structlog's and the standard library's lines, uvicorn's among them, to stderr in one form."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
+    final: list[Any] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
+    if settings.log_format == "json":
+        final += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
+    else:
+        final.append(structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()))
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=final, foreign_pre_chain=shared))
+    logging.basicConfig(handlers=[handler], level=settings.log_level.upper(), force=True)
+
+
+class RequestLog:
+    """Gives each request an id, logs it when it is over, and answers for what nobody else caught."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id = _sane(Headers(scope=scope).get("x-request-id")) or uuid.uuid4().hex
+        state = scope.setdefault("state", {})
+        state["request_id"], state["timing"] = request_id, ServerTiming()
+        started, status = time.perf_counter(), 0
+
+        async def marked(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Request-ID"] = request_id
+            await send(message)
+
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            try:
+                await self.app(scope, receive, marked)
+            except ClientDisconnect:
+                status = _CLIENT_LEFT
+            # The last place before the socket: the log gets all of it, the client nothing.
+            except Exception as error:
+                log.exception("unexpected error", exc_info=error)
+                if status:
+                    raise
+                said = ServiceError("The server failed on this request.", f"Report request id {request_id}.")
+                await said.response()(scope, receive, marked)
+            finally:
+                spent = {stage: round(ms, 2) for stage, ms in state["timing"].stages.items()}
+                write = log.debug if scope["path"] in _PROBES else log.info
+                write(
+                    "request",
+                    method=scope["method"],
+                    path=scope["path"],
+                    status=status or _CLIENT_LEFT,
+                    ms=round((time.perf_counter() - started) * 1e3, 2),
+                    **spent,
+                )
+
+
+def _sane(value: str | None) -> str | None:
+    usable = value is not None and 0 < len(value) <= _LONGEST_ID and value.isascii() and value.isprintable()
+    return value if usable else None
