@@ -6,16 +6,22 @@ The container format is the one that was sniffed, so no playlist can name other 
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from io import BytesIO
+from typing import TypeAlias
 
 import av
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Stream
+from av.stream import Disposition, Stream
+from av.video.stream import VideoStream
 
 from models.media.errors import MediaOutOfBounds, UndecodableMedia, UnsupportedMedia, shielded
 from models.media.limits import MediaLimits
 from models.media.sniff import AAC, AVI, M4A, MKV, MOV, MP4, MPEG, MPEG_TS, MPEG_VIDEO, OGG, OGG_VIDEO, WEBM, Format
+
+Coded: TypeAlias = "Packet[Stream]"
+"""A piece of a coded stream. (The class is generic to type checkers only.)"""
 
 _DEMUXERS: dict[Format, str] = {
     **dict.fromkeys((MP4, MOV, M4A), "mov"),
@@ -28,16 +34,16 @@ _DEMUXERS: dict[Format, str] = {
     MPEG_VIDEO: "mpegvideo",
 }
 
-VIDEO_CODECS = frozenset(
-    "av1 libdav1d dvvideo ffv1 flv1 flv h261 h263 h264 hevc huffyuv mjpeg mpeg1video mpeg2video mpeg4 msmpeg4v2 msmpeg4v3 "
-    "msmpeg4 png prores rawvideo theora vp8 vp9 wmv1 wmv2".split()
+VIDEO_CODECS = (
+    "dvvideo,ffv1,flv,h261,h263,h264,hevc,huffyuv,libdav1d,mjpeg,mpeg1video,mpeg2video,mpeg4,msmpeg4v2,msmpeg4,"
+    "png,prores,rawvideo,theora,vp8,vp9,wmv1,wmv2"
 )
 """Decoders of pictures that are used: those of cameras, phones, browsers and editors, of FFmpeg's several hundred."""
 
-AUDIO_CODECS = frozenset(
-    "aac aac_latm ac3 adpcm_ima_qt adpcm_ima_wav adpcm_ms alac amrnb amrwb eac3 flac mp1float mp2float mp3float mp2 mp3 "
-    "opus libopus pcm_alaw pcm_f32be pcm_f32le pcm_f64be pcm_f64le pcm_mulaw pcm_s16be pcm_s16le pcm_s24be pcm_s24le "
-    "pcm_s32be pcm_s32le pcm_s8 pcm_u8 speex vorbis libvorbis".split()
+AUDIO_CODECS = (
+    "aac,aac_latm,ac3,adpcm_ima_qt,adpcm_ima_wav,adpcm_ms,alac,amrnb,amrwb,eac3,flac,mp1float,mp2,mp2float,mp3,mp3float,"
+    "opus,pcm_alaw,pcm_f32be,pcm_f32le,pcm_f64be,pcm_f64le,pcm_mulaw,pcm_s16be,pcm_s16le,pcm_s24be,pcm_s24le,pcm_s32be,"
+    "pcm_s32le,pcm_s8,pcm_u8,speex,vorbis"
 )
 """Decoders of sound that are used, likewise."""
 
@@ -50,7 +56,7 @@ def opened(data: bytes, found: Format, modality: str, limits: MediaLimits) -> It
             _check_sample_tables(data, modality)
         # Opening decodes the first frames to learn what the header omits, so the bound on pixels must hold there too.
         options = {
-            "codec_whitelist": ",".join(sorted(VIDEO_CODECS | AUDIO_CODECS)),
+            "codec_whitelist": f"{VIDEO_CODECS},{AUDIO_CODECS}",
             "max_pixels": str(limits.video_pixels),
         }
         with av.open(
@@ -59,7 +65,18 @@ def opened(data: bytes, found: Format, modality: str, limits: MediaLimits) -> It
             yield container
 
 
-def packets(container: InputContainer, stream: Stream, modality: str, size: int) -> Iterator[Packet[Stream]]:
+def picture_stream(container: InputContainer) -> VideoStream | None:
+    """The first stream of moving pictures; a song's cover is none."""
+    moving = (stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic)
+    return next(moving, None)
+
+
+def seconds(ticks: int | None, time_base: Fraction | None) -> float | None:
+    """A time on the container's clock in seconds."""
+    return None if ticks is None or time_base is None else float(ticks * time_base)
+
+
+def packets(container: InputContainer, stream: Stream, modality: str, size: int) -> Iterator[Coded]:
     """The packets of one stream in the order they are stored; ``size`` is that of the whole file.
 
     Raises:
@@ -72,19 +89,16 @@ def packets(container: InputContainer, stream: Stream, modality: str, size: int)
         if packet.size:
             yield packet
     if any(entry.pos + entry.size > size for entry in stream.index_entries):
-        raise UndecodableMedia(
-            modality, f"The {modality} ends before the last of its content.", "Send the whole file."
-        )
+        raise UndecodableMedia(modality, f"The {modality} ends before the last of its content.", "Send the whole file.")
 
 
-def check_codec(stream: Stream, readable: frozenset[str], modality: str) -> None:
+def check_codec(stream: Stream, readable: str, modality: str) -> None:
     """Refuses a stream whose decoder is not among those ``readable``."""
-    context = stream.codec_context
-    name = None if context is None else context.codec.name
-    if name not in readable:
+    codec = getattr(stream.codec_context, "codec", None)  # no context where FFmpeg has no decoder
+    if codec is None or codec.name not in readable.split(","):
         raise UnsupportedMedia(
             modality,
-            f"The {modality} is coded as {name or 'something unknown'}, which is not read.",
+            f"The {modality} is coded as {'something unknown' if codec is None else codec.name}, which is not read.",
             "Send H.264 video with AAC sound in an MP4 file." if modality == "video" else "Send WAV, FLAC or MP3.",
         )
 

@@ -40,7 +40,7 @@ class MediaOutOfBounds(MediaError):
 
 @contextmanager
 def shielded(modality: str, name: str) -> Iterator[None]:
-    """Turns whatever a decoder raises on the medium called ``name`` into `UndecodableMedia`, with the cause attached."""
+    """Turns whatever a decoder raises on the medium called ``name`` into `UndecodableMedia`, its cause attached."""
     try:
         yield
     except MediaError:

@@ -96,7 +96,7 @@ def _orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 (upright) where there is none or where it cannot be read: pixels matter more."""
     try:
         value = image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # like pixels, damaged metadata raises anything
+    except Exception:  # noqa: BLE001 (like pixels, damaged metadata raises anything)
         return 1
     return value if isinstance(value, int) else 1
 

@@ -131,7 +131,7 @@ READABLE: dict[str, str] = {
 
 def _ogg(head: bytes) -> Format:
     # Every stream's first page comes before any second page, so the start names all that the file holds.
-    if b"\x80theora" in head:
+    if b"\x80theora" in head or b"OVP80" in head:
         return OGG_VIDEO
     if b"OpusHead" in head:
         return OPUS

@@ -16,8 +16,8 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 def decode_text(data: bytes | str, limits: MediaLimits) -> str:
     """The text of ``data`` in Unicode's composed normal form (NFC).
 
-    Bytes are UTF-8, or UTF-16 behind a byte order mark; the mark is dropped. Lines end in a single newline; other control
-    characters but the tab are removed. Joiners, variation selectors and all else that emoji and scripts need stay.
+    Bytes are UTF-8, or UTF-16 behind a byte order mark; the mark is dropped. Lines end in a single newline; all other
+    control characters but the tab are removed. Joiners, variation selectors and what else emoji and scripts need stay.
 
     Raises:
         MediaError: the text is too long, blank or not valid Unicode, or is another kind of file.

@@ -1,0 +1,68 @@
+"""Which of a stream's frames to keep, known from its packets before any is decoded."""
+
+from collections.abc import Iterator
+from itertools import groupby
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.media.container import Coded
+
+_ROUNDING = 1e-6
+"""Seconds by which two times may differ and be the same."""
+
+_REORDERED = 16
+"""Packets that may have to follow a frame's own before it comes out: the most that H.264 allows."""
+
+
+class Timeline:
+    """The packets of one stream, at least one, from a key frame on, and when each one's frame is shown.
+
+    ``times`` float64 [packets] counts seconds from the first frame shown; ``duration`` is the end of the last. What the
+    file's header says of either is not asked. ``in_order`` is for streams without presentation times: the n-th packet
+    is then taken to stand for the n-th frame shown, whichever frame it holds.
+    """
+
+    def __init__(self, coded: list[Coded], *, in_order: bool) -> None:
+        self.coded = coded
+        self.in_order = in_order
+        ticks: list[int] = []
+        for packet in coded:
+            shown = packet.dts if in_order or packet.pts is None else packet.pts
+            ticks.append(shown if shown is not None else ticks[-1] + (packet.duration or 1) if ticks else 0)
+        # What an edit list cuts away is decoded, as others refer to it, and never shown.
+        self._visible = np.array([place for place, packet in enumerate(coded) if not packet.is_discard], np.int64)
+        first = min((ticks[place] for place in self._visible), default=0)
+        unit = float(coded[0].time_base)
+        self.times = np.array([tick - first for tick in ticks], np.float64) * unit
+        lengths = np.array([packet.duration or 0 for packet in coded], np.float64) * unit
+        # In a browser's recording packets have no duration; the last frame is taken to last as long as others do.
+        lengths[lengths <= 0] = self.times.max() / max(1, len(coded) - 1)
+        self.duration = max(0.0, float((self.times + lengths).max()))
+
+    def choose(self, count: int) -> NDArray[np.int64]:
+        """Places of the packets shown in the middle of ``count`` equal spans, in the order shown, none twice.
+
+        Where several spans would take the same one, or there are fewer than ``count``, neighbours fill in.
+        """
+        shown = self._visible[np.argsort(self.times[self._visible], kind="stable")]
+        step = np.arange(min(count, len(shown)))
+        middles = (step + 0.5) * self.duration / max(1, len(step))
+        ranks = np.searchsorted(self.times[shown], middles + _ROUNDING, side="right") - 1
+        ranks = np.maximum.accumulate(ranks - step) + step  # at least one on from the last choice ...
+        ranks = np.minimum(ranks, len(shown) - len(step) + step)  # ... and no further than leaves enough for the rest
+        return shown[ranks]
+
+    def runs(self, chosen: NDArray[np.int64]) -> Iterator[range]:
+        """The stretches of packets that must be decoded to see the chosen ones, each from a key frame on."""
+        keys = np.flatnonzero([packet.is_keyframe for packet in self.coded])
+        needed = np.zeros(len(self.coded), bool)
+        for place in chosen:
+            key = int(np.searchsorted(keys, place, side="right")) - 1
+            while key > 0 and self.times[keys[key]] > self.times[place]:
+                key -= 1  # shown before the key frame that it follows, so it may refer to what precedes that
+            needed[keys[key] : place + 1 + (_REORDERED if self.in_order else 0)] = True
+        for wanted, run in groupby(range(len(self.coded)), needed.tolist().__getitem__):
+            if wanted:
+                places = list(run)
+                yield range(places[0], places[-1] + 1)

@@ -1,0 +1,202 @@
+"""Video bytes to a few frames, evenly spaced in time.
+
+The packets are read once, which tells when each frame is shown, whatever the header says, and is cheap. Then the frames
+to keep are known, and only what leads to them, from a key frame each, is decoded. Never more than one frame is held
+besides those kept.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import chain
+from typing import cast
+
+import av
+import numpy as np
+from av.buffer import Buffer
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from models.media.container import VIDEO_CODECS, Coded, check_codec, opened, packets, picture_stream
+from models.media.errors import MediaOutOfBounds, UndecodableMedia, UnsupportedMedia
+from models.media.limits import MediaLimits
+from models.media.sniff import AVI, recognize
+from models.media.timeline import Timeline
+
+_UNSPECIFIED = 2
+"""FFmpeg's number for "no colour space given"."""
+
+_HIGH_DEFINITION = 720
+"""Lines from which a video is taken to be one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """Frames of a video, uint8 RGB [T, H, W, 3], and ``times`` float64 [T], ascending, when each is first shown.
+
+    Times and ``duration`` are seconds from the clip's first frame. ``has_audio`` says whether it has a sound track.
+    """
+
+    frames: NDArray[np.uint8]
+    times: NDArray[np.float64]
+    duration: float
+    has_audio: bool
+
+
+def decode_video(data: bytes, limits: MediaLimits, *, count: int, target: int | None = None) -> Video:
+    """``count`` frames at even distances in time, upright; all of them where the clip has fewer.
+
+    The clip is cut into ``count`` equal spans, and the frame shown in the middle of each is taken, or one near it where
+    that is taken already. With ``target`` frames are scaled, never up, so that the shorter side has ``target`` pixels.
+    Besides the frames returned, memory holds the compressed stream once more.
+
+    Raises:
+        MediaError: too many bytes, pixels, seconds or frames, no moving picture, not a format that is read, encrypted,
+            cut off or corrupt.
+        ValueError: ``count`` is not positive.
+    """
+    if count < 1:
+        raise ValueError(f"count is {count}, not positive")
+    found = recognize(data, "video", limits.video_bytes)
+    with opened(data, found, "video", limits) as container:
+        stream = picture_stream(container)
+        if stream is None:
+            raise UnsupportedMedia("video", f"The video is a {found.name} file without moving pictures.", "Send one.")
+        check_codec(stream, VIDEO_CODECS, "video")
+        _check_size(stream, limits)
+        # AVI stores no presentation times, and FFmpeg cannot infer them for codecs that reorder freely.
+        in_order = found is AVI and stream.codec_context.codec.name in ("h264", "hevc")
+        timeline = Timeline(_read(container, stream, len(data), limits), in_order=in_order)
+        if timeline.duration > limits.video_seconds:
+            raise _beyond(f"lasts {timeline.duration:.1f} seconds", f"{limits.video_seconds:g} seconds")
+        canvas = _Canvas(stream, target)
+        kept = {place: canvas.draw(frame) for place, frame in _pick(timeline, timeline.choose(count), stream, limits)}
+        if not kept:
+            raise _corrupt()
+        return Video(
+            frames=np.stack(list(kept.values())),
+            times=np.sort(timeline.times[list(kept)]),
+            duration=timeline.duration,
+            has_audio=bool(container.streams.audio),
+        )
+
+
+def _beyond(what: str, limit: str) -> MediaOutOfBounds:
+    return MediaOutOfBounds("video", f"The video {what}, and at most {limit} are accepted.", "Cut or scale it.", limit)
+
+
+def _corrupt() -> UndecodableMedia:
+    return UndecodableMedia("video", "No frame, or few, of the video can be decoded.", "Check that it plays elsewhere.")
+
+
+def _check_size(stream: VideoStream, limits: MediaLimits) -> None:
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if width * height > limits.video_pixels:
+        raise _beyond(f"is {width} x {height} pixels large", f"{limits.video_pixels} pixels a frame")
+
+
+def _read(container: InputContainer, stream: VideoStream, size: int, limits: MediaLimits) -> list[Coded]:
+    """The stream's packets, each carrying its own place in the list, from the first key frame on."""
+    coded: list[Coded] = []
+    held = 0
+    for packet in packets(container, stream, "video", size):
+        if not coded and not packet.is_keyframe:
+            continue  # a recording of a broadcast begins anywhere
+        packet.opaque = len(coded)
+        coded.append(packet)
+        held += packet.size
+        if len(coded) > limits.video_frames:
+            raise _beyond("has more frames", f"{limits.video_frames} frames")
+        if held > limits.video_bytes:  # Matroska can compress packets once more
+            raise _beyond("unpacks to more bytes", f"{limits.video_bytes} bytes")
+    if not coded:
+        raise UndecodableMedia("video", "The video has no frame that can be decoded by itself.", "Send the whole file.")
+    return coded
+
+
+def _pick(
+    timeline: Timeline, chosen: NDArray[np.int64], stream: VideoStream, limits: MediaLimits
+) -> Iterator[tuple[int, VideoFrame]]:
+    """Decodes what is needed and gives the chosen frames with their packets' places, in the order they are shown.
+
+    Strictly: the frame on display at each chosen packet's time. The two differ where a packet is damaged, or holds
+    the second field of an interlaced frame.
+    """
+    context = stream.codec_context
+    context.thread_count = 1  # clips are decoded side by side, and threads within one gain little
+    context.copy_opaque = True
+    context.options = {"max_pixels": str(limits.video_pixels)}  # a frame may differ from the header
+    failed = decoded = 0
+    for run in timeline.runs(chosen):
+        waiting = [timeline.times[place] for place in chosen if place in run]
+        ahead = iter(run)
+        shown: tuple[int, VideoFrame] | None = None
+        for packet in chain((timeline.coded[place] for place in run), [None]):
+            try:
+                frames = context.decode(packet)
+            except av.error.InvalidDataError:
+                failed += 1
+                continue
+            for frame in frames:
+                decoded += 1
+                place = next(ahead, run[-1]) if timeline.in_order else cast("int", frame.opaque)
+                due = bisect_left(waiting, timeline.times[place])
+                if due and shown is not None:
+                    yield shown
+                    del waiting[:due]
+                shown = place, frame
+        if waiting and shown is not None:
+            yield shown
+        context.flush_buffers()
+    if failed > decoded:
+        raise _corrupt()
+
+
+class _Canvas:
+    """Draws frames upright, all at the size and turn that suit the first."""
+
+    def __init__(self, stream: VideoStream, target: int | None) -> None:
+        self._target = target
+        self._aspect = float(stream.sample_aspect_ratio or 1)
+        self._reformatter = VideoReformatter()
+        self._size: tuple[int, int] | None = None
+        self._matrix = np.array([1, 0, 0, 0, 1, 0, 0, 0, 1], np.int32)
+
+    def draw(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        """The frame as uint8 RGB [H, W, 3]."""
+        if self._size is None:
+            self._size = self._fit(frame)
+            with suppress(KeyError):  # most have none
+                sides = cast("Mapping[str, Buffer]", frame.side_data)  # PyAV's stub knows one key of many
+                self._matrix = np.frombuffer(bytes(sides["DISPLAYMATRIX"]), np.int32)
+        width, height = self._size
+        # Without a word about it, video of high definition has its colours by BT.709. swscale would assume BT.601.
+        high = frame.colorspace == _UNSPECIFIED and frame.height >= _HIGH_DEFINITION
+        rgb = self._reformatter.reformat(
+            frame,
+            width,
+            height,
+            "rgb24",
+            src_colorspace=Colorspace.ITU709 if high else None,
+            interpolation=Interpolation.AREA,
+            threads=1,
+        )
+        return _turned(rgb.to_ndarray().astype(np.uint8, copy=False), self._matrix)
+
+    def _fit(self, frame: VideoFrame) -> tuple[int, int]:
+        """Width and height to draw at, before turning: pixels made square, and no larger than the target asks."""
+        width = frame.width * (self._aspect if 1 / 4 <= self._aspect <= 4 else 1.0)
+        scale = 1.0 if self._target is None else min(1.0, self._target / min(width, frame.height))
+        return max(1, round(width * scale)), max(1, round(frame.height * scale))
+
+
+def _turned(frame: NDArray[np.uint8], matrix: NDArray[np.int32]) -> NDArray[np.uint8]:
+    """The frame under a display matrix, x' = ax + cy and y' = bx + dy, to the nearest quarter turn or mirroring."""
+    a, b, _, c, d = (int(value) for value in matrix[:5])
+    if abs(b) > abs(a):
+        frame, a, d = frame.transpose(1, 0, 2), c, b
+    return frame[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
