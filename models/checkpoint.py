@@ -20,7 +20,8 @@ from models.config import CheckpointConfig
 from models.features.text import TextTokenizer
 from models.network import FusionRNN
 
-CONFIG, WEIGHTS, TOKENIZER, METRICS, CARD = "config.json", "model.safetensors", "tokenizer.json", "metrics.json", "README.md"
+CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
+METRICS, CARD = "metrics.json", "README.md"
 _MOST_BYTES = {CONFIG: 4 * 2**20, WEIGHTS: 4 * 2**30, TOKENIZER: 64 * 2**20, METRICS: 4 * 2**20, CARD: 2**20}
 _STORED = {torch.float32: {"F32", "F16", "BF16"}, torch.uint8: {"U8"}, torch.int64: {"I64"}, torch.bool: {"BOOL"}}
 
@@ -133,7 +134,7 @@ def _check_vocabulary(folder: Path, config: CheckpointConfig, tokenizer: TextTok
     if size is None:
         return
     if tokenizer is None:
-        raise CheckpointError(folder, f"{TOKENIZER} is missing, which a head of type '{config.network.head.type}' needs")
+        raise CheckpointError(folder, f"{TOKENIZER} is missing, which a '{config.network.head.type}' head needs")
     if tokenizer.size != size:
         raise CheckpointError(folder, f"{TOKENIZER} has {tokenizer.size} tokens, but the head's vocabulary is {size}")
     for language in getattr(config.network.head, "languages", ()):
@@ -149,7 +150,8 @@ def _weights(folder: Path, expected: dict[str, Tensor]) -> dict[str, Tensor]:
             names = set(file.keys())
             for problem, odd in (("lacks", set(expected) - names), ("has unknown", names - set(expected))):
                 if odd:
-                    raise CheckpointError(folder, f"{WEIGHTS} {problem} {len(odd)} tensors: {', '.join(sorted(odd)[:5])}")
+                    some = ", ".join(sorted(odd)[:5])
+                    raise CheckpointError(folder, f"{WEIGHTS} {problem} {len(odd)} tensors: {some}")
             for name, value in expected.items():
                 header = file.get_slice(name)
                 if tuple(header.get_shape()) != tuple(value.shape):

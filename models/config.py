@@ -7,7 +7,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsA
 from models.features.image import ImageFeatures
 from models.registry import ENCODERS, FUSIONS, HEADS, ComponentConfig
 
-FORMAT_VERSION = 1
 Modality = Literal["image", "text", "audio", "video"]
 Task = Literal["captioning", "classification"]
 
@@ -25,7 +24,7 @@ class ModalityConfig(_Strict):
 
     required: bool = False
     max_items: int = Field(1, ge=1, le=256)
-    features: ImageFeatures = Field(discriminator=None)
+    features: ImageFeatures = Field(default_factory=ImageFeatures)
 
 
 class NetworkConfig(_Strict):
@@ -39,7 +38,7 @@ class NetworkConfig(_Strict):
 class CheckpointConfig(_Strict):
     """``config.json``: unknown keys are refused, and sizes are bounded before anything is allocated."""
 
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[1] = 1
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
     version: str = Field(pattern=r"^\d{1,6}\.\d{1,6}\.\d{1,6}$")
     task: Task
@@ -53,8 +52,8 @@ class CheckpointConfig(_Strict):
     def _agrees(self) -> Self:
         if set(self.modalities) != set(self.network.encoders):
             raise ValueError("each modality needs an encoder of its own, and each encoder a modality")
-        if self.network.head.type != self.task and self.task != "classification":
-            raise ValueError(f"task '{self.task}' needs a head of type '{self.task}'")
+        if self.task == "captioning" and self.network.head.type != "captioning":
+            raise ValueError("the task 'captioning' needs a head of type 'captioning'")
         if (self.task == "classification") != (self.labels is not None):
             raise ValueError("labels belong to classification, which needs them")
         return self

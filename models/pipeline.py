@@ -32,7 +32,7 @@ class Decoded:
 
 
 class Pipeline:
-    """One checkpoint, ready to answer. ``decode`` and ``features`` may run in any thread, ``predict`` in one a device."""
+    """One checkpoint, ready to answer: ``decode`` and ``features`` in any thread, the rest in one thread a device."""
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device | str = "cpu") -> None:
         self.config = checkpoint.config

@@ -58,7 +58,9 @@ class Registry(Generic[Part]):
         if isinstance(value, ComponentConfig):
             return value
         if not isinstance(value, dict) or not isinstance(value.get("type"), str):
-            raise ValueError(f"{self.kind} needs a mapping with a 'type'")
+            raise ValueError(  # noqa: TRY004  pydantic reports only ValueErrors
+                f"{self.kind} needs a mapping with a 'type'"
+            )
         if value["type"] not in self._parts:
             raise ValueError(
                 f"unknown {self.kind} type '{value['type']}': known are {', '.join(self.names())}; "

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from models.sequence import Padded, SequenceOutput, length_mask, masked_mean
+from models.sequence import SequenceOutput, length_mask, masked_mean
 from models.state import State
 
 CellName = Literal["elman", "gru", "lstm"]
@@ -129,7 +129,8 @@ class RecurrentEncoder(nn.Module):
         after: State = {}
         for layer, directions in enumerate(self.layers):
             outputs = []
-            for backward, kernel in enumerate(directions):  # type: ignore[arg-type]
+            assert isinstance(directions, nn.ModuleList)
+            for backward, kernel in enumerate(directions):
                 inputs = _reverse_prefix(x, lengths) if backward else x
                 output, final = self._run(kernel, layer, inputs, lengths, before)
                 outputs.append(_reverse_prefix(output, lengths) if backward else output)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models.decoding.decoder import Decoder, Hypothesis, Memory, drain
+from models.decoding.decoder import Decoder, Hypothesis, Memory_contra, drain
 from models.state import State
 
 
@@ -33,8 +33,8 @@ class Beams:
 
 
 def beam_search(
-    decoder: Decoder[Memory],
-    memory: Memory,
+    decoder: Decoder[Memory_contra],
+    memory: Memory_contra,
     state: State,
     starts: Tensor,
     *,
@@ -53,8 +53,8 @@ def beam_search(
 
 
 def beam_steps(
-    decoder: Decoder[Memory],
-    memory: Memory,
+    decoder: Decoder[Memory_contra],
+    memory: Memory_contra,
     state: State,
     starts: Tensor,
     *,

@@ -8,14 +8,14 @@ from torch import Tensor
 
 from models.state import State
 
-Memory = TypeVar("Memory", contravariant=True)
+Memory_contra = TypeVar("Memory_contra", contravariant=True)
 Result = TypeVar("Result")
 
 
-class Decoder(Protocol[Memory]):
+class Decoder(Protocol[Memory_contra]):
     """One step for K hypotheses over each of B memories."""
 
-    def step(self, tokens: Tensor, state: State, memory: Memory) -> tuple[Tensor, State, Tensor]:
+    def step(self, tokens: Tensor, state: State, memory: Memory_contra) -> tuple[Tensor, State, Tensor]:
         """Last tokens [B, K] -> log-probabilities [B, K, V], next state, attention weights [B, K, N]."""
         ...
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models.decoding.decoder import Decoder, Memory, drain
+from models.decoding.decoder import Decoder, Memory_contra, drain
 from models.state import State
 
 
@@ -23,8 +23,8 @@ class Samples:
 
 
 def sample(
-    decoder: Decoder[Memory],
-    memory: Memory,
+    decoder: Decoder[Memory_contra],
+    memory: Memory_contra,
     state: State,
     starts: Tensor,
     *,
@@ -43,8 +43,8 @@ def sample(
 
 
 def sample_steps(
-    decoder: Decoder[Memory],
-    memory: Memory,
+    decoder: Decoder[Memory_contra],
+    memory: Memory_contra,
     state: State,
     starts: Tensor,
     *,
@@ -53,7 +53,10 @@ def sample_steps(
     temperature: float = 1.0,
     generator: torch.Generator | None = None,
 ) -> Generator[Tensor, None, Samples]:
-    """Draw step by step, yielding each step's tokens [B, K]; returns one sequence a row of ``state`` (tensors [B, K, ...]) from softmax(log p / temperature), temperature > 0."""
+    """Draw step by step, yielding each step's tokens [B, K]; returns one sequence a row of the state.
+
+    Tokens come from softmax(log p / temperature), temperature > 0.
+    """
     count = next(iter(state.values())).shape[1]
     tokens = starts.unsqueeze(1).expand(-1, count)
     over = torch.zeros_like(tokens, dtype=torch.bool)

@@ -31,7 +31,7 @@ class MobileNetEncoder(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         self.project = nn.Linear(CHANNELS, config.width)
 
-    def forward(self, x: Tensor, lengths: Tensor, state: State | None = None) -> SequenceOutput:
+    def forward(self, x: Tensor, lengths: Tensor, state: State | None = None) -> SequenceOutput:  # noqa: ARG002
         """Encode the first ``lengths[b]`` (>= 0) frames of each row; frames are independent, so ``state`` is unused."""
         return self.regions(self.cnn(self.pixels(x, lengths)), lengths, x.shape[1])
 
@@ -45,7 +45,7 @@ class MobileNetEncoder(nn.Module):
         area = maps.shape[2] * maps.shape[3]
         vectors = torch.relu(self.project(self.dropout(maps.flatten(2).transpose(1, 2))))
         if len(vectors) < len(lengths) * frames:
-            rows = vectors.split(lengths.tolist())
+            rows = torch.split(vectors, lengths.tolist())
             vectors = torch.cat([torch.cat([row, row.new_zeros(frames - len(row), *row.shape[1:])]) for row in rows])
         sequence = vectors.reshape(len(lengths), frames * area, -1)
         steps = lengths * area

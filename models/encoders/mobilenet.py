@@ -45,7 +45,8 @@ class _Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         hidden = x if self.expand is None else F.relu6(self.expand(x))
         hidden = self.project(F.relu6(self.depthwise(hidden)))
-        return x + hidden if self.residual else hidden
+        output: Tensor = x + hidden if self.residual else hidden
+        return output
 
 
 class MobileNetV2(nn.Module):
@@ -74,7 +75,8 @@ class MobileNetV2(nn.Module):
         x = x.contiguous(memory_format=torch.channels_last)
         for block in self.blocks[cut:]:
             x = block(x)
-        return F.relu6(self.head(x))
+        maps: Tensor = F.relu6(self.head(x))
+        return maps
 
     def forward(self, x: Tensor) -> Tensor:
         return self.upper(self.lower(x, 0), 0)

@@ -71,7 +71,7 @@ class TextTokenizer:
 
     def words(self, ids: Iterable[int]) -> list[str]:
         """The words behind token ids."""
-        return [self._tokenizer.id_to_token(index) for index in ids]
+        return [self._tokenizer.id_to_token(index) or UNKNOWN for index in ids]
 
     def start(self, language: str) -> int:
         """Id of the token that begins a text in ``language``."""

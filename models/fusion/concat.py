@@ -31,7 +31,9 @@ class ConcatFusion(nn.Module):
         self.modalities = sorted(sizes)
         self.output_size = config.width
         self.absent = nn.ParameterDict({name: nn.Parameter(torch.zeros(sizes[name])) for name in self.modalities})
-        self.project = nn.ModuleDict({name: nn.Linear(sizes[name], config.width, bias=False) for name in self.modalities})
+        self.project = nn.ModuleDict(
+            {name: nn.Linear(sizes[name], config.width, bias=False) for name in self.modalities}
+        )
         self.bias = nn.Parameter(torch.zeros(config.width))
 
     def forward(self, inputs: Mapping[str, Tensor], present: Tensor) -> FusionOutput:

@@ -95,11 +95,13 @@ class CaptioningHead(nn.Module):
     def features(self, hidden: Tensor, context: Tensor) -> Tensor:
         """What the output layer multiplies with the word embeddings: [..., E]."""
         mixed: Tensor = self.output_hidden(self.dropout(hidden)) + self.output_context(context)
-        return self.dropout(mixed)
+        dropped: Tensor = self.dropout(mixed)
+        return dropped
 
     def vocabulary(self, language: int) -> Tensor:
         """Ids, ascending int64, of the tokens that a language may write."""
-        return self.spoken[language].nonzero().squeeze(1)
+        ids: Tensor = self.spoken[language].nonzero().squeeze(1)
+        return ids
 
     def logits(self, features: Tensor, tokens: Tensor) -> Tensor:
         """Scores [..., len(tokens)] of the given vocabulary entries."""

@@ -31,7 +31,7 @@ class Caption(BaseModel):
 
 
 class AttendedToken(BaseModel):
-    """Where the decoder looked when it wrote ``token``: for each frame a square of weights, all of them summing to 1."""
+    """Where the decoder looked when it wrote ``token``: a square of weights a frame, all of them summing to 1."""
 
     token: str
     attention: list[list[list[float]]]
@@ -151,7 +151,9 @@ class CaptioningTask(Task):
         return {"index": index, "token": words[-1], "text": join(words)}
 
 
-def _certain_beams(steps: Generator[Beams, None, list[list[Hypothesis]]]) -> Generator[list[int], None, list[Hypothesis]]:
+def _certain_beams(
+    steps: Generator[Beams, None, list[list[Hypothesis]]],
+) -> Generator[list[int], None, list[Hypothesis]]:
     while True:
         try:
             yield next(steps).agreed(0)
@@ -186,10 +188,11 @@ def _options(languages: tuple[str, ...], defaults: dict[str, Any]) -> type[Optio
     def field(name: str, fallback: Any, description: str, **bounds: Any) -> Any:
         return Field(defaults.get(name, fallback), description=description, **bounds)
 
+    spoken: Any = Literal[languages]
     return create_model(
         "CaptioningOptions",
         __base__=Options,
-        language=(Literal[languages], field("language", languages[0], "Language of the captions")),
+        language=(spoken, field("language", languages[0], "Language of the captions")),
         beam_size=(int, field("beam_size", 3, "Hypotheses the search keeps; 1 is greedy", ge=1, le=10)),
         num_captions=(int, field("num_captions", 1, "How many captions to return", ge=1, le=10)),
         max_length=(int, field("max_length", 20, "Most tokens in a caption", ge=1, le=50)),

@@ -39,7 +39,7 @@ class ClassificationTask(Task):
         field = Field(default, ge=1, le=len(self.labels), description="How many labels to return")
         self.options = create_model("ClassificationOptions", __base__=Options, top_k=(int, field))
 
-    def predict(self, inputs: Mapping[str, Padded], options: Any, *, explain: bool) -> ClassificationResult:
+    def predict(self, inputs: Mapping[str, Padded], options: Any, *, explain: bool) -> ClassificationResult:  # noqa: ARG002
         encoded = self.network.encode(inputs)
         probabilities = self.network.head(encoded)[0].softmax(0)
         values, indices = probabilities.topk(options.top_k)

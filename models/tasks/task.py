@@ -51,7 +51,7 @@ class Task(ABC):
         """Parts of the answer as they become certain, then ``{"result": whole answer}``."""
         yield {"result": self.predict(inputs, options, explain=False).model_dump(exclude_none=True)}
 
-    def overlay(self, pictures: list[NDArray[np.uint8]], result: Any) -> bytes:
+    def overlay(self, pictures: list[NDArray[np.uint8]], result: Any) -> bytes:  # noqa: ARG002
         """A PNG that shows over the pictures what an explained ``result`` looked at.
 
         Raises:

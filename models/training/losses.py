@@ -17,14 +17,13 @@ def caption_cross_entropy(
     targets: Tensor,
     *,
     pad: int,
-    unknown: int,
     smoothing: float = 0.1,
 ) -> Tensor:
     """Mean cross-entropy of reference captions given the words before each (teacher forcing).
 
     Args:
-        targets: int64 [B, K, T], padded with ``pad``, every row's captions ordered from long to short. ``unknown``
-            words are read but not asked for.
+        targets: int64 [B, K, T], padded with ``pad``, every row's captions ordered from long to short. Words that
+            the language does not write (unknown, or borrowed from another) are read but not asked for.
     """
     rows, columns, _ = targets.shape
     memory = head.remember(encoded.memory(), torch.full((rows,), language))
@@ -39,7 +38,7 @@ def caption_cross_entropy(
         state = {name: value[:, :active] for name, value in state.items()}
         state, context, _ = head.advance(embedded[step][:, :active], state, memory)
         here = targets[:, :active, step]
-        asked = (here != pad) & (here != unknown)
+        asked = head.spoken[language, here].bool() & (here != pad)
         hidden.append(state["h"][asked])
         contexts.append(context[asked])
         wanted.append(here[asked])

@@ -46,7 +46,8 @@ def read_manifest(folder: Path, split: str, *, media: tuple[str, ...] = ()) -> M
         examples.append(example)
     if not examples:
         raise DataError(f"{path} has no examples")
-    missing = [str(example[field]) for example in examples for field in media if not (folder / example[field]).is_file()]
+    named = [str(example[field]) for example in examples for field in media]
+    missing = [name for name in named if not (folder / name).is_file()]
     if missing:
         raise DataError(f"{len(missing)} files named in {path} do not exist: {', '.join(missing[:10])}")
     return Manifest(folder, split, examples)

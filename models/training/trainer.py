@@ -5,7 +5,6 @@ It knows nothing of tasks or data: a ``Stage`` says what a batch is, what its lo
 
 import json
 import math
-import os
 import random
 import time
 from abc import ABC, abstractmethod
@@ -146,7 +145,7 @@ class Trainer:
                 loss, figures = stage.loss(batch)
                 if not bool(loss.isfinite()):
                     raise DivergedError(
-                        f"stage {stage.name}, epoch {self._at.epoch + 1}, step {self._at.step}: the loss is {loss.item()}; "
+                        f"stage {stage.name}, epoch {self._at.epoch + 1}, step {self._at.step}: loss {loss.item()}; "
                         "lower the learning rate or look for NaN in the features"
                     )
                 self._optimizer.zero_grad(set_to_none=True)
@@ -200,7 +199,7 @@ class Trainer:
         }
         temporary = self.folder / "resume.tmp"
         torch.save(state, temporary)
-        os.replace(temporary, self.folder / "resume.pt")
+        temporary.replace(self.folder / "resume.pt")
 
     def _resume(self) -> dict[str, Any] | None:
         path = self.folder / "resume.pt"
@@ -223,5 +222,5 @@ def learning_rate(step: int, total: int, warmup: int) -> float:
 def seed_everything(seed: int) -> None:
     """Seed Python's, NumPy's and torch's generators."""
     random.seed(seed)
-    np.random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  libraries that know no Generator draw from it
     torch.manual_seed(seed)

@@ -14,8 +14,7 @@ def bleu_statistics(hypothesis: Sequence[str], references: Sequence[Sequence[str
     """What one sentence adds to the corpus: matches and totals of each order, its length, the closest reference's."""
     limits: list[Counter[Ngram]] = [Counter() for _ in ORDERS]
     for reference in references:
-        for limit, counts in zip(limits, ngrams(reference), strict=True):
-            limit |= counts
+        limits = [limit | counts for limit, counts in zip(limits, ngrams(reference), strict=True)]
     matches = [(counts & limit).total() for counts, limit in zip(ngrams(hypothesis), limits, strict=True)]
     totals = [max(len(hypothesis) - order + 1, 0) for order in ORDERS]
     closest = min((abs(len(reference) - len(hypothesis)), len(reference)) for reference in references)[1]

@@ -17,22 +17,25 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
+from models.checkpoint import save_checkpoint
 from models.config import CheckpointConfig
 from models.decoding.beam import beam_search
 from models.decoding.sampling import sample
 from models.encoded import Encoded
-from models.encoders.image import MobileNetEncoder
-from models.features.text import TextTokenizer, frequent, join, start_token
+from models.encoders.image import MobileNetConfig, MobileNetEncoder
+from models.features.image import ImageFeatures
+from models.features.text import TextTokenizer, frequent, join
 from models.heads.captioning import CaptioningHead
 from models.media.image import decode_image
 from models.media.limits import MediaLimits
 from models.network import FusionRNN
 from models.training.cache import FeatureArray, cached_features
+from models.training.curves import draw_curves
 from models.training.losses import caption_cross_entropy, self_critical
 from models.training.manifest import DataError, Manifest, read_manifest
 from models.training.metrics.bleu import bleu, bleu_statistics
 from models.training.metrics.cider import CiderD
-from models.training.trainer import Schedule, Stage
+from models.training.trainer import Schedule, Stage, Trainer
 
 LANGUAGES = ("en", "zh")
 # Words rarer than this are not written; Chinese is written in characters, of which rarer ones still recur.
@@ -104,19 +107,16 @@ class CaptionData:
         return TextTokenizer.build(words, LANGUAGES)
 
     def _tokens(self, language: str) -> Tensor:
-        """Training captions [N, K, T + 1] ended and padded, each photo's longest first; a rare word ends its caption's
-        use as a target there, because nothing that follows it would have been written by the model."""
-        pad, end, unknown = self.tokenizer.pad, self.tokenizer.end, self.tokenizer.unknown
+        """Training captions [N, K, T + 1], ended and padded, each photo's longest first."""
+        end = self.tokenizer.end
         photos = self.words["train"]
         longest, most = LONGEST[language], max(len(photo[language]) for photo in photos)
-        tokens = torch.full((len(photos), most, longest + 1), pad)
+        tokens = torch.full((len(photos), most, longest + 1), self.tokenizer.pad)
         for row, photo in enumerate(photos):
             encoded = sorted((self.tokenizer.encode(" ".join(c)) for c in photo[language]), key=len, reverse=True)
-            for column, ids in enumerate(encoded):
-                # An unknown word is read as input and never asked for as output.
-                ids = [*ids[:longest], end] if len(ids) <= longest else ids[: longest + 1]
+            for column, caption in enumerate(encoded):
+                ids = [*caption, end] if len(caption) <= longest else caption[: longest + 1]
                 tokens[row, column, : len(ids)] = torch.tensor(ids)
-        assert unknown != pad
         return tokens
 
 
@@ -145,7 +145,7 @@ class _CaptionStage(Stage):
         lower = self.data.lower["train"]
         order = torch.randperm(len(lower), generator=generator)
         views = torch.randint(lower.shape[1], (len(lower),), generator=generator)
-        return list(torch.stack([order, views], 1).split(self.batch))
+        return list(torch.split(torch.stack([order, views], 1), self.batch))
 
     def encode(self, split: str, photos: Tensor, views: Tensor) -> Encoded:
         """Regions of photos (int64 [B]), each in one of its views."""
@@ -164,7 +164,7 @@ class _CaptionStage(Stage):
             pairs = list(zip(written[language], photos, strict=True))
             cider = np.mean([scorer.score(words, scorer.prepare(refs)) for words, refs in pairs])
             figures[f"{language}_cider_d"] = float(cider)
-            figures[f"{language}_bleu_4"] = bleu(sum(bleu_statistics(words, refs) for words, refs in pairs))[3]
+            figures[f"{language}_bleu_4"] = bleu(np.sum([bleu_statistics(words, refs) for words, refs in pairs], 0))[3]
         # Chinese CIDEr-D is about twice the English one: the mean of ratios to the targets weighs both alike.
         figures["score"] = figures["en_cider_d"] / 0.54 + figures["zh_cider_d"] / 0.95
         return figures
@@ -175,7 +175,7 @@ def write_captions(stage: _CaptionStage, split: str, *, beam_size: int, batch: i
     count = len(stage.data.lower[split])
     written: dict[str, list[list[str]]] = {language: [] for language in LANGUAGES}
     tokenizer = stage.data.tokenizer
-    for photos in torch.arange(count).split(batch):
+    for photos in torch.split(torch.arange(count), batch):
         encoded = stage.encode(split, photos, torch.zeros_like(photos))
         state = stage.head.initial_state(encoded.fusion.fused, beam_size)
         for row, language in enumerate(LANGUAGES):
@@ -212,7 +212,7 @@ class CrossEntropyStage(_CaptionStage):
         losses = {
             language: caption_cross_entropy(
                 self.head, encoded, row, self.starts[language], self.data.tokens[language][photos],
-                pad=self.data.tokenizer.pad, unknown=self.data.tokenizer.unknown,
+                pad=self.data.tokenizer.pad,
             )
             for row, language in enumerate(LANGUAGES)
         }  # fmt: skip
@@ -266,7 +266,7 @@ class SelfCriticalStage(_CaptionStage):
 
 def build(data_folder: Path, out: Path, weights: Path, **head: Any) -> tuple[FusionRNN, CaptionData, CheckpointConfig]:
     """The network with ImageNet weights in its CNN, and the data it trains on."""
-    start = MobileNetEncoder(describe(TextTokenizer.build([], LANGUAGES)).network.encoders["image"])  # type: ignore[arg-type]
+    start = MobileNetEncoder(MobileNetConfig())
     imagenet = {name: value.float() for name, value in load_file(weights).items() if not name.startswith("classifier")}
     start.cnn.load_state_dict(imagenet)
     data = CaptionData(data_folder, out / "cache", start)
@@ -305,8 +305,6 @@ def _captions(example: dict[str, Any], language: str) -> list[str]:
 
 def _lower(manifest: Manifest, cache: Path, encoder: MobileNetEncoder, views: int) -> FeatureArray:
     """fp16 [N, views, 64, 14, 14]: the photo, its mirror image, and crops, every second one mirrored."""
-    from models.config import ImageFeatures
-
     resize = ImageFeatures(size=IMAGE_SIZE)
 
     @torch.inference_mode()
@@ -326,10 +324,29 @@ def _view(picture: NDArray[np.uint8], row: int, view: int) -> NDArray[np.uint8]:
     if view >= 2:
         rng = np.random.default_rng([row, view])
         height, width = (round(side * rng.uniform(0.7, 0.95)) for side in picture.shape[:2])
-        top, left = (rng.integers(0, side - part + 1) for side, part in zip(picture.shape, (height, width)))
+        top = rng.integers(0, picture.shape[0] - height + 1)
+        left = rng.integers(0, picture.shape[1] - width + 1)
         picture = picture[top : top + height, left : left + width]
     return np.asarray(Image.fromarray(picture).transpose(Image.Transpose.FLIP_LEFT_RIGHT)) if view % 2 else picture
 
 
 def _fingerprint(encoder: MobileNetEncoder) -> float:
-    return float(sum(parameter.double().abs().sum() for parameter in encoder.cnn.parameters()))
+    return sum(float(parameter.detach().double().abs().sum()) for parameter in encoder.cnn.parameters())
+
+
+def train(data_folder: Path, out: Path, seed: int) -> None:
+    """Train in ``out``, resuming what is there, and write the checkpoint folder ``out/checkpoint``.
+
+    The CNN starts from ``mobilenet_v2/imagenet.safetensors`` beside the data folder.
+
+    Raises:
+        DataError: the data or the CNN's weights are missing.
+    """
+    weights = data_folder.parent / "mobilenet_v2" / "imagenet.safetensors"
+    if not weights.is_file():
+        raise DataError(f"{weights} does not exist: put MobileNetV2's ImageNet weights beside the data folder")
+    torch.manual_seed(seed)
+    model, data, config = build(data_folder, out, weights)
+    Trainer(model, stages(model, data), out, seed=seed).run()
+    draw_curves(out / "log.jsonl", out / "curves.png")
+    save_checkpoint(out / "checkpoint", config, model, data.tokenizer)

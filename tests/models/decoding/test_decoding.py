@@ -1,0 +1,111 @@
+import itertools
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from models.decoding.beam import beam_search, beam_steps
+from models.decoding.sampling import sample
+from models.state import State
+
+END, WORDS, LONGEST = 0, 4, 4
+
+
+class Table(NamedTuple):
+    """A language model whose next word depends on the last one and on the row: log-probabilities [B, V, V]."""
+
+    scores: Tensor
+
+    def step(self, tokens: Tensor, state: State, memory: None) -> tuple[Tensor, State, Tensor]:
+        rows = torch.arange(len(tokens)).unsqueeze(1)
+        return self.scores[rows, tokens], state, torch.ones(*tokens.shape, 1)
+
+    def log_probability(self, row: int, tokens: tuple[int, ...]) -> float:
+        last, total = 1, 0.0
+        for token in tokens:
+            total += float(self.scores[row, last, token])
+            last = token
+        return total
+
+
+def table(seed: int) -> Table:
+    generator = torch.Generator().manual_seed(seed)
+    return Table(torch.randn(2, WORDS, WORDS, generator=generator).mul(2).log_softmax(2))
+
+
+def search(model: Table, beam_size: int, length_penalty: float = 0.7) -> list[list[tuple[list[int], float, float]]]:
+    state = {"h": torch.zeros(2, beam_size, 1)}
+    found = beam_search(
+        model, None, state, torch.tensor([1, 1]),
+        end=END, beam_size=beam_size, max_length=LONGEST, length_penalty=length_penalty,
+    )  # fmt: skip
+    return [[(h.tokens, h.log_probability, h.score) for h in row] for row in found]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_wide_beam_finds_the_most_probable_sequence_there_is(seed: int) -> None:
+    model = table(seed)
+    every = [
+        (*body, END)
+        for length in range(LONGEST)
+        for body in itertools.product(range(1, WORDS), repeat=length)
+    ] + list(itertools.product(range(1, WORDS), repeat=LONGEST))
+    for row, found in enumerate(search(model, beam_size=100, length_penalty=0)):
+        best = max(every, key=lambda tokens: model.log_probability(row, tokens))
+        tokens, log_probability, _ = found[0]
+        assert tokens == [token for token in best if token != END]
+        assert log_probability == pytest.approx(model.log_probability(row, best), abs=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_rows_do_not_depend_on_their_batch_mates(seed: int) -> None:
+    model = table(seed)
+    alone = beam_search(
+        Table(model.scores[1:]), None, {"h": torch.zeros(1, 3, 1)}, torch.tensor([1]),
+        end=END, beam_size=3, max_length=LONGEST, length_penalty=0.7,
+    )  # fmt: skip
+    assert [h.tokens for h in alone[0]] == [tokens for tokens, _, _ in search(model, 3)[1]]
+
+
+def test_scores_are_normalized_by_length_and_ordered() -> None:
+    for found in search(table(3), 3):
+        scores = [score for _, _, score in found]
+        assert scores == sorted(scores, reverse=True)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_agreed_tokens_are_never_taken_back(seed: int) -> None:
+    steps = beam_steps(
+        table(seed), None, {"h": torch.zeros(2, 3, 1)}, torch.tensor([1, 1]),
+        end=END, beam_size=3, max_length=LONGEST, length_penalty=0.7,
+    )  # fmt: skip
+    agreed: list[int] = []
+    while True:
+        try:
+            now = next(steps).agreed(0)
+        except StopIteration as stop:
+            best = stop.value[0][0].tokens
+            break
+        assert now[: len(agreed)] == agreed
+        agreed = now
+    assert best[: len(agreed)] == agreed
+
+
+def test_samples_follow_the_distribution_and_stop_at_the_end() -> None:
+    model = table(0)
+    state = {"h": torch.zeros(2, 4000, 1)}
+    generator = torch.Generator().manual_seed(0)
+    drawn = sample(model, None, state, torch.tensor([1, 1]), end=END, max_length=6, generator=generator)
+    shares = torch.bincount(drawn.tokens[0, :, 0], minlength=WORDS) / 4000
+    torch.testing.assert_close(shares, model.scores[0, 1].exp(), atol=0.03, rtol=0)
+    ended = (drawn.tokens == END).cumsum(2) > 1
+    assert drawn.tokens[ended].eq(END).all()
+    assert drawn.log_probabilities[ended].eq(0).all()
+
+
+def test_a_low_temperature_is_greedy() -> None:
+    model = table(0)
+    state = {"h": torch.zeros(2, 5, 1)}
+    drawn = sample(model, None, state, torch.tensor([1, 1]), end=END, max_length=1, temperature=0.01)
+    assert drawn.tokens[0, :, 0].eq(model.scores[0, 1].argmax()).all()

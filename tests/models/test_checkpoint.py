@@ -1,0 +1,144 @@
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from models.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
+from models.heads import CaptioningHead
+from models.sequence import Padded
+from models.training.losses import caption_cross_entropy
+from tests.support import tiny_captioner, tiny_config, tiny_network, tiny_tokenizer
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tiny_captioner(tmp_path / "captioner")
+
+
+def edit_config(folder: Path, **changes: object) -> None:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def edit_weights(folder: Path, name: str, value: torch.Tensor | None) -> None:
+    weights = load_file(folder / "model.safetensors")
+    if value is None:
+        del weights[name]
+    else:
+        weights[name] = value
+    save_file(weights, folder / "model.safetensors")
+
+
+def test_saved_in_full_precision_it_loads_bit_equal(tmp_path: Path) -> None:
+    config = tiny_config()
+    network = tiny_network(config)
+    save_checkpoint(tmp_path, config, network, tiny_tokenizer(), metrics={"n": 1}, card="# card", dtype=torch.float32)
+    loaded = load_checkpoint(tmp_path)
+    for name, value in network.state_dict().items():
+        assert torch.equal(loaded.network.state_dict()[name], value), name
+    assert loaded.config == config
+    assert (loaded.metrics, loaded.card) == ({"n": 1}, "# card")
+
+
+def test_the_digest_changes_with_the_weights(folder: Path) -> None:
+    before = load_checkpoint(folder).digest
+    edit_weights(folder, "head.bias", torch.ones(tiny_tokenizer().size, dtype=torch.float16))
+    assert load_checkpoint(folder).digest != before
+
+
+def test_every_parameter_gets_a_gradient() -> None:
+
+
+    network = tiny_network(tiny_config()).train().requires_grad_(True)
+    tokenizer = tiny_tokenizer()
+    assert isinstance(network.head, CaptioningHead)
+    encoded = network.encode({"image": one_photo()})
+    loss = torch.zeros(())
+    for row, text in enumerate(["a dog runs in the snow", "一只小狗"]):
+        targets = torch.tensor([[[*tokenizer.encode(text), tokenizer.end]]])
+        start = tokenizer.start(("en", "zh")[row])
+        loss = loss + caption_cross_entropy(
+            network.head, encoded, row, start, targets, pad=tokenizer.pad
+        )
+    loss.backward()  # type: ignore[no-untyped-call]
+    # A single modality is never absent, and the CNN's ReLU6 may be dead on one random picture.
+    excused = {"fusion.absent.image"}
+    lost = [name for name, p in network.named_parameters() if p.grad is None and name not in excused]
+    assert lost == []
+
+
+def one_photo() -> Padded:
+    values = torch.randint(0, 256, (1, 1, 3, 64, 64), dtype=torch.uint8)
+    return Padded(values, torch.tensor([1]))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"surprise": 1}, "surprise: Extra inputs"),
+        ({"format_version": 2}, "format_version"),
+        ({"name": "../captioner"}, "name"),
+        ({"task": "cooking"}, "task"),
+        ({"modalities": {}}, "modalities"),
+        ({"labels": ["a"]}, "labels belong to classification"),
+    ],
+)
+def test_a_config_that_does_not_fit_is_refused(folder: Path, change: dict[str, object], reason: str) -> None:
+    edit_config(folder, **change)
+    with pytest.raises(CheckpointError, match=reason):
+        load_checkpoint(folder)
+
+
+def test_absurd_sizes_are_refused_before_anything_is_allocated(folder: Path) -> None:
+    network = json.loads((folder / "config.json").read_text())["network"]
+    network["head"]["hidden"] = 10**9
+    edit_config(folder, network=network)
+    with pytest.raises(CheckpointError, match="less than or equal to 4096"):
+        load_checkpoint(folder)
+
+
+def test_sizes_within_bounds_that_disagree_with_the_weights_allocate_nothing(folder: Path) -> None:
+    network = json.loads((folder / "config.json").read_text())["network"]
+    network["head"]["hidden"] = 4096
+    edit_config(folder, network=network)
+    with pytest.raises(CheckpointError, match="has shape"):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("head.bias", None, "lacks 1 tensors: head.bias"),
+        ("head.extra", torch.zeros(1), "has unknown 1 tensors: head.extra"),
+        ("head.bias", torch.zeros(3), r"has shape \(3,\)"),
+        ("head.bias", torch.zeros(tiny_tokenizer().size, dtype=torch.int64), "has dtype I64"),
+        ("head.bias", torch.full((tiny_tokenizer().size,), float("nan")), "NaN"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(folder: Path, name: str, value: torch.Tensor | None, reason: str) -> None:
+    edit_weights(folder, name, value)
+    with pytest.raises(CheckpointError, match=reason):
+        load_checkpoint(folder)
+
+
+def test_files_that_are_missing_or_broken_are_named(folder: Path) -> None:
+    tokenizer = (folder / "tokenizer.json").read_text()
+    (folder / "tokenizer.json").write_text("{")
+    with pytest.raises(CheckpointError, match="not a readable tokenizer"):
+        load_checkpoint(folder)
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json is missing"):
+        load_checkpoint(folder)
+    (folder / "tokenizer.json").write_text(tokenizer)
+    (folder / "model.safetensors").write_bytes(pickle.dumps({"evil": 1}))
+    with pytest.raises(CheckpointError, match="not a readable safetensors file"):
+        load_checkpoint(folder)
+    (folder / "config.json").write_text("[" * 100_000)
+    with pytest.raises(CheckpointError, match="not JSON"):
+        load_checkpoint(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(CheckpointError, match=r"config\.json is missing"):
+        load_checkpoint(folder)

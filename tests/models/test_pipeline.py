@@ -1,0 +1,175 @@
+import importlib
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from models.checkpoint import CheckpointError
+from models.media import MediaError, MediaLimits
+from models.pipeline import Bundle, Pipeline
+from tests.support import encoded_photo, photo, tiny_captioner
+
+LIMITS = MediaLimits()
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    return Pipeline.load(tiny_captioner(tmp_path_factory.mktemp("zoo") / "captioner"))
+
+
+def clip(frames: int = 12) -> bytes:
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        stream = container.add_stream("mpeg4", rate=12)
+        stream.width, stream.height, stream.pix_fmt = 96, 72, "yuv420p"
+        for index in range(frames):
+            picture = np.asarray(photo(seed=index // 4))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode())
+    return file.getvalue()
+
+
+def answer(pipeline: Pipeline, bundle: Bundle, explain: bool = False, **options: object) -> dict[str, Any]:
+    features = pipeline.features(pipeline.decode(bundle, LIMITS))
+    result = pipeline.predict(features, pipeline.options.model_validate(options), explain=explain)
+    return result.model_dump(exclude_none=True)
+
+
+def test_a_photo_gets_captions_in_both_languages(pipeline: Pipeline) -> None:
+    english = answer(pipeline, {"image": [encoded_photo()]}, num_captions=3)
+    assert len(english["captions"]) == 3
+    assert english["captions"][0]["text"].isascii()
+    assert english["modalities"] == {"image": {"contribution": 1.0}}
+    chinese = answer(pipeline, {"image": [encoded_photo()]}, language="zh")
+    assert not any(character.isascii() for character in chinese["captions"][0]["text"])
+
+
+def test_pictures_and_the_frames_of_a_video_are_attended_together(pipeline: Pipeline) -> None:
+    features = pipeline.features(pipeline.decode({"image": [encoded_photo()], "video": [clip()]}, LIMITS))
+    assert features["image"].shape == (4, 3, 64, 64)
+    result = answer(pipeline, {"video": [clip()]}, explain=True)
+    attention = np.array(result["explanation"]["tokens"][0]["attention"])
+    assert attention.shape == (4, 2, 2)
+    assert attention.sum() == pytest.approx(1, abs=1e-3)
+
+
+def test_streamed_tokens_add_up_to_the_whole_answer(pipeline: Pipeline) -> None:
+    features = pipeline.features(pipeline.decode({"image": [encoded_photo()]}, LIMITS))
+    choices: list[dict[str, object]] = [{}, {"beam_size": 1}, {"temperature": 1.0, "seed": 5}, {"language": "zh"}]
+    for options in choices:
+        *tokens, last = pipeline.stream(features, pipeline.options.model_validate(options))
+        chosen = pipeline.options.model_validate(options)
+        whole = pipeline.predict(features, chosen).model_dump(exclude_none=True)
+        assert last["result"] == whole
+        assert [event["index"] for event in tokens] == list(range(len(tokens)))
+        assert (tokens[-1]["text"] if tokens else "") == whole["captions"][0]["text"]
+
+
+def test_sampling_repeats_with_a_seed_and_varies_without(pipeline: Pipeline) -> None:
+    bundle: Bundle = {"image": [encoded_photo()]}
+    first = answer(pipeline, bundle, temperature=1.5, seed=1, num_captions=5)
+    assert first == answer(pipeline, bundle, temperature=1.5, seed=1, num_captions=5)
+    assert first != answer(pipeline, bundle, temperature=1.5, seed=2, num_captions=5)
+
+
+def test_overlay_is_a_picture(pipeline: Pipeline) -> None:
+    decoded = pipeline.decode({"image": [encoded_photo()]}, LIMITS)
+    options = pipeline.options.model_validate({"language": "zh"})
+    result = pipeline.predict(pipeline.features(decoded), options, explain=True)
+    picture = Image.open(io.BytesIO(pipeline.overlay(decoded, result)))
+    assert picture.format == "PNG"
+    assert picture.width > 224
+
+
+def test_a_broken_photo_is_a_media_error(pipeline: Pipeline) -> None:
+    with pytest.raises(MediaError):
+        pipeline.decode({"image": [encoded_photo()[:200]]}, LIMITS)
+
+
+PLUGIN = '''
+from typing import Literal
+import torch
+from models.registry import ENCODERS, ComponentConfig
+from models.sequence import SequenceOutput, masked_mean
+
+class ColourConfig(ComponentConfig):
+    type: Literal["mean-colour"] = "mean-colour"
+    width: int = 8
+
+@ENCODERS.register("mean-colour", ColourConfig)
+class MeanColour(torch.nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.output_size = config.width
+        self.layer = torch.nn.Linear(3, config.width)
+
+    def forward(self, x, lengths, state=None):
+        sequence = torch.tanh(self.layer(x.float().mean((3, 4)) / 255))
+        return SequenceOutput(sequence, lengths, masked_mean(sequence, lengths))
+'''
+
+
+def test_a_users_own_pytorch_encoder_is_saved_verified_and_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from models.checkpoint import save_checkpoint
+    from models.config import CheckpointConfig
+    from models.network import FusionRNN
+
+    description = {
+        "name": "red-or-blue",
+        "version": "1.0.0",
+        "task": "classification",
+        "description": "Tells red pictures from blue ones.",
+        "modalities": {"image": {"required": True, "features": {"type": "pixels", "size": 32}}},
+        "network": {
+            "encoders": {"image": {"type": "mean-colour", "width": 4}},
+            "fusion": {"type": "concat", "width": 4},
+            "head": {"type": "classification", "classes": 2},
+        },
+        "labels": ["red", "blue"],
+    }
+    with pytest.raises(ValueError, match=r"unknown encoder type 'mean-colour'.*FUSIONRNN_PLUGINS"):
+        CheckpointConfig.model_validate(description)
+    (tmp_path / "my_encoder.py").write_text(PLUGIN)
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("my_encoder")
+    config = CheckpointConfig.model_validate(description)
+    network = FusionRNN(config.network)
+    optimizer = torch.optim.Adam(network.parameters(), 0.05)
+    colours = torch.zeros(2, 1, 3, 32, 32, dtype=torch.uint8)
+    colours[0, :, 0], colours[1, :, 2] = 220, 220
+    from models.sequence import Padded
+
+    for _ in range(60):
+        loss = torch.nn.functional.cross_entropy(
+            network({"image": Padded(colours, torch.tensor([1, 1]))}), torch.tensor([0, 1])
+        )
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    save_checkpoint(tmp_path / "red-or-blue", config, network)
+    served = Pipeline.load(tmp_path / "red-or-blue")
+    served.warm_up()
+    file = io.BytesIO()
+    Image.new("RGB", (50, 40), (10, 20, 230)).save(file, "PNG")
+    result = answer(served, {"image": [file.getvalue()]}, top_k=1)
+    assert result["predictions"][0]["label"] == "blue"
+    assert result["predictions"][0]["probability"] > 0.8
+    sys.modules.pop("my_encoder")
+
+
+def test_a_task_whose_head_does_not_fit_is_refused(tmp_path: Path) -> None:
+    folder = tiny_captioner(tmp_path / "captioner")
+    config = json.loads((folder / "config.json").read_text())
+    config["network"]["head"] = {"type": "classification", "classes": 2}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="needs a head of type 'captioning'"):
+        Pipeline.load(folder)

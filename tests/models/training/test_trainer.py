@@ -1,0 +1,77 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models.training.curves import draw_curves
+from models.training.trainer import DivergedError, Schedule, Stage, Trainer
+
+
+class Killed(Exception):
+    pass
+
+
+class Regression(Stage):
+    """Learns y = 2x with dropout, so that a resumed run needs the same chance as well as the same weights."""
+
+    def __init__(self, model: nn.Module, name: str = "regression", *, kill_at: int = -1, nan_at: int = -1) -> None:
+        self.model, self.name, self.kill_at, self.nan_at, self.calls = model, name, kill_at, nan_at, 0
+        self.schedule = Schedule(epochs=3, metric="fit", warmup_steps=2)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        return [{"params": list(self.model.parameters()), "lr": 0.05}]
+
+    def batches(self, generator: torch.Generator) -> list[Tensor]:
+        return list(torch.split(torch.randperm(40, generator=generator), 8))
+
+    def loss(self, batch: Tensor) -> tuple[Tensor, dict[str, float]]:
+        self.calls += 1
+        if self.calls == self.kill_at:
+            raise Killed
+        x = batch.float().unsqueeze(1) / 40
+        loss = (nn.functional.dropout(self.model(x), 0.2, self.model.training) - 2 * x).square().mean()
+        return (loss * float("nan") if self.calls == self.nan_at else loss), {}
+
+    def validate(self) -> dict[str, float]:
+        with torch.no_grad():
+            return {"fit": -float((self.model(torch.ones(1, 1)) - 2).abs())}
+
+
+def model() -> nn.Module:
+    torch.manual_seed(7)
+    return nn.Linear(1, 1)
+
+
+def run(folder: Path, *stages_of: dict[str, int]) -> dict[str, Tensor]:
+    network = model()
+    stages: list[Stage] = [Regression(network, f"stage-{i}", **kwargs) for i, kwargs in enumerate(stages_of)]
+    Trainer(network, stages, folder, seed=3, save_every_s=0).run()
+    return network.state_dict()
+
+
+@pytest.mark.parametrize("kill_at", [2, 7, 15])
+def test_an_interrupted_run_ends_with_the_same_weights(tmp_path: Path, kill_at: int) -> None:
+    whole = run(tmp_path / "whole", {}, {})
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", {"kill_at": kill_at}, {})
+    resumed = run(tmp_path / "killed", {}, {})
+    for name, value in whole.items():
+        assert torch.equal(value, resumed[name])
+
+
+def test_training_learns_logs_and_draws(tmp_path: Path) -> None:
+    run(tmp_path, {})
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["kind"] for line in lines] == ["train", "validation"] * 3
+    losses = [line["loss"] for line in lines if line["kind"] == "train"]
+    assert losses[-1] < losses[0]
+    draw_curves(tmp_path / "log.jsonl", tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_diverging_run_stops_and_says_where(tmp_path: Path) -> None:
+    with pytest.raises(DivergedError, match="stage stage-0, epoch 2, step 1"):
+        run(tmp_path, {"nan_at": 7})
