@@ -139,6 +139,7 @@ def from_validation(error: ValidationError, known: list[str]) -> ServiceError:
         return unknown_field(field, known)
     bounds = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
     limit = " and ".join(f"{bounds[name]} {value}" for name, value in first.get("ctx", {}).items() if name in bounds)
+    limit = limit or first.get("ctx", {}).get("expected", "")
     said = "; ".join(f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in problems)
     remedy = f"Send a value of {field} in the range that /docs shows, or leave it out."
     return WrongFields(f"{said}.", remedy, field=field, limit=limit or None)

@@ -12,7 +12,7 @@ from app import errors, openapi
 from app.api import health, models, predict
 from app.engine.service import Service
 from app.settings import Settings
-from app.telemetry import RequestLog, configure_logging
+from app.telemetry import RequestLog
 
 _DESCRIPTION = "Multimodal fusion RNNs: post image, text, audio and video; get captions, classes, words and embeddings."
 
@@ -20,7 +20,6 @@ _DESCRIPTION = "Multimodal fusion RNNs: post image, text, audio and video; get c
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The service under ``settings``, by default those of the environment. ``app.state.service`` holds its state."""
     settings = settings or Settings()
-    configure_logging(settings)
     service = Service(settings)
 
     @asynccontextmanager

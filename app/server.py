@@ -12,12 +12,14 @@ import uvicorn
 from app.engine.service import Service
 from app.main import create_app
 from app.settings import Settings
+from app.telemetry import configure_logging
 
 
 class Server(uvicorn.Server):
     """Serves one application; ``announce`` is called with its address when every checkpoint is loaded."""
 
     def __init__(self, settings: Settings, announce: Callable[[str, Service], None]) -> None:
+        configure_logging(settings)
         app = create_app(settings)
         config = uvicorn.Config(
             app,

@@ -77,10 +77,15 @@ class Rules:
         """What to say about a part that weighs too much."""
         most = self.bytes_of(name)
         modality = name if name in self.accepts else None
-        remedy = "Send a smaller one: fewer pixels, a shorter clip, or a stronger compression." if modality else None
+        remedy = "Send a smaller one: fewer pixels, a shorter clip or text, or a stronger compression."
         limit = f"{most} bytes"
         return TooLarge(
-            f"The part '{name}' has more than {most} bytes.", remedy, modality=modality, limit=limit, headers=_CLOSE
+            f"The part '{name}' has more than {most} bytes.",
+            remedy if modality else "Send the option's value and nothing else.",
+            modality=modality,
+            field=None if modality else name,
+            limit=limit,
+            headers=_CLOSE,
         )
 
     def _stranger(self, name: str) -> ServiceError:
@@ -126,7 +131,8 @@ async def read_body(request: Request, rules: Rules, runner: Runner) -> Posted:
     if declared is not None and int(declared) > rules.most_bytes:
         raise _body_too_large(rules)
     if declared == "0" or (declared is None and "transfer-encoding" not in request.headers):
-        raise BadRequest("The request has no body.", f"Send at least one part of {', '.join(rules.accepts)}.")
+        parts = ", ".join(rules.accepts)
+        raise BadRequest("The request has no body.", f"Post {parts}.", modality=parts, limit="at least 1 part")
     kind, parameters = parse_options_header(request.headers.get("content-type"))
     if kind == b"multipart/form-data":
         posted = await _read_multipart(_bounded(request, rules), parameters.get(b"boundary", b""), rules)

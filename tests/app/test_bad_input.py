@@ -1,0 +1,220 @@
+"""What a client can do wrong: a 4xx problem that names part, limit and remedy, and the next request works."""
+
+import base64
+import copy
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from models.media.audio import decode_audio
+from tests.app.conftest import Open, service
+from tests.app.media import huge_png, nan_wav, video, video_without_frames, zip_file
+from tests.support import encoded_photo
+
+URL = "/v1/models/captioner/predict"
+JPEG = encoded_photo()
+FORM = {"Content-Type": "multipart/form-data; boundary=b"}
+
+
+@pytest.fixture(autouse=True)
+def _the_next_request_works(client: TestClient) -> Iterator[None]:
+    yield
+    assert client.post(URL, files={"image": JPEG}).status_code == 200
+    assert service(client).runner.waiting == 0
+
+
+def problem(answer: Any, status: int) -> dict[str, Any]:
+    """The body of a problem, checked for what each must have."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    body: dict[str, Any] = answer.json()
+    assert body["status"] == status
+    assert {"type", "title", "detail", "remedy"} <= body.keys()
+    return body
+
+
+MEDIA = {
+    "truncated JPEG": ("image", JPEG[: len(JPEG) // 2], 400, None),
+    "PNG of 50,000 x 50,000": ("image", huge_png(), 422, "64000000 pixels"),
+    "text named .jpg": ("image", b"This is no photo, whatever its name says.\n", 415, None),
+    "zip": ("image", zip_file(), 415, None),
+    "video as image": ("image", video(), 415, None),
+    "empty file": ("image", b"", 422, None),
+    "video without frames": ("video", video_without_frames(), 415, None),
+    "truncated video": ("video", video()[:200], 400, None),
+    "photo as video": ("video", JPEG, 415, None),
+}
+
+
+@pytest.mark.parametrize(("part", "data", "status", "limit"), MEDIA.values(), ids=MEDIA.keys())
+def test_a_medium_that_cannot_be_used(
+    client: TestClient, part: str, data: bytes, status: int, limit: str | None
+) -> None:
+    body = problem(client.post(URL, files={part: ("photo.jpg", data)}), status)
+    assert body["modality"] == part
+    if limit is not None:
+        assert body["limit"] == limit
+
+
+def test_sound_that_is_not_numbers(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = service(client).registry
+    listener = copy.copy(registry.get("captioner"))
+    listener.config = listener.config.model_copy(update={"name": "listener", "modalities": {}})
+    listener.accepts = {"audio": 1}
+    listener.decode = lambda bundle, limits: decode_audio(bundle["audio"][0], limits, rate=16000)  # type: ignore
+    monkeypatch.setattr(registry, "pipelines", {**registry.pipelines, "listener": listener})
+    body = problem(client.post("/v1/models/listener/predict", files={"audio": nan_wav()}), 400)
+    assert body["modality"] == "audio"
+
+
+def test_empty_body(client: TestClient) -> None:
+    body = problem(client.post(URL), 400)
+    assert (body["modality"], body["limit"]) == ("image, video", "at least 1 part")
+
+
+def test_empty_body_of_unknown_length(client: TestClient) -> None:
+    problem(client.post(URL, content=iter([b""]), headers=FORM), 400)
+
+
+def test_no_part(client: TestClient) -> None:
+    body = problem(client.post(URL, content=b"--b--\r\n", headers=FORM), 422)
+    assert (body["modality"], body["limit"]) == ("image, video", "at least 1 part")
+
+
+def test_options_without_a_part(client: TestClient) -> None:
+    body = problem(client.post(URL, data={"language": "en"}, files={}), 415)
+    assert "multipart/form-data" in body["remedy"]
+    body = problem(client.post(URL, json={"language": "en"}), 422)
+    assert body["modality"] == "image, video"
+
+
+@pytest.mark.parametrize("part", ["audio", "text"])
+def test_a_part_that_the_model_does_not_take(client: TestClient, part: str) -> None:
+    body = problem(client.post(URL, files={"image": JPEG, part: b"RIFF"}), 422)
+    assert body["modality"] == part
+    assert "image, video" in body["remedy"]
+
+
+def test_two_of_a_single_part(client: TestClient) -> None:
+    body = problem(client.post(URL, files=[("video", video()), ("video", video())]), 422)
+    assert (body["modality"], body["limit"]) == ("video", "1 video per request")
+
+
+def test_more_photos_than_allowed(client: TestClient) -> None:
+    body = problem(client.post(URL, files=[("image", JPEG)] * 5), 422)
+    assert (body["modality"], body["limit"]) == ("image", "4 image per request")
+    encoded = base64.b64encode(JPEG).decode()
+    assert problem(client.post(URL, json={"image": [encoded] * 5}), 422)["limit"] == "4 image per request"
+
+
+def test_an_option_twice(client: TestClient) -> None:
+    body = problem(client.post(URL, files=[("image", JPEG), ("seed", (None, "1")), ("seed", (None, "2"))]), 422)
+    assert (body["field"], body["limit"]) == ("seed", "1 seed per request")
+
+
+def test_unknown_option(client: TestClient) -> None:
+    body = problem(client.post(URL, files={"image": JPEG}, data={"beams": "3"}), 422)
+    assert body["field"] == "beams"
+    assert "beam_size" in body["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "limit"),
+    [
+        ("beam_size", "11", "<= 10"),
+        ("beam_size", "0", ">= 1"),
+        ("temperature", "nan", "<= 2.0"),
+        ("language", "fr", "'en' or 'zh'"),
+    ],
+)
+def test_option_out_of_range(client: TestClient, name: str, value: str, limit: str) -> None:
+    for answer in (
+        client.post(URL, files={"image": JPEG}, data={name: value}),
+        client.post(URL, json={"image": base64.b64encode(JPEG).decode(), name: value}),
+    ):
+        body = problem(answer, 422)
+        assert body["field"] == name
+        assert body["limit"] == limit
+
+
+def test_an_option_that_is_too_long(client: TestClient) -> None:
+    assert problem(client.post(URL, files={"image": JPEG}, data={"language": "x" * 5000}), 413)["limit"] == "4096 bytes"
+
+
+def test_explain_that_is_neither_true_nor_false(client: TestClient) -> None:
+    assert problem(client.post(URL, files={"image": JPEG}, data={"explain": "perhaps"}), 422)["field"] == "explain"
+
+
+def test_a_stream_cannot_be_explained(client: TestClient) -> None:
+    headers = {"Accept": "text/event-stream"}
+    body = problem(client.post(URL, files={"image": JPEG}, data={"explain": "1"}, headers=headers), 422)
+    assert body["field"] == "explain"
+
+
+def test_bad_media_before_a_stream_are_a_plain_problem(client: TestClient) -> None:
+    headers = {"Accept": "text/event-stream"}
+    assert problem(client.post(URL, files={"image": zip_file()}, headers=headers), 415)["modality"] == "image"
+
+
+def test_unknown_model(client: TestClient) -> None:
+    body = problem(client.post("/v1/models/poet/predict", files={"image": JPEG}), 404)
+    assert "captioner" in body["remedy"]
+    assert "poet" in body["detail"]
+
+
+def test_an_answer_that_there_is_not(client: TestClient) -> None:
+    problem(client.post(URL, files={"image": JPEG}, headers={"Accept": "audio/mpeg"}), 406)
+
+
+def test_a_body_of_another_type(client: TestClient) -> None:
+    assert "multipart/form-data" in problem(client.post(URL, content=JPEG), 415)["remedy"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"no boundary at all",
+        b'--b\r\nContent-Disposition: form-data; name="image"\r\n\r\nhalf a pho',
+        b"--b\r\nContent-Type: image/jpeg\r\n\r\nnameless\r\n--b--\r\n",
+        b"--b\r\n" + b"X-Long: " + b"x" * 10_000 + b"\r\n\r\n\r\n--b--\r\n",
+    ],
+    ids=["no boundary", "cut off", "nameless part", "long header"],
+)
+def test_malformed_multipart(client: TestClient, body: bytes) -> None:
+    problem(client.post(URL, content=body, headers=FORM), 400)
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        (b"{", None),
+        (b"[1]", None),
+        (b"\xff", None),
+        (b"[" * 100_000, None),
+        (b'{"image": "###"}', "image"),
+        (b'{"image": "abc"}', "image"),
+        (b'{"image": 7}', "image"),
+        (b'{"image": [["aGk="]]}', "image"),
+    ],
+)
+def test_malformed_json(client: TestClient, body: bytes, named: str | None) -> None:
+    answer = client.post(URL, content=body, headers={"Content-Type": "application/json"})
+    assert problem(answer, 400).get("modality") == named
+
+
+def test_a_part_over_its_limit(open_client: Open) -> None:
+    small = open_client(limits={"image_bytes": 500})
+    for answer in (
+        small.post(URL, files={"image": JPEG}),
+        small.post(URL, json={"image": base64.b64encode(JPEG).decode()}),
+    ):
+        body = problem(answer, 413)
+        assert (body["modality"], body["limit"]) == ("image", "500 bytes")
+
+
+def test_other_routes_and_methods(client: TestClient) -> None:
+    for answer, status in ((client.get("/v1/nothing"), 404), (client.get(URL), 405)):
+        assert answer.status_code == status
+        assert answer.headers["content-type"] == "application/problem+json"

@@ -1,0 +1,97 @@
+"""What is served, and what is said about what is not."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.app.conftest import Open
+from tests.support import tiny_captioner
+
+
+def test_a_card_says_what_a_client_needs(open_client: Open) -> None:
+    client = open_client()
+    listed = client.get("/v1/models").json()
+    card = client.get("/v1/models/captioner").json()
+    assert listed == {"object": "list", "data": [card], "failed": []}
+    assert (card["id"], card["object"], card["task"], card["version"]) == ("captioner", "model", "captioning", "0.0.1")
+    assert card["modalities"]["image"]["max_items"] == 4
+    assert card["modalities"]["video"] == {"required": False, "max_items": 1}
+    assert card["languages"] == ["en", "zh"]
+    assert card["device"] == "cpu"
+    assert len(card["digest"]) == 64
+    assert card["parameters"] > 0
+    assert card["options"]["properties"]["beam_size"]["maximum"] == 10
+
+
+def test_an_unknown_card_lists_the_known(open_client: Open) -> None:
+    answer = open_client().get("/v1/models/poet")
+    assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+    assert "captioner" in answer.json()["remedy"]
+
+
+def test_a_broken_folder_is_reported_and_the_others_serve(open_client: Open, tmp_path: Path, jpeg: bytes) -> None:
+    tiny_captioner(tmp_path / "good", "good")
+    broken = tiny_captioner(tmp_path / "broken", "broken")
+    weights = broken / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    (tmp_path / "empty").mkdir()
+    (tmp_path / ".hidden").mkdir()
+    client = open_client(model_dir=[tmp_path])
+    listed = client.get("/v1/models").json()
+    assert [card["id"] for card in listed["data"]] == ["good"]
+    reasons = {failure["name"]: failure["reason"] for failure in listed["failed"]}
+    assert reasons.keys() == {"broken", "empty"}
+    assert "model.safetensors" in reasons["broken"]
+    assert "config.json" in reasons["empty"]
+    assert client.get("/readyz").status_code == 200
+    assert client.post("/v1/models/good/predict", files={"image": jpeg}).status_code == 200
+    missing = client.get("/v1/models/broken").json()
+    assert reasons["broken"] in missing["detail"]
+
+
+def test_the_second_of_a_name_is_reported(open_client: Open, zoo: Path, tmp_path: Path) -> None:
+    tiny_captioner(tmp_path / "copy")
+    listed = open_client(model_dir=[zoo, tmp_path]).get("/v1/models").json()
+    assert [card["id"] for card in listed["data"]] == ["captioner"]
+    assert [failure["name"] for failure in listed["failed"]] == ["copy"]
+    assert "captioner" in listed["failed"][0]["reason"]
+
+
+def test_a_folder_copied_in_is_served_after_a_restart(open_client: Open, tmp_path: Path, jpeg: bytes) -> None:
+    mine = tiny_captioner(tmp_path / "made" / "mine", "mine")
+    root = tmp_path / "served"
+    root.mkdir()
+    before = open_client(model_dir=[root])
+    assert before.get("/v1/models").json()["data"] == []
+    assert before.get("/readyz").status_code == 503
+    shutil.copytree(mine, root / "mine")
+    after = open_client(model_dir=[root])
+    assert after.post("/v1/models/mine/predict", files={"image": jpeg}).status_code == 200
+
+
+def test_a_folder_may_be_named_itself(open_client: Open, zoo: Path) -> None:
+    client = open_client(model_dir=[zoo / "captioner"])
+    assert client.get("/v1/models/captioner").status_code == 200
+
+
+def test_plugins_run_before_loading(open_client: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "fusionrnn_good_plugin.py").write_text("LOADED = True\n")
+    (tmp_path / "fusionrnn_bad_plugin.py").write_text("raise OSError('no such driver')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    client = open_client(plugins=["fusionrnn_good_plugin", "fusionrnn_bad_plugin"])
+    listed = client.get("/v1/models").json()
+    assert listed["failed"] == [{"name": "plugin fusionrnn_bad_plugin", "reason": "no such driver"}]
+    assert [card["id"] for card in listed["data"]] == ["captioner"]
+
+
+def test_folders_and_devices_that_are_not_there(open_client: Open, zoo: Path, tmp_path: Path) -> None:
+    listed = open_client(model_dir=[tmp_path / "nowhere", zoo]).get("/v1/models").json()
+    assert listed["failed"][0]["name"].endswith("nowhere")
+    assert len(listed["data"]) == 1
+
+
+def test_a_device_that_is_not_there(open_client: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    listed = open_client(device="cuda").get("/v1/models").json()
+    assert (listed["data"], listed["failed"][0]["name"]) == ([], "device")

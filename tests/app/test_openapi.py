@@ -1,0 +1,73 @@
+"""The document shows each checkpoint's own form, and /docs needs nothing from elsewhere."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from fastapi.testclient import TestClient
+
+from tests.app.conftest import Open
+from tests.support import tiny_captioner
+
+PATH = "/v1/models/captioner/predict"
+
+
+def operation(client: TestClient, path: str = PATH) -> dict[str, Any]:
+    """A path's POST operation."""
+    found: dict[str, Any] = client.get("/openapi.json").json()["paths"][path]["post"]
+    return found
+
+
+def test_the_form_has_the_checkpoints_own_parts_and_options(client: TestClient) -> None:
+    content = operation(client)["requestBody"]["content"]
+    assert content.keys() == {"multipart/form-data", "application/json"}
+    form = content["multipart/form-data"]["schema"]["properties"]
+    assert form["image"]["type"] == "array"
+    assert form["image"]["maxItems"] == 4
+    assert form["image"]["items"] == {"type": "string", "format": "binary"}
+    assert (form["video"]["type"], form["video"]["format"]) == ("string", "binary")
+    assert "audio" not in form
+    assert "text" not in form
+    assert form["language"]["enum"] == ["en", "zh"]
+    assert {key: form["beam_size"][key] for key in ("type", "minimum", "maximum", "default")} == {
+        "type": "integer",
+        "minimum": 1,
+        "maximum": 10,
+        "default": 3,
+    }
+    assert form["max_length"]["default"] == 8
+    assert form["seed"]["type"] == "integer"
+    assert form["explain"]["type"] == "boolean"
+    assert all(field["description"] for field in form.values())
+
+
+def test_the_examples_work(client: TestClient) -> None:
+    described = operation(client)
+    answer = client.post(PATH, json=described["requestBody"]["content"]["application/json"]["example"])
+    assert answer.status_code == 200
+    example = described["responses"]["200"]["content"]["application/json"]["example"]
+    assert answer.json().keys() == example.keys()
+    assert {"400", "413", "415", "422", "503", "504"} <= described["responses"].keys()
+
+
+def test_every_reference_leads_somewhere(client: TestClient) -> None:
+    text = client.get("/openapi.json").text
+    schemas = client.get("/openapi.json").json()["components"]["schemas"]
+    assert set(re.findall('"#/components/schemas/([^"]+)"', text)) <= schemas.keys()
+    assert "/v1/models/{model}/predict" not in text
+
+
+def test_each_checkpoint_has_its_operation(open_client: Open, zoo: Path, tmp_path: Path) -> None:
+    tiny_captioner(tmp_path / "second", "second")
+    client = open_client(model_dir=[zoo, tmp_path])
+    first, second = operation(client), operation(client, "/v1/models/second/predict")
+    assert first["operationId"] != second["operationId"]
+
+
+def test_docs_load_nothing_from_elsewhere(client: TestClient) -> None:
+    page = client.get("/docs").text
+    sources = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert sources
+    assert "://" not in "".join(sources)
+    for source in sources:
+        assert client.get(source).status_code == 200
