@@ -145,15 +145,17 @@ class RecurrentEncoder(nn.Module):
         output = self(x, lengths, state)
         return output.sequence, output.state
 
-    def _run(
-        self, kernel: nn.Module, layer: int, x: Tensor, lengths: Tensor, state: State
-    ) -> tuple[Tensor, State]:
+    def _run(self, kernel: nn.Module, layer: int, x: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
         names = [f"{name}{layer}" for name in CELLS[self.cell].state_names]
         initial = tuple(state[name].unsqueeze(0) for name in names)
         full = int(lengths.min()) == x.shape[1]
         # Packing stops each row's recurrence at its own end; rows of length 0 cannot be packed and keep their state.
-        packed = x if full else nn.utils.rnn.pack_padded_sequence(
-            x, lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False
+        packed = (
+            x
+            if full
+            else nn.utils.rnn.pack_padded_sequence(
+                x, lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False
+            )
         )
         output, final = kernel(packed, initial if len(initial) > 1 else initial[0])
         if not full:
@@ -163,8 +165,6 @@ class RecurrentEncoder(nn.Module):
         return output, {
             name: torch.where(ran, value.squeeze(0), state[name]) for name, value in zip(names, finals, strict=True)
         }
-
-
 
 
 def _initialize(kernel: nn.RNNBase, gates: int, hidden_size: int) -> None:

@@ -51,7 +51,6 @@ def test_the_digest_changes_with_the_weights(folder: Path) -> None:
 
 def test_every_parameter_gets_a_gradient() -> None:
 
-
     network = tiny_network(tiny_config()).train().requires_grad_(True)
     tokenizer = tiny_tokenizer()
     assert isinstance(network.head, CaptioningHead)
@@ -60,9 +59,7 @@ def test_every_parameter_gets_a_gradient() -> None:
     for row, text in enumerate(["a dog runs in the snow", "一只小狗"]):
         targets = torch.tensor([[[*tokenizer.encode(text), tokenizer.end]]])
         start = tokenizer.start(("en", "zh")[row])
-        loss = loss + caption_cross_entropy(
-            network.head, encoded, row, start, targets, pad=tokenizer.pad
-        )
+        loss = loss + caption_cross_entropy(network.head, encoded, row, start, targets, pad=tokenizer.pad)
     loss.backward()  # type: ignore[no-untyped-call]
     # A single modality is never absent, and the CNN's ReLU6 may be dead on one random picture.
     excused = {"fusion.absent.image"}

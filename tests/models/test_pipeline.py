@@ -93,7 +93,7 @@ def test_a_broken_photo_is_a_media_error(pipeline: Pipeline) -> None:
         pipeline.decode({"image": [encoded_photo()[:200]]}, LIMITS)
 
 
-PLUGIN = '''
+PLUGIN = """
 from typing import Literal
 import torch
 from models.registry import ENCODERS, ComponentConfig
@@ -113,7 +113,7 @@ class MeanColour(torch.nn.Module):
     def forward(self, x, lengths, state=None):
         sequence = torch.tanh(self.layer(x.float().mean((3, 4)) / 255))
         return SequenceOutput(sequence, lengths, masked_mean(sequence, lengths))
-'''
+"""
 
 
 def test_a_users_own_pytorch_encoder_is_saved_verified_and_served(

@@ -283,7 +283,7 @@ def build(data_folder: Path, out: Path, weights: Path, **head: Any) -> tuple[Fus
 def stages(model: FusionRNN, data: CaptionData) -> list[Stage]:
     """The recipe."""
     return [
-        CrossEntropyStage("cross-entropy", model, data, Schedule(epochs=3, metric="score"), rate=1e-3),
+        CrossEntropyStage("cross-entropy", model, data, Schedule(epochs=2, metric="score"), rate=1e-3),
         CrossEntropyStage("fine-tune", model, data, Schedule(epochs=4, metric="score"), rate=5e-4, cnn_rate=6e-5),
         SelfCriticalStage(model, data, Schedule(epochs=8, metric="score", clip=0.5), rate=4e-5),
     ]

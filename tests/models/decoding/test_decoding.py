@@ -47,9 +47,7 @@ def search(model: Table, beam_size: int, length_penalty: float = 0.7) -> list[li
 def test_a_wide_beam_finds_the_most_probable_sequence_there_is(seed: int) -> None:
     model = table(seed)
     every = [
-        (*body, END)
-        for length in range(LONGEST)
-        for body in itertools.product(range(1, WORDS), repeat=length)
+        (*body, END) for length in range(LONGEST) for body in itertools.product(range(1, WORDS), repeat=length)
     ] + list(itertools.product(range(1, WORDS), repeat=LONGEST))
     for row, found in enumerate(search(model, beam_size=100, length_penalty=0)):
         best = max(every, key=lambda tokens: model.log_probability(row, tokens))
