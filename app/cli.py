@@ -73,6 +73,9 @@ def list_models(model_dir: ModelDir = None) -> None:
     from app.engine.registry import checkpoint_folders
 
     for root in _settings(model_dir=model_dir).model_dir:
+        if not root.is_dir():
+            typer.echo(f"{root}: no such folder")
+            continue
         for folder in checkpoint_folders(root):
             try:
                 config = json.loads((folder / "config.json").read_text(encoding="utf-8"))

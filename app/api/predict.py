@@ -2,8 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import ExitStack
+from collections.abc import AsyncGenerator
+from contextlib import ExitStack, aclosing
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request
@@ -99,13 +99,14 @@ def _headers(call: Call) -> dict[str, str]:
 
 async def _events(
     runner: Runner, call: Call, features: "Features", options: "BaseModel", head: dict[str, Any]
-) -> AsyncIterator[str]:
+) -> AsyncGenerator[str, None]:
     try:
-        async for part in runner.stream(call, features, options):
-            if "result" in part:
-                yield _event("result", head | part["result"])
-            else:
-                yield _event("token", part)
+        async with aclosing(runner.stream(call, features, options)) as parts:
+            async for part in parts:
+                if "result" in part:
+                    yield _event("result", head | part["result"])
+                else:
+                    yield _event("token", part)
     # The status line is long gone, so whatever happens now can only be told inside the stream.
     except ServiceError as error:
         yield _event("error", error.body())
@@ -121,10 +122,12 @@ def _event(name: str, data: dict[str, Any]) -> str:
 class _EventStream(StreamingResponse):
     """Server-sent events that give the request's place back when they end, however they end."""
 
-    def __init__(self, events: AsyncIterator[str], place: ExitStack, headers: dict[str, str]) -> None:
+    def __init__(self, events: AsyncGenerator[str, None], place: ExitStack, headers: dict[str, str]) -> None:
         super().__init__(events, headers={"Cache-Control": "no-store", **headers}, media_type=EVENTS)
-        self.place = place
+        self.events, self.place = events, place
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self.place:
-            await super().__call__(scope, receive, send)
+            # A client that leaves suspends the generators at a yield; closed here, they stop the network too.
+            async with aclosing(self.events):
+                await super().__call__(scope, receive, send)

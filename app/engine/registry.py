@@ -47,9 +47,12 @@ class Registry:
             self._fail("device", error)
         else:
             for root in roots:
-                if not root.is_dir():
-                    self._fail(str(root), FileNotFoundError("no such folder"))
-                for folder in checkpoint_folders(root):
+                try:
+                    folders = list(checkpoint_folders(root))
+                except OSError as error:
+                    self._fail(str(root), error)
+                    continue
+                for folder in folders:
                     self._load(folder, place, prepare)
         self.loaded = True
         log.info("loaded", models=sorted(self.pipelines), failed=[failure.name for failure in self.failed])
@@ -94,10 +97,14 @@ class Registry:
 
 
 def checkpoint_folders(root: Path) -> Iterator[Path]:
-    """``root`` itself where it is a checkpoint, otherwise its visible subfolders in the order of their names."""
+    """``root`` itself where it is a checkpoint, otherwise its visible subfolders in the order of their names.
+
+    Raises:
+        OSError: ``root`` is not a folder that can be read.
+    """
     if (root / "config.json").is_file():
         yield root
-    elif root.is_dir():
+    else:
         yield from sorted(path for path in root.iterdir() if path.is_dir() and path.name[0] not in "._")
 
 
@@ -105,7 +112,7 @@ def find_checkpoint(name: str, roots: Iterable[Path]) -> Path | None:
     """The folder of the checkpoint called ``name``, or ``name`` itself where it is the path of one."""
     if (Path(name) / "config.json").is_file():
         return Path(name)
-    for folder in (folder for root in roots for folder in checkpoint_folders(root)):
+    for folder in (folder for root in roots if root.is_dir() for folder in checkpoint_folders(root)):
         try:
             config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):

@@ -3,9 +3,9 @@
 import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -94,7 +94,9 @@ class Runner:
         self._seconds += _SMOOTHING * (time.perf_counter() - started - self._seconds)
         return result
 
-    async def stream(self, call: Call, features: "Features", options: "BaseModel") -> AsyncIterator[dict[str, Any]]:
+    async def stream(
+        self, call: Call, features: "Features", options: "BaseModel"
+    ) -> AsyncGenerator[dict[str, Any], None]:
         """The answer part by part. Others run between two parts, and nothing runs once the caller stops asking.
 
         Raises:
@@ -107,8 +109,14 @@ class Runner:
             with call.timing.measure("inference"):
                 return next(parts, None)
 
-        while (part := await self._run(device, call, work)) is not None:
-            yield part
+        try:
+            while (part := await self._run(device, call, work)) is not None:
+                yield part
+        finally:
+            # On its own thread, behind the step that may still run there; a pool that was closed has nothing to stop.
+            if isinstance(parts, Generator):
+                with suppress(RuntimeError):
+                    device.submit(parts.close)
 
     async def overlay(self, call: Call, decoded: "Decoded", result: "Result") -> bytes:
         """PNG of where the network looked."""

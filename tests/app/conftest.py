@@ -1,8 +1,9 @@
 """A folder of tiny checkpoints and clients of services that serve it."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from fastapi.testclient import TestClient
 
 from app.engine.service import Service
 from app.main import create_app
+from app.server import Server
 from app.settings import Settings
 from tests.support import encoded_photo, tiny_captioner
 
@@ -49,6 +51,23 @@ def open_client(zoo: Path) -> Iterator[Open]:
 def client(open_client: Open) -> TestClient:
     """A client of a service with the defaults."""
     return open_client()
+
+
+@contextmanager
+def running_server(zoo: Path, **settings: Any) -> Iterator[tuple[str, Service]]:
+    """A server on a free port, in a thread of this process; gives host:port and its state."""
+    given = {"port": 0, "model_dir": [zoo], "device": "cpu", "threads": 1, **settings}
+    server = Server(Settings(**given), lambda address, service: None)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        wait_until_loaded(server.service)
+        host, port = server.servers[0].sockets[0].getsockname()
+        yield f"{host}:{port}", server.service
+    finally:
+        server.should_exit = True
+        thread.join(30)
+    assert not thread.is_alive()
 
 
 def service(client: TestClient) -> Service:

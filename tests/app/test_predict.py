@@ -151,7 +151,7 @@ def test_a_sane_request_id_is_echoed(client: TestClient, jpeg: bytes) -> None:
 
 @pytest.mark.parametrize("odd", ["", "x" * 129, "caf\xe9", "tab\there"])
 def test_another_request_id_is_replaced(client: TestClient, odd: str) -> None:
-    answer = client.get("/healthz", headers={"X-Request-ID": odd.encode("latin-1")})
+    answer = client.get("/healthz", headers={b"X-Request-ID": odd.encode("latin-1")})
     assert re.fullmatch("[0-9a-f]{32}", answer.headers["x-request-id"])
 
 

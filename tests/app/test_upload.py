@@ -3,7 +3,6 @@
 import resource
 import socket
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +10,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from app.server import Server
-from app.settings import Settings
-from tests.app.conftest import wait_until_loaded
+from tests.app.conftest import running_server
 
 GIGABYTE, LIMIT, CHUNK = 2**30, 4 * 2**20, 2**16
 HEAD = b'--b\r\nContent-Disposition: form-data; name="image"; filename="photo.jpg"\r\n\r\n'
@@ -22,17 +19,9 @@ FORM = "multipart/form-data; boundary=b"
 
 @pytest.fixture(scope="module")
 def address(zoo: Path) -> Iterator[str]:
-    """Where a server listens that takes 4 MiB a request, in a thread of this process."""
-    settings = Settings(host="127.0.0.1", port=0, model_dir=[zoo], device="cpu", threads=1, max_request_bytes=LIMIT)
-    server = Server(settings, lambda address, service: None)
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    wait_until_loaded(server.service)
-    host, port = server.servers[0].sockets[0].getsockname()
-    yield f"{host}:{port}"
-    server.should_exit = True
-    thread.join(30)
-    assert not thread.is_alive()
+    """Where a server listens that takes 4 MiB a request."""
+    with running_server(zoo, max_request_bytes=LIMIT) as (address, _):
+        yield address
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +39,8 @@ def send_gigabyte(address: str, framing: str) -> tuple[bytes, int]:
     sent = 0
     with socket.create_connection((host, int(port)), timeout=30) as connection:
         connection.sendall(
-            f"POST /v1/models/captioner/predict HTTP/1.1\r\nHost: {address}\r\nContent-Type: {FORM}\r\n{framing}\r\n\r\n".encode()
+            f"POST /v1/models/captioner/predict HTTP/1.1\r\nHost: {address}\r\n"
+            f"Content-Type: {FORM}\r\n{framing}\r\n\r\n".encode()
         )
         try:
             while sent < GIGABYTE:
@@ -96,7 +86,7 @@ def test_a_client_that_waits_for_100_continue_sends_nothing(address: str) -> Non
         assert connection.recv(64).startswith(b"HTTP/1.1 413 ")
 
 
-def test_a_part_is_cut_off_at_its_own_limit(zoo: Path, address: str) -> None:
+def test_a_part_is_cut_off_at_its_own_limit(address: str) -> None:
     data = {"language": "x" * (LIMIT // 2)}
     answer = httpx2.post(f"http://{address}/v1/models/captioner/predict", data=data, files={"image": b"x"}, timeout=30)
     assert (answer.status_code, answer.json()["limit"]) == (413, "4096 bytes")

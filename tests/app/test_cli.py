@@ -1,0 +1,110 @@
+"""The command line, in a process of its own where that is the point."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from app.cli import app
+from tests.app.conftest import running_server
+from tests.support import encoded_photo, tiny_captioner
+
+COMMAND = [sys.executable, "-c", "from app.cli import main; main()"]
+
+
+@pytest.fixture
+def photo_file(tmp_path: Path) -> Path:
+    """A photo on disk."""
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(encoded_photo())
+    return path
+
+
+def run(*arguments: object) -> tuple[int, str, str]:
+    """Exit code, output and complaints of a command."""
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_predict_with_and_without_a_server(zoo: Path, photo_file: Path) -> None:
+    asked = ("predict", "captioner", "--image", photo_file, "--option", "language=zh", "-o", "num_captions=2")
+    code, here, _ = run(*asked, "--model-dir", zoo, "--device", "cpu")
+    assert code == 0
+    with running_server(zoo) as (address, _):
+        code, there, _ = run(*asked, "--url", f"http://{address}/")
+    assert code == 0
+    alone, served = json.loads(here), json.loads(there)
+    assert len(alone["captions"]) == 2
+    assert [caption["text"] for caption in served["captions"]] == [caption["text"] for caption in alone["captions"]]
+    assert alone.keys() == served.keys() - {"id"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("captioner",), "Nothing to predict from"),
+        (("poet", "--image", "PHOTO"), "no checkpoint 'poet'"),
+        (("captioner", "--image", "PHOTO", "-o", "beam_size=99"), "less than or equal to 10"),
+        (("captioner", "--image", "PHOTO", "-o", "beams=3"), "It takes image, video, language"),
+        (("captioner", "--image", "PHOTO", "-o", "beams"), "not name=value"),
+        (("captioner", "--text", "words"), "takes no text"),
+        (("captioner", "--video", "PHOTO"), "video"),
+        (("captioner", "--image", "PHOTO", "--url", "http://127.0.0.1:9"), "does not answer"),
+    ],
+)
+def test_predict_says_what_is_wrong(zoo: Path, photo_file: Path, arguments: tuple[str, ...], said: str) -> None:
+    given = [str(photo_file) if argument == "PHOTO" else argument for argument in arguments]
+    code, _, complaint = run("predict", *given, "--model-dir", zoo, "--device", "cpu")
+    assert code == 1
+    assert said in complaint
+
+
+def test_a_servers_problem_is_shown(zoo: Path, photo_file: Path) -> None:
+    with running_server(zoo) as (address, _):
+        code, _, complaint = run("predict", "poet", "--image", photo_file, "--url", f"http://{address}")
+    assert (code, "These are served: captioner" in complaint) == (1, True)
+
+
+def test_verify(zoo: Path, tmp_path: Path) -> None:
+    code, shown, _ = run("models", "verify", zoo / "captioner")
+    assert code == 0
+    assert re.search(
+        r"name +captioner\nversion +0\.0\.1\ntask +captioning\nparameters +[\d,]+\ndigest +[0-9a-f]{64}", shown
+    )
+    broken = tiny_captioner(tmp_path / "broken")
+    (broken / "config.json").write_text("{}")
+    code, _, complaint = run("models", "verify", broken)
+    assert code == 1
+    assert "config.json" in complaint
+
+
+def test_list(zoo: Path, tmp_path: Path) -> None:
+    (tmp_path / "odd").mkdir()
+    code, shown, _ = run("models", "list", "--model-dir", zoo, "--model-dir", tmp_path)
+    assert code == 0
+    assert "captioner  0.0.1  captioning" in shown
+    assert "odd: not a checkpoint" in shown
+
+
+def test_serve_says_where_it_is_and_stops_on_sigterm(zoo: Path) -> None:
+    arguments = ["serve", "--port", "0", "--model-dir", str(zoo), "--device", "cpu"]
+    with subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        first = server.stdout.readline()
+        server.send_signal(signal.SIGTERM)
+        _, logged = server.communicate(timeout=30)
+    assert re.search(r"Serving captioner\. .* http://127\.0\.0\.1:\d+/docs", first)
+    lines = [json.loads(line) for line in logged.splitlines()]
+    assert {"model ready", "loaded"} <= {line["event"] for line in lines}
+    assert server.returncode in (0, -signal.SIGTERM)
+
+
+def test_help_imports_nothing_heavy() -> None:
+    script = "import sys, app.cli; print(sorted({'torch', 'uvicorn', 'fastapi', 'numpy'} & set(sys.modules)))"
+    shown = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert shown.stdout.strip() == "[]"

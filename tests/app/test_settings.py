@@ -1,0 +1,63 @@
+"""Settings from the environment, and choices made from headers and logs."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from fastapi.testclient import TestClient
+from pydantic import ValidationError
+
+from app.api.accept import preferred
+from app.settings import Settings
+
+
+def test_the_environment_sets_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FUSIONRNN_MODEL_DIR", os.pathsep.join(["one", "two"]))
+    monkeypatch.setenv("FUSIONRNN_PLUGINS", "first,second")
+    monkeypatch.setenv("FUSIONRNN_LIMITS__IMAGE_BYTES", "1000")
+    monkeypatch.setenv("FUSIONRNN_PORT", "9000")
+    settings = Settings()
+    assert settings.model_dir == [Path("one"), Path("two")]
+    assert settings.plugins == ["first", "second"]
+    assert (settings.limits.image_bytes, settings.port) == (1000, 9000)
+    assert settings.limits.video_bytes == Settings.model_fields["limits"].default.video_bytes
+
+
+def test_every_setting_is_explained() -> None:
+    assert all(field.description for field in Settings.model_fields.values())
+
+
+@pytest.mark.parametrize("wrong", [{"port": 70_000}, {"device": "tpu"}, {"max_waiting": 0}, {"colour": "red"}])
+def test_a_wrong_setting_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Settings(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("*/*", "a/json"),
+        ("text/events", "text/events"),
+        ("a/json;q=0.5, text/events", "text/events"),
+        ("a/*;q=0.5, text/events;q=0.4", "a/json"),
+        ("*/*, a/json;q=0", "text/events"),
+        ("text/html, */*;q=0.1", "a/json"),
+        ("TEXT/Events; q=1", "text/events"),
+        ("image/png", None),
+        ("a/json;q=oops", None),
+    ],
+)
+def test_accept(accept: str, kind: str | None) -> None:
+    assert preferred(accept, ["a/json", "text/events"]) == kind
+
+
+def test_one_line_a_request(client: TestClient, jpeg: bytes) -> None:
+    with structlog.testing.capture_logs() as lines:
+        answer = client.post("/v1/models/captioner/predict", files={"image": jpeg}, headers={"X-Request-ID": "mine"})
+        client.get("/v1/models/poet")
+    assert [(line["event"], line["status"]) for line in lines] == [("request", 200), ("request", 404)]
+    assert lines[0]["path"] == "/v1/models/captioner/predict"
+    assert {"ms", "queue", "decode", "features", "inference"} <= lines[0].keys()
+    assert answer.status_code == 200
