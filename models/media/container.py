@@ -18,7 +18,23 @@ from av.video.stream import VideoStream
 
 from models.media.errors import MediaOutOfBounds, UndecodableMedia, UnsupportedMedia, shielded
 from models.media.limits import MediaLimits
-from models.media.sniff import AAC, AVI, M4A, MKV, MOV, MP4, MPEG, MPEG_TS, MPEG_VIDEO, OGG, OGG_VIDEO, WEBM, Format
+from models.media.sniff import (
+    AAC,
+    AVI,
+    FLAC,
+    M4A,
+    MKV,
+    MOV,
+    MP3,
+    MP4,
+    MPEG,
+    MPEG_TS,
+    MPEG_VIDEO,
+    OGG,
+    OGG_VIDEO,
+    WEBM,
+    Format,
+)
 
 Coded: TypeAlias = "Packet[Stream]"
 """A piece of a coded stream. (The class is generic to type checkers only.)"""
@@ -27,6 +43,8 @@ _DEMUXERS: dict[Format, str] = {
     **dict.fromkeys((MP4, MOV, M4A), "mov"),
     **dict.fromkeys((WEBM, MKV), "matroska"),
     **dict.fromkeys((OGG, OGG_VIDEO), "ogg"),
+    FLAC: "flac",
+    MP3: "mp3",
     AAC: "aac",
     AVI: "avi",
     MPEG: "mpeg",
@@ -108,27 +126,28 @@ _TABLE = re.compile(rb"stsz|stz2|trun|cmvd")
 _SAMPLES_PER_BYTE = 4
 """More than any file has: QuickTime's old ADPCM, which counts single sound samples, has two."""
 
+_REFUSED = 1 << 29
+"""Samples in one table that FFmpeg refuses by itself; whatever looks like so large a table is a chance match."""
+
+_BOXES = 1 << 17
+"""Boxes on the top level that are told apart: two for each frame of a long live recording."""
+
 
 def _check_sample_tables(data: bytes, modality: str) -> None:
     """Refuses an MP4 whose tables promise far more samples than it has bytes.
 
-    A table can give one size for all its samples, so a kilobyte can promise billions, and FFmpeg allocates an entry for
-    each when it opens the file. Every box is searched but the top-level ``mdat``, where only pictures and sound lie.
+    A table can give one size for all its samples, so a kilobyte can promise millions, and FFmpeg allocates an entry for
+    each when it opens the file: gigabytes.
     """
-    at = promised = 0
-    while at + 8 <= len(data):
-        size, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
-        if size == 1:
-            size = int.from_bytes(data[at + 8 : at + 16], "big")
-        end = len(data) if size == 0 else at + max(size, 8)
-        if kind != b"mdat":
-            for table in _TABLE.finditer(data, at, min(end, len(data))):
-                name, start = table.group(), table.end()
-                if name == b"cmvd":
-                    raise UnsupportedMedia(modality, f"The {modality} has a compressed header.", "Save it anew as MP4.")
-                count = start + (4 if name == b"trun" else 8)
-                promised += int.from_bytes(data[count : count + 4], "big")
-        at = end
+    promised = 0
+    for start, end in _outside_mdat(data):
+        for table in _TABLE.finditer(data, start, end):
+            name = table.group()
+            if name == b"cmvd":
+                raise UnsupportedMedia(modality, f"The {modality} has a compressed header.", "Save it anew as MP4.")
+            at = table.end() + (4 if name == b"trun" else 8)
+            count = int.from_bytes(data[at : at + 4], "big")
+            promised += count if count < _REFUSED else 0
     if promised > _SAMPLES_PER_BYTE * len(data):
         raise MediaOutOfBounds(
             modality,
@@ -136,3 +155,17 @@ def _check_sample_tables(data: bytes, modality: str) -> None:
             "Save it anew as MP4.",
             f"{_SAMPLES_PER_BYTE} samples a byte",
         )
+
+
+def _outside_mdat(data: bytes) -> Iterator[tuple[int, int]]:
+    """Where to look for tables: all but the top-level ``mdat`` boxes, in which pictures and sound lie."""
+    at = boxes = 0
+    while at < len(data):
+        size, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        if size == 1:
+            size = int.from_bytes(data[at + 8 : at + 16], "big")
+        boxes += 1
+        end = len(data) if size == 0 or boxes > _BOXES else min(at + max(size, 8), len(data))
+        if kind != b"mdat" or boxes > _BOXES:
+            yield at, end
+        at = end

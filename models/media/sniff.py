@@ -25,8 +25,7 @@ def _format(name: str, *modalities: str) -> Format:
 JPEG, PNG, WEBP, GIF, BMP, TIFF, AVIF = (
     _format(name, "image") for name in ("JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF", "AVIF")
 )
-WAV, FLAC, MP3, AAC, M4A = (_format(name, "audio") for name in ("WAV", "FLAC", "MP3", "AAC", "M4A"))
-VORBIS, OPUS, OGG = (_format(name, "audio") for name in ("Ogg Vorbis", "Ogg Opus", "Ogg"))
+WAV, FLAC, MP3, AAC, M4A, OGG = (_format(name, "audio") for name in ("WAV", "FLAC", "MP3", "AAC", "M4A", "Ogg"))
 MP4, MOV, WEBM, MKV, AVI, MPEG, MPEG_TS, MPEG_VIDEO, OGG_VIDEO = (
     _format(name, "audio", "video")
     for name in ("MP4", "MOV", "WebM", "Matroska", "AVI", "MPEG", "MPEG-TS", "MPEG video", "Ogg video")
@@ -84,7 +83,8 @@ def sniff(data: bytes) -> Format | None:
     if head[:2] == b"BM" and head[14:18] in (b"\x0c\0\0\0", b"\x28\0\0\0", b"\x34\0\0\0", b"\x6c\0\0\0", b"\x7c\0\0\0"):
         return BMP
     if head[:4] == b"OggS":
-        return _ogg(head)
+        # Every stream's first page comes before any second page, so the start names all that the file holds.
+        return OGG_VIDEO if b"\x80theora" in head or b"OVP80" in head else OGG
     if head[:4] == b"\x1a\x45\xdf\xa3":
         return WEBM if b"webm" in head[:64] else MKV
     # The first byte tops a length, so it is small; that keeps a text like "get free ..." out.
@@ -127,15 +127,6 @@ READABLE: dict[str, str] = {
     "video": "MP4, MOV, WebM, Matroska, AVI or MPEG",
 }
 """What to send for each modality, in words."""
-
-
-def _ogg(head: bytes) -> Format:
-    # Every stream's first page comes before any second page, so the start names all that the file holds.
-    if b"\x80theora" in head or b"OVP80" in head:
-        return OGG_VIDEO
-    if b"OpusHead" in head:
-        return OPUS
-    return VORBIS if b"\x01vorbis" in head else OGG
 
 
 def _iso_media(head: bytes) -> Format:

@@ -143,7 +143,9 @@ def _pick(
                 continue
             for frame in frames:
                 decoded += 1
-                place = next(ahead, run[-1]) if timeline.in_order else cast("int", frame.opaque)
+                place = next(ahead, run[-1]) if timeline.in_order else frame.opaque
+                if not isinstance(place, int):
+                    continue  # made up by the decoder to conceal damage
                 due = bisect_left(waiting, timeline.times[place])
                 if due and shown is not None:
                     yield shown
