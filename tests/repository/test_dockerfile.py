@@ -54,10 +54,10 @@ def test_the_code_comes_from_the_image_and_not_from_here(built: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 def test_the_shipped_checkpoints_are_in_the_image(built: Path) -> None:
-    zoo = ROOT / "models/zoo"
-    here = {str(path.relative_to(zoo)) for path in zoo.rglob("*") if path.is_file() and path.name != ".gitkeep"}
-    there = {str(path.relative_to(built / "zoo")) for path in (built / "zoo").resolve().rglob("*") if path.is_file()}
-    assert there >= here
+    def files(folder: Path) -> set[str]:
+        return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+    assert files((built / "zoo").resolve()) == files(ROOT / "models/zoo")
 
 
 @pytest.mark.slow
