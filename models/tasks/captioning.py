@@ -198,5 +198,5 @@ def _options(languages: tuple[str, ...], defaults: dict[str, Any]) -> type[Optio
         max_length=(int, field("max_length", 20, "Most tokens in a caption", ge=1, le=50)),
         length_penalty=(float, field("length_penalty", 0.7, "Above 0 favours longer captions", ge=0, le=2)),
         temperature=(float, field("temperature", 0.0, "0 searches; above 0 samples, the higher the freer", ge=0, le=2)),
-        seed=(int | None, field("seed", None, "Makes sampling repeatable", ge=0, lt=2**63)),
+        seed=(int | None, field("seed", None, "Makes sampling repeatable", ge=0, lt=2**31)),
     )
