@@ -56,8 +56,8 @@ lock: ## Rewrite constraints.txt with the newest versions that pyproject.toml ad
 	mv build/constraints.txt constraints.txt
 
 clean: ## Remove what builds and checks have left (not .venv)
-	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	find app models tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	find app benchmarks models tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(CREATED):
 	@command -v $(PYTHON) > /dev/null || { echo "fusionrnn needs Python 3.11 or newer, and there is no '$(PYTHON)': try make PYTHON=/path/to/python" >&2; exit 1; }
