@@ -113,9 +113,12 @@ def train(
     seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
 ) -> None:
     """Train a checkpoint by a recipe."""
-    from models.training import cli_train
+    from models.training import TRAINING_ERRORS, cli_train
 
-    cli_train(recipe, data, out, seed)
+    try:
+        cli_train(recipe, data, out, seed)
+    except TRAINING_ERRORS as error:
+        _fail(str(error))
 
 
 @app.command()
@@ -125,9 +128,12 @@ def evaluate(
     split: Annotated[str, typer.Option(help="Part of the data set.")] = "val",
 ) -> None:
     """Measure a checkpoint on a data set, and write the figures into its metrics.json."""
-    from models.training import cli_evaluate
+    from models.training import TRAINING_ERRORS, cli_evaluate
 
-    typer.echo(json.dumps(cli_evaluate(checkpoint, data, split), ensure_ascii=False, indent=2))
+    try:
+        typer.echo(json.dumps(cli_evaluate(checkpoint, data, split), ensure_ascii=False, indent=2))
+    except TRAINING_ERRORS as error:
+        _fail(str(error))
 
 
 def main() -> None:

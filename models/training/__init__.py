@@ -3,6 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+from models.checkpoint import CheckpointError
+from models.training.manifest import DataError
+from models.training.trainer import DivergedError
+
+TRAINING_ERRORS = (CheckpointError, DataError, DivergedError)
+"""What a person at the command line can mend; the message says how."""
+
 
 def cli_train(recipe: str, data: Path, out: Path, seed: int = 0) -> None:
     """Run the recipe called ``recipe`` on ``data``, or resume it, and write the checkpoint to ``out``.
