@@ -56,7 +56,7 @@ lock: ## Rewrite constraints.txt with the newest versions that pyproject.toml ad
 	mv build/constraints.txt constraints.txt
 
 clean: ## Remove what builds and checks have left (not .venv)
-	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find app benchmarks models tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(CREATED):
