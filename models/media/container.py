@@ -75,12 +75,17 @@ def opened(data: bytes, found: Format, modality: str, limits: MediaLimits) -> It
         # Opening decodes the first frames to learn what the header omits, so the bound on pixels must hold there too.
         options = {
             "codec_whitelist": f"{VIDEO_CODECS},{AUDIO_CODECS}",
-            "max_pixels": str(limits.video_pixels),
+            "max_pixels": most_pixels(limits),
         }
         with av.open(
             BytesIO(data), "r", format=_DEMUXERS[found], options=options, metadata_errors="replace"
         ) as container:
             yield container
+
+
+def most_pixels(limits: MediaLimits) -> str:
+    """The bound for decoders. They pad frames to whole blocks, so it is wide: it is there to save memory."""
+    return str(2 * limits.video_pixels + 2**16)
 
 
 def picture_stream(container: InputContainer) -> VideoStream | None:

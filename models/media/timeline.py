@@ -18,12 +18,13 @@ _REORDERED = 16
 class Timeline:
     """The packets of one stream, at least one, from a key frame on, and when each one's frame is shown.
 
-    ``times`` float64 [packets] counts seconds from the first frame shown; ``duration`` is the end of the last. What the
-    file's header says of either is not asked. ``in_order`` is for streams without presentation times: the n-th packet
-    is then taken to stand for the n-th frame shown, whichever frame it holds.
+    ``times`` float64 [packets] counts seconds from the first frame, or from ``start`` on the stream's clock if that is
+    earlier; ``duration`` is the end of the last frame. What the file's header says of it is not asked. ``in_order`` is
+    for streams without presentation times: the n-th packet is then taken to stand for the n-th frame shown, whichever
+    frame it holds.
     """
 
-    def __init__(self, coded: list[Coded], *, in_order: bool) -> None:
+    def __init__(self, coded: list[Coded], *, start: int | None = None, in_order: bool = False) -> None:
         self.coded = coded
         self.in_order = in_order
         ticks: list[int] = []
@@ -33,22 +34,24 @@ class Timeline:
         # What an edit list cuts away is decoded, as others refer to it, and never shown.
         self._visible = np.array([place for place, packet in enumerate(coded) if not packet.is_discard], np.int64)
         first = min((ticks[place] for place in self._visible), default=0)
+        first = first if start is None else min(first, start)
         unit = float(coded[0].time_base)
         self.times = np.array([tick - first for tick in ticks], np.float64) * unit
         lengths = np.array([packet.duration or 0 for packet in coded], np.float64) * unit
         # In a browser's recording packets have no duration; the last frame is taken to last as long as others do.
-        lengths[lengths <= 0] = self.times.max() / max(1, len(coded) - 1)
+        lengths[lengths <= 0] = np.ptp(self.times) / max(1, len(coded) - 1)
         self.duration = max(0.0, float((self.times + lengths).max()))
 
     def choose(self, count: int) -> NDArray[np.int64]:
-        """Places of the packets shown in the middle of ``count`` equal spans, in the order shown, none twice.
+        """Places of the frames on display in the middle of ``count`` equal spans, in the order shown, none twice.
 
         Where several spans would take the same one, or there are fewer than ``count``, neighbours fill in.
         """
         shown = self._visible[np.argsort(self.times[self._visible], kind="stable")]
         step = np.arange(min(count, len(shown)))
-        middles = (step + 0.5) * self.duration / max(1, len(step))
-        ranks = np.searchsorted(self.times[shown], middles + _ROUNDING, side="right") - 1
+        times = self.times[shown]
+        middles = times[:1] + (step + 0.5) * (self.duration - times[:1]) / max(1, len(step))
+        ranks = np.searchsorted(times, middles + _ROUNDING, side="right") - 1
         ranks = np.maximum.accumulate(ranks - step) + step  # at least one on from the last choice ...
         ranks = np.minimum(ranks, len(shown) - len(step) + step)  # ... and no further than leaves enough for the rest
         return shown[ranks]

@@ -21,7 +21,7 @@ from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from models.media.container import VIDEO_CODECS, Coded, check_codec, opened, packets, picture_stream
+from models.media.container import VIDEO_CODECS, Coded, check_codec, most_pixels, opened, packets, picture_stream
 from models.media.errors import MediaOutOfBounds, UndecodableMedia, UnsupportedMedia
 from models.media.limits import MediaLimits
 from models.media.sniff import AVI, recognize
@@ -38,7 +38,8 @@ _HIGH_DEFINITION = 720
 class Video:
     """Frames of a video, uint8 RGB [T, H, W, 3], and ``times`` float64 [T], ascending, when each is first shown.
 
-    Times and ``duration`` are seconds from the clip's first frame. ``has_audio`` says whether it has a sound track.
+    Times and ``duration`` are seconds from the first frame, even if that one, as in a recording that was joined late,
+    cannot be decoded. The sound that `video_audio` gives starts there too. ``has_audio``: there is a sound track.
     """
 
     frames: NDArray[np.uint8]
@@ -67,10 +68,11 @@ def decode_video(data: bytes, limits: MediaLimits, *, count: int, target: int | 
         if stream is None:
             raise UnsupportedMedia("video", f"The video is a {found.name} file without moving pictures.", "Send one.")
         check_codec(stream, VIDEO_CODECS, "video")
-        _check_size(stream, limits)
-        # AVI stores no presentation times, and FFmpeg cannot infer them for codecs that reorder freely.
+        _check_size(stream.codec_context.width, stream.codec_context.height, limits)
+        coded = _read(container, stream, len(data), limits)
+        # AVI stores no presentation times. FFmpeg's guess may be a frame late, and wrong where codecs reorder freely.
         in_order = found is AVI and stream.codec_context.codec.name in ("h264", "hevc")
-        timeline = Timeline(_read(container, stream, len(data), limits), in_order=in_order)
+        timeline = Timeline(coded, start=None if found is AVI else stream.start_time, in_order=in_order)
         if timeline.duration > limits.video_seconds:
             raise _beyond(f"lasts {timeline.duration:.1f} seconds", f"{limits.video_seconds:g} seconds")
         canvas = _Canvas(stream, target)
@@ -93,20 +95,18 @@ def _corrupt() -> UndecodableMedia:
     return UndecodableMedia("video", "No frame, or few, of the video can be decoded.", "Check that it plays elsewhere.")
 
 
-def _check_size(stream: VideoStream, limits: MediaLimits) -> None:
-    width, height = stream.codec_context.width, stream.codec_context.height
+def _check_size(width: int, height: int, limits: MediaLimits) -> None:
     if width * height > limits.video_pixels:
         raise _beyond(f"is {width} x {height} pixels large", f"{limits.video_pixels} pixels a frame")
 
 
 def _read(container: InputContainer, stream: VideoStream, size: int, limits: MediaLimits) -> list[Coded]:
-    """The stream's packets, each carrying its own place in the list, from the first key frame on."""
+    """The stream's packets, from the first key frame on."""
     coded: list[Coded] = []
     held = 0
     for packet in packets(container, stream, "video", size):
         if not coded and not packet.is_keyframe:
             continue  # a recording of a broadcast begins anywhere
-        packet.opaque = len(coded)
         coded.append(packet)
         held += packet.size
         if len(coded) > limits.video_frames:
@@ -128,12 +128,13 @@ def _pick(
     """
     context = stream.codec_context
     context.thread_count = 1  # clips are decoded side by side, and threads within one gain little
-    context.copy_opaque = True
-    context.options = {"max_pixels": str(limits.video_pixels)}  # a frame may differ from the header
+    context.options = {"max_pixels": most_pixels(limits)}
     failed = decoded = 0
     for run in timeline.runs(chosen):
         waiting = [timeline.times[place] for place in chosen if place in run]
         ahead = iter(run)
+        for place in run:
+            timeline.coded[place].pts = place  # its time is known; decoders hand this number on to the frame
         shown: tuple[int, VideoFrame] | None = None
         for packet in chain((timeline.coded[place] for place in run), [None]):
             try:
@@ -143,14 +144,15 @@ def _pick(
                 continue
             for frame in frames:
                 decoded += 1
-                place = next(ahead, run[-1]) if timeline.in_order else frame.opaque
-                if not isinstance(place, int):
+                _check_size(frame.width, frame.height, limits)  # it may differ from the header
+                found = next(ahead, None) if timeline.in_order else frame.pts
+                if found is None or found not in run:
                     continue  # made up by the decoder to conceal damage
-                due = bisect_left(waiting, timeline.times[place])
+                due = bisect_left(waiting, timeline.times[found])
                 if due and shown is not None:
                     yield shown
                     del waiting[:due]
-                shown = place, frame
+                shown = found, frame
         if waiting and shown is not None:
             yield shown
         context.flush_buffers()

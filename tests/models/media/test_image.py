@@ -1,0 +1,266 @@
+import io
+import struct
+import threading
+import time
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from models.media import MediaLimits, MediaOutOfBounds, UndecodableMedia, UnsupportedMedia, decode_image
+from tests.models.media.make import QUADRANTS, encoded, png, quadrants
+
+LIMITS = MediaLimits()
+UPRIGHT = quadrants()
+
+
+def corners(pixels: NDArray[np.uint8]) -> list[list[int]]:
+    """The colours well inside each quadrant."""
+    height, width = pixels.shape[:2]
+    return [pixels[y, x].tolist() for y in (height // 4, 3 * height // 4) for x in (width // 4, 3 * width // 4)]
+
+
+def close(pixels: NDArray[np.uint8], expected: NDArray[np.uint8], by: int) -> bool:
+    return pixels.shape == expected.shape and int(np.abs(pixels.astype(int) - expected).max()) <= by
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("PNG", {}),
+        ("BMP", {}),
+        ("GIF", {}),
+        ("WebP", {"lossless": True}),
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+        ("TIFF", {"big_tiff": True}),
+    ],
+)
+def test_lossless_formats_give_their_pixels(kind: str, options: dict[str, object]) -> None:
+    pixels = decode_image(encoded(UPRIGHT, kind, **options), LIMITS)
+    assert pixels.dtype == np.uint8
+    assert pixels.flags.writeable
+    assert np.array_equal(pixels, UPRIGHT)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("JPEG", {"quality": 95}),
+        ("JPEG", {"quality": 95, "progressive": True}),
+        ("WebP", {"quality": 95}),
+        ("AVIF", {}),
+    ],
+)
+def test_lossy_formats_give_their_colours(kind: str, options: dict[str, object]) -> None:
+    assert np.allclose(corners(decode_image(encoded(UPRIGHT, kind, **options), LIMITS)), QUADRANTS, atol=8)
+
+
+def test_cmyk_jpegs_have_their_right_colours_with_and_without_adobes_mark() -> None:
+    inks = Image.fromarray(UPRIGHT).convert("CMYK")
+    adobe = encoded(inks, "JPEG", quality=95)
+    assert np.allclose(corners(decode_image(adobe, LIMITS)), QUADRANTS, atol=8)
+
+    # Without the mark inks are not stored inverted, so the same picture has the opposite numbers.
+    opposite = encoded(Image.fromarray(255 - np.asarray(inks), "CMYK"), "JPEG", quality=95)
+    start = opposite.index(b"\xff\xee")
+    (length,) = struct.unpack(">H", opposite[start + 2 : start + 4])
+    plain = opposite[:start] + opposite[start + 2 + length :]
+    assert np.allclose(corners(decode_image(plain, LIMITS)), QUADRANTS, atol=8)
+
+
+def test_gray_and_one_bit_images_become_rgb() -> None:
+    ramp = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    assert np.array_equal(decode_image(encoded(Image.fromarray(ramp), "PNG"), LIMITS), np.stack([ramp] * 3, axis=2))
+    dots = np.tile(np.array([[True, False]]), (8, 4))
+    for kind, options in (("PNG", {}), ("BMP", {}), ("TIFF", {"compression": "group4"})):
+        pixels = decode_image(encoded(Image.fromarray(dots), kind, **options), LIMITS)
+        assert np.array_equal(pixels, np.stack([dots * np.uint8(255)] * 3, axis=2))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bits_are_scaled_not_clipped(kind: str) -> None:
+    deep = np.linspace(0, 65535, 48 * 64).astype(np.uint16).reshape(48, 64)
+    pixels = decode_image(encoded(Image.fromarray(deep), kind), LIMITS)
+    assert np.array_equal(pixels[..., 0], np.round(deep / 257))
+
+
+def test_sixteen_bit_colour_and_white_is_zero() -> None:
+    row = b"\0" + struct.pack(">6H", 0xFFFF, 0x8000, 0, 0, 0x4000, 0xFFFF)
+    assert decode_image(png(2, 1, 16, 2, row), LIMITS).tolist() == [[[255, 128, 0], [0, 64, 255]]]
+    deep = np.array([[0, 65535]], np.uint16)
+    assert decode_image(encoded(Image.fromarray(deep), "TIFF", tiffinfo={262: 0}), LIMITS)[0, :, 0].tolist() == [255, 0]
+
+
+def test_pixels_whose_white_is_undefined_are_refused() -> None:
+    for mode in ("F", "I"):
+        with pytest.raises(UnsupportedMedia, match="none is defined as white"):
+            decode_image(encoded(Image.new(mode, (4, 4)), "TIFF"), LIMITS)
+
+
+RED_GREEN = (b"PLTE", b"\xff\0\0\0\xff\0")
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (png(2, 1, 8, 6, b"\0" + bytes([255, 0, 0, 128, 0, 0, 0, 0])), [[255, 127, 127], [255, 255, 255]]),
+        (png(2, 1, 16, 6, b"\0" + struct.pack(">8H", 0, 0, 0, 0x8000, 0, 0, 0, 0)), [[127, 127, 127], [255, 255, 255]]),
+        (png(2, 1, 8, 4, b"\0\0\xff\0\0"), [[0, 0, 0], [255, 255, 255]]),
+        (png(2, 1, 8, 3, b"\0\0\1", RED_GREEN, (b"tRNS", b"\x80")), [[255, 127, 127], [0, 255, 0]]),
+        (png(2, 1, 8, 0, b"\0\x12\x80", (b"tRNS", b"\0\x12")), [[255, 255, 255], [128, 128, 128]]),
+        (png(2, 1, 16, 0, b"\0\x12\x34\x80\0", (b"tRNS", b"\x12\x34")), [[255, 255, 255], [128, 128, 128]]),
+    ],
+    ids=["rgba", "rgba 16", "gray alpha", "palette", "gray key", "gray 16 key"],
+)
+def test_transparency_shows_white(data: bytes, expected: list[list[int]]) -> None:
+    assert np.allclose(decode_image(data, LIMITS)[0], expected, atol=1)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "WebP", "PNG"])
+def test_an_animation_gives_its_first_image(kind: str) -> None:
+    later = Image.fromarray(UPRIGHT[::-1, ::-1].copy())
+    data = encoded(UPRIGHT, kind, save_all=True, append_images=[later], duration=100, lossless=True)
+    assert np.array_equal(decode_image(data, LIMITS), UPRIGHT)
+
+
+STORED = {
+    1: UPRIGHT,
+    2: UPRIGHT[:, ::-1],
+    3: UPRIGHT[::-1, ::-1],
+    4: UPRIGHT[::-1],
+    5: UPRIGHT.transpose(1, 0, 2),
+    6: np.rot90(UPRIGHT, 1),
+    7: UPRIGHT[::-1, ::-1].transpose(1, 0, 2),
+    8: np.rot90(UPRIGHT, -1),
+}
+"""How a camera stores the same picture under each EXIF orientation."""
+
+
+@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("JPEG", {"quality": 95, "subsampling": 0}),
+        ("PNG", {}),
+        ("WebP", {"lossless": True}),
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+    ],
+    ids=["jpeg", "png", "webp", "tiff", "tiff lzw"],
+)
+def test_the_image_is_upright(kind: str, options: dict[str, object], orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(np.ascontiguousarray(STORED[orientation]), kind, exif=exif, **options)
+    assert close(decode_image(data, LIMITS), UPRIGHT, by=4)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.parametrize("exif", [b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\0\1\1\x12"])
+def test_damaged_exif_leaves_the_image_as_it_is(exif: bytes) -> None:
+    assert close(decode_image(encoded(UPRIGHT, "JPEG", exif=exif, quality=95, subsampling=0), LIMITS), UPRIGHT, by=4)
+
+
+@pytest.mark.parametrize(
+    ("target", "size"), [(None, (1200, 900)), (901, (1200, 900)), (450, (600, 450)), (224, (300, 225)), (1, (150, 113))]
+)
+def test_a_jpeg_is_decoded_small_but_never_below_the_target(target: int | None, size: tuple[int, int]) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    photo = encoded(quadrants(900, 1200), "JPEG", exif=exif)
+    pixels = decode_image(photo, LIMITS, target=target)
+    assert pixels.shape == (*size, 3)
+    turned = np.rot90(quadrants(900, 1200), -1)
+    assert np.allclose(corners(pixels), corners(turned), atol=8)
+
+
+def test_a_target_changes_no_other_format() -> None:
+    assert np.array_equal(decode_image(encoded(UPRIGHT, "PNG"), LIMITS, target=4), UPRIGHT)
+
+
+def huge_gif(width: int, height: int) -> bytes:
+    size = struct.pack("<HH", width, height)
+    return b"GIF89a" + size + bytes(3) + b"," + bytes(4) + size + b"\0\2\1\0\0;"
+
+
+def huge_webp(width: int, height: int) -> bytes:
+    body = b"WEBPVP8X" + struct.pack("<I", 10) + bytes(4)
+    body += (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    body += encoded(UPRIGHT, "WebP", lossless=True)[12:]
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        png(50_000, 50_000, 8, 2, bytes(1000)),
+        png(9_000, 9_000, 8, 2, bytes(1000)),  # under Pillow's own bound, over ours
+        huge_gif(65_535, 65_535),
+        huge_gif(10_000, 10_000),
+        huge_webp(16_000, 16_000),
+    ],
+    ids=["png", "small png", "gif", "small gif", "webp"],
+)
+def test_a_header_of_too_many_pixels_is_refused_before_any_is_made(data: bytes) -> None:
+    start = time.perf_counter()
+    with pytest.raises(MediaOutOfBounds) as caught:
+        decode_image(data, LIMITS)
+    assert time.perf_counter() - start < 0.1
+    assert caught.value.limit == "64000000 pixels"
+
+
+def test_pillows_own_bound_does_not_count() -> None:
+    wide = replace(LIMITS, image_pixels=100_000_000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UndecodableMedia):  # the pixels are missing; that there are many is no matter
+            decode_image(png(10_000, 9_500, 1, 0, b""), wide)
+
+
+def test_a_progressive_jpeg_cannot_keep_the_decoder_busy() -> None:
+    photo = encoded(UPRIGHT, "JPEG", progressive=True)
+    last = photo[photo.rindex(b"\xff\xda") : -2]
+    assert decode_image(photo[:-2] + 20 * last + photo[-2:], LIMITS).shape == UPRIGHT.shape
+    with pytest.raises(MediaOutOfBounds, match="too many scans"):
+        decode_image(photo[:-2] + 200 * last + photo[-2:], LIMITS)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "WebP", "TIFF", "AVIF"])
+@pytest.mark.parametrize("kept", [0.3, 0.6, 0.9])
+def test_a_truncated_image_is_refused(kind: str, kept: float) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    data = encoded(noise, kind)
+    with pytest.raises(UndecodableMedia) as caught:
+        decode_image(data[: int(kept * len(data))], LIMITS)
+    assert kind in caught.value.detail
+    assert caught.value.__cause__ is not None
+
+
+def test_images_are_decoded_side_by_side() -> None:
+    wanted = [np.full((200, 200, 3), level, np.uint8) for level in range(16)]
+    files = [encoded(pixels, "PNG") for pixels in wanted]
+    found: dict[int, NDArray[np.uint8]] = {}
+
+    def work(first: int) -> None:
+        for index in range(first, len(files), 4):
+            found[index] = decode_image(files[index], LIMITS)
+
+    workers = [threading.Thread(target=work, args=(first,)) for first in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert all(np.array_equal(found[index], pixels) for index, pixels in enumerate(wanted))
+
+
+def test_only_the_sniffed_format_is_tried() -> None:
+    disguised = io.BytesIO()
+    Image.fromarray(UPRIGHT).save(disguised, "PPM")
+    with pytest.raises(UndecodableMedia):
+        decode_image(b"\xff\xd8\xff" + disguised.getvalue(), LIMITS)
+    with pytest.raises(UnsupportedMedia):
+        decode_image(b"%!PS-Adobe-3.0 EPSF-3.0\n", LIMITS)

@@ -1,0 +1,98 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.media import MediaLimits, UnsupportedMedia, decode_audio, decode_image, decode_video, sniff
+from tests.models.media.make import clip, encoded, quadrants, recorded, streamed, tone
+
+WAVE = tone(440, 0.1)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF", "AVIF"])
+def test_images_are_recognized(kind: str) -> None:
+    found = sniff(encoded(quadrants(), kind))
+    assert found is not None
+    assert (found.name, found.modalities) == (kind, frozenset({"image"}))
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (recorded(WAVE, 48_000, "WAV"), "WAV"),
+        (recorded(WAVE, 48_000, "WAVEX"), "WAV"),
+        (recorded(WAVE, 48_000, "RF64"), "WAV"),
+        (recorded(WAVE, 48_000, "FLAC"), "FLAC"),
+        (recorded(WAVE, 48_000, "MP3"), "MP3"),
+        (recorded(WAVE, 48_000, "OGG", "VORBIS"), "Ogg"),
+        (recorded(WAVE, 48_000, "OGG", "OPUS"), "Ogg"),
+        (streamed(WAVE, 48_000, "libmp3lame", "mp3"), "MP3"),
+        (streamed(WAVE, 48_000, "aac", "adts"), "AAC"),
+        (b"ID3\4\0\0\0\0\0\7" + bytes(7) + streamed(WAVE, 48_000, "aac", "adts"), "AAC"),
+        (streamed(WAVE, 48_000, "aac", "ipod"), "M4A"),
+    ],
+)
+def test_sounds_are_recognized(data: bytes, name: str) -> None:
+    found = sniff(data)
+    assert found is not None
+    assert (found.name, found.modalities) == (name, frozenset({"audio"}))
+
+
+@pytest.mark.parametrize(
+    ("codec", "container", "name"),
+    [
+        ("mpeg4", "mp4", "MP4"),
+        ("mpeg4", "mov", "MOV"),
+        ("libvpx", "webm", "WebM"),
+        ("mpeg4", "matroska", "Matroska"),
+        ("mpeg4", "avi", "AVI"),
+        ("mpeg1video", "mpeg", "MPEG"),
+        ("mpeg2video", "mpegts", "MPEG-TS"),
+        ("mpeg2video", "mpeg2video", "MPEG video"),
+        ("libvpx", "ogg", "Ogg video"),
+    ],
+)
+def test_videos_are_recognized_and_may_serve_as_sound(codec: str, container: str, name: str) -> None:
+    found = sniff(clip(3, codec, container, rate=25))
+    assert found is not None
+    assert (found.name, found.modalities) == (name, frozenset({"audio", "video"}))
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (b"PK\3\4" + bytes(26), "a ZIP archive"),
+        (b"%PDF-1.7\n", "a PDF document"),
+        (b"\x1f\x8b\x08\0", "a gzip archive"),
+        (b"\n<!DOCTYPE html><html>", "an HTML page"),
+        (b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg">', "an SVG drawing"),
+        ("只是文字".encode() * 2000, "plain text"),
+        (b"get free stuff", "plain text"),
+        (b"#EXTM3U\nfile:///etc/passwd\n", "plain text"),
+        ("snow".encode("utf-16"), "plain text"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a HEIC photo"),
+    ],
+)
+def test_what_is_no_medium_is_named_in_the_refusal(data: bytes, name: str) -> None:
+    found = sniff(data)
+    assert found is not None
+    assert (found.name, found.modalities) == (name, frozenset())
+    for decode in (decode_image, decode_audio):
+        with pytest.raises(UnsupportedMedia, match=name):
+            decode(data, MediaLimits())
+
+
+def test_the_wrong_modality_is_named_too() -> None:
+    with pytest.raises(UnsupportedMedia, match="as WAV"):
+        decode_image(recorded(WAVE, 48_000), MediaLimits())
+    with pytest.raises(UnsupportedMedia, match="as JPEG"):
+        decode_video(encoded(quadrants(), "JPEG"), MediaLimits(), count=1)
+
+
+def test_noise_is_nothing_known() -> None:
+    with pytest.raises(UnsupportedMedia, match="no known format"):
+        decode_image(bytes(range(128, 256)), MediaLimits())
+
+
+@given(st.binary(max_size=64))
+def test_sniffing_never_fails(data: bytes) -> None:
+    assert sniff(data) is sniff(data)

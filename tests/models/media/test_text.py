@@ -1,0 +1,70 @@
+import unicodedata
+
+import pytest
+
+from models.media import MediaLimits, MediaOutOfBounds, UndecodableMedia, UnsupportedMedia, decode_text
+from tests.models.media.make import encoded, quadrants
+
+LIMITS = MediaLimits()
+
+KEPT = [
+    "a dog runs through the snow",
+    "一只狗在雪地里奔跑。",
+    "一隻狗在雪地裡奔跑。",
+    "👩‍👩‍👧‍👦 🏳️‍🌈 👍🏽 🇹🇼",
+    "می‌خواهم",
+    "two\nlines\tand a tab",
+    " surrounded by space ",
+    "café naïve",
+    "𠮷野家",
+]
+
+
+@pytest.mark.parametrize("text", KEPT)
+def test_text_in_any_script_comes_through_unchanged(text: str) -> None:
+    assert decode_text(text, LIMITS) == text
+    assert decode_text(text.encode(), LIMITS) == text
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_is_obeyed_and_dropped(encoding: str) -> None:
+    assert decode_text("雪 snow".encode(encoding), LIMITS) == "雪 snow"
+    assert decode_text("雪".encode("utf-16-be").join((b"\xfe\xff", b"")), LIMITS) == "雪"
+    assert decode_text("\ufeffsnow", LIMITS) == "snow"
+
+
+def test_letters_are_composed() -> None:
+    apart = unicodedata.normalize("NFD", "café 한국어")
+    assert len(apart) > len("café 한국어")
+    assert decode_text(apart, LIMITS) == "café 한국어"
+
+
+def test_unprintable_characters_go_and_lines_end_one_way() -> None:
+    assert decode_text("a\x00b\x1b[0m\x7f\x9fc", LIMITS) == "ab[0mc"
+    assert decode_text("one\r\ntwo\rthree\x85four", LIMITS) == "one\ntwo\nthree\nfour"
+
+
+@pytest.mark.parametrize("blank", ["", " \n\t ", "\x00\x01", "\u3000", "\u200b\u200d", b"\xef\xbb\xbf"])
+def test_text_without_a_visible_character_is_refused(blank: str | bytes) -> None:
+    with pytest.raises(MediaOutOfBounds, match="empty or blank"):
+        decode_text(blank, LIMITS)
+
+
+@pytest.mark.parametrize("broken", [b"caf\xe9", b"\xff\xfea", "雪".encode()[:2], "一只狗".encode("gb18030"), "\ud83d"])
+def test_what_is_not_unicode_is_refused(broken: str | bytes) -> None:
+    with pytest.raises(UndecodableMedia) as caught:
+        decode_text(broken, LIMITS)
+    assert caught.value.modality == "text"
+
+
+def test_another_kind_of_file_is_named() -> None:
+    with pytest.raises(UnsupportedMedia, match="JPEG"):
+        decode_text(encoded(quadrants(), "JPEG"), LIMITS)
+
+
+def test_the_length_is_checked_before_normalization_which_can_take_seconds() -> None:
+    marks = "a" + "\u0301\u0316" * 100_000
+    with pytest.raises(MediaOutOfBounds, match="longer than 20000 characters"):
+        decode_text(marks, LIMITS)
+    with pytest.raises(MediaOutOfBounds, match="longer than 3 characters"):
+        decode_text("\ufb2c\ufb2c", MediaLimits(text_characters=3))  # each decomposes into three for good
