@@ -11,12 +11,12 @@ from pydantic import BaseModel, Field, create_model
 from torch import Tensor
 
 from models.checkpoint import Checkpoint
-from models.decoding.beam import Beams, beam_steps
+from models.decoding.beam import Beams, beam_search, beam_steps
 from models.decoding.decoder import Hypothesis, drain
 from models.decoding.sampling import Samples, sample_steps
 from models.encoded import Encoded
 from models.features.text import join
-from models.heads.captioning import CaptioningHead
+from models.heads.captioning import CaptioningHead, CaptionMemory
 from models.sequence import Padded
 from models.tasks.overlay import draw_attention
 from models.tasks.task import Options, Result, Task
@@ -92,6 +92,21 @@ class CaptioningTask(Task):
         result = self._result(hypotheses, encoded, options, explain=False)
         yield {"result": result.model_dump(exclude_none=True)}
 
+    def best(self, encoded: Encoded, options: Any) -> list[str]:
+        """The best caption of every row by beam search: what measuring needs, a batch at a time."""
+        memory, starts = self._start(encoded, options.language)
+        found = beam_search(
+            self.head,
+            memory,
+            self.head.initial_state(encoded.fusion.fused, options.beam_size),
+            starts,
+            end=self.tokenizer.end,
+            beam_size=options.beam_size,
+            max_length=options.max_length,
+            length_penalty=options.length_penalty,
+        )
+        return [join(self.tokenizer.words(hypotheses[0].tokens)) for hypotheses in found]
+
     def overlay(self, pictures: list[NDArray[np.uint8]], result: CaptioningResult) -> bytes:
         if result.explanation is None:
             raise ValueError("an overlay needs a result that was made with explain")
@@ -100,13 +115,10 @@ class CaptioningTask(Task):
 
     def _write(self, encoded: Encoded, options: Any) -> Generator[list[int], None, list[Hypothesis]]:
         """Yields the tokens of the first caption that are certain; returns the captions, best first."""
-        device = encoded.fusion.fused.device
-        language = self.languages.index(options.language)
-        memory = self.head.remember(encoded.memory(), torch.tensor([language], device=device))
-        starts = torch.tensor([self.tokenizer.start(options.language)], device=device)
+        memory, starts = self._start(encoded, options.language)
         end = self.tokenizer.end
         if options.temperature > 0:
-            generator = None if options.seed is None else torch.Generator(device).manual_seed(options.seed)
+            generator = None if options.seed is None else torch.Generator(starts.device).manual_seed(options.seed)
             state = self.head.initial_state(encoded.fusion.fused, options.num_captions)
             draws = sample_steps(
                 self.head, memory, state, starts,
@@ -120,6 +132,11 @@ class CaptioningTask(Task):
         )  # fmt: skip
         found = yield from _certain_beams(beams)
         return found[: options.num_captions]
+
+    def _start(self, encoded: Encoded, language: str) -> tuple[CaptionMemory, Tensor]:
+        rows = encoded.fusion.fused.new_zeros(len(encoded.fusion.fused), dtype=torch.int64)
+        memory = self.head.remember(encoded.memory(), rows + self.languages.index(language))
+        return memory, rows + self.tokenizer.start(language)
 
     def _result(
         self, hypotheses: list[Hypothesis], encoded: Encoded, options: Any, *, explain: bool
