@@ -77,7 +77,7 @@ def decode_audio(data: bytes, limits: MediaLimits, *, rate: int = 16_000) -> Aud
             return _some(_assemble(_wav_blocks(data, most), rate, "audio", most))
     with opened(data, found, "audio", limits) as container:
         if not container.streams.audio:
-            raise UnsupportedMedia("audio", f"The audio is a {found.name} file without sound.", "Send one with sound.")
+            raise UnsupportedMedia("audio", f"The audio is {found.name} without sound.", "Send a file with sound.")
         stated = seconds(container.duration, _MICROSECOND) or 0.0
         if found in _STATING_LENGTH and stated > most + _SLACK:
             raise _too_long("audio", most)

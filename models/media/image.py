@@ -33,6 +33,9 @@ _READERS: dict[Format, type[ImageFile]] = {
     AVIF: AvifImageFile,
 }
 
+_LONGEST = 65_535
+"""Pixels on a side. JPEG and GIF end there too, and libtiff prints a line to stderr for each damaged row of a fax."""
+
 _SCANS = 100
 """Scans in a JPEG. A progressive photo has about ten; each costs a walk over all pixels and may take 20 bytes."""
 
@@ -72,9 +75,11 @@ def decode_image(data: bytes, limits: MediaLimits, *, target: int | None = None)
         try:
             image = _READERS[found](BytesIO(data))
         except Image.DecompressionBombError as error:  # some readers allocate, and so check, before they return
-            raise _too_many_pixels("more than can be read", limits) from error
+            raise _too_large("beyond reading", f"{limits.image_pixels} pixels") from error
+        if max(image.size) > _LONGEST:
+            raise _too_large(f"{image.width} x {image.height}", f"{_LONGEST} pixels a side")
         if image.width * image.height > limits.image_pixels:
-            raise _too_many_pixels(f"{image.width} x {image.height}", limits)
+            raise _too_large(f"{image.width} x {image.height}", f"{limits.image_pixels} pixels")
         if target is not None:
             image.draft(image.mode, (target, target))
         image.load()
@@ -83,13 +88,9 @@ def decode_image(data: bytes, limits: MediaLimits, *, target: int | None = None)
         return np.array(rgb if upright is None else rgb.transpose(upright))
 
 
-def _too_many_pixels(size: str, limits: MediaLimits) -> MediaOutOfBounds:
-    return MediaOutOfBounds(
-        "image",
-        f"The image's size is {size}, and at most {limits.image_pixels} pixels are accepted.",
-        "Scale it down.",
-        f"{limits.image_pixels} pixels",
-    )
+def _too_large(size: str, limit: str) -> MediaOutOfBounds:
+    detail = f"The image's size is {size}, and at most {limit} are accepted."
+    return MediaOutOfBounds("image", detail, "Scale it down.", limit)
 
 
 def _orientation(image: Image.Image) -> int:

@@ -9,7 +9,6 @@ from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import chain
 from typing import cast
 
 import av
@@ -66,7 +65,7 @@ def decode_video(data: bytes, limits: MediaLimits, *, count: int, target: int | 
     with opened(data, found, "video", limits) as container:
         stream = picture_stream(container)
         if stream is None:
-            raise UnsupportedMedia("video", f"The video is a {found.name} file without moving pictures.", "Send one.")
+            raise UnsupportedMedia("video", f"The video is {found.name} without moving pictures.", "Send a film.")
         check_codec(stream, VIDEO_CODECS, "video")
         _check_size(stream.codec_context.width, stream.codec_context.height, limits)
         coded = _read(container, stream, len(data), limits)
@@ -129,6 +128,7 @@ def _pick(
     context = stream.codec_context
     context.thread_count = 1  # clips are decoded side by side, and threads within one gain little
     context.options = {"max_pixels": most_pixels(limits)}
+    wanted = set(chosen.tolist())
     failed = decoded = 0
     for run in timeline.runs(chosen):
         waiting = [timeline.times[place] for place in chosen if place in run]
@@ -136,9 +136,12 @@ def _pick(
         for place in run:
             timeline.coded[place].pts = place  # its time is known; decoders hand this number on to the frame
         shown: tuple[int, VideoFrame] | None = None
-        for packet in chain((timeline.coded[place] for place in run), [None]):
+        for place in (*run, None):
+            # What no other frame refers to need not be decoded, unless it is chosen or could be its other field.
+            near = place is None or timeline.in_order or not wanted.isdisjoint((place - 1, place, place + 1))
+            context.skip_frame = "DEFAULT" if near else "NONREF"
             try:
-                frames = context.decode(packet)
+                frames = context.decode(None if place is None else timeline.coded[place])
             except av.error.InvalidDataError:
                 failed += 1
                 continue

@@ -213,6 +213,13 @@ def test_a_header_of_too_many_pixels_is_refused_before_any_is_made(data: bytes) 
     assert caught.value.limit == "64000000 pixels"
 
 
+def test_a_side_has_its_own_limit() -> None:
+    with pytest.raises(MediaOutOfBounds) as caught:
+        decode_image(png(1, 65_536, 8, 0, bytes(2 * 65_536)), LIMITS)
+    assert caught.value.limit == "65535 pixels a side"
+    assert decode_image(png(1, 65_535, 8, 0, bytes(2 * 65_535)), LIMITS).shape == (65_535, 1, 3)
+
+
 def test_pillows_own_bound_does_not_count() -> None:
     wide = replace(LIMITS, image_pixels=100_000_000)
     with warnings.catch_warnings():
