@@ -72,6 +72,8 @@ def opened(data: bytes, found: Format, modality: str, limits: MediaLimits) -> It
     with shielded(modality, found.name):
         if _DEMUXERS[found] == "mov":
             _check_sample_tables(data, modality)
+        if found is AVI and any(int.from_bytes(tag[1], "little") > len(data) for tag in _TAGS.finditer(data)):
+            raise UndecodableMedia(modality, f"The {modality} has tags larger than itself.", "Send the whole file.")
         # Opening decodes the first frames to learn what the header omits, so the bound on pixels must hold there too.
         options = {
             "codec_whitelist": f"{VIDEO_CODECS},{AUDIO_CODECS}",
@@ -125,6 +127,9 @@ def check_codec(stream: Stream, readable: str, modality: str) -> None:
             "Send H.264 video with AAC sound in an MP4 file." if modality == "video" else "Send WAV, FLAC or MP3.",
         )
 
+
+_TAGS = re.compile(rb"LIST(....)INFO", re.DOTALL)
+"""The start of an AVI's tags with their length, for which FFmpeg allocates whatever it says, gigabytes too."""
 
 _TABLE = re.compile(rb"stsz|stz2|trun|cmvd")
 

@@ -2,7 +2,7 @@ import struct
 
 import pytest
 
-from models.media import MediaLimits, MediaOutOfBounds, UnsupportedMedia, decode_audio, decode_video
+from models.media import MediaLimits, MediaOutOfBounds, UndecodableMedia, UnsupportedMedia, decode_audio, decode_video
 from tests.models.media.make import clip, streamed, tone
 
 LIMITS = MediaLimits()
@@ -41,6 +41,14 @@ def test_uncompressed_sound_in_a_movie_has_as_many_samples_as_it_says() -> None:
 def test_a_compressed_header_is_refused_as_it_could_hide_a_table() -> None:
     with pytest.raises(UnsupportedMedia, match="compressed header"):
         decode_video(promising(box(b"cmvd", bytes(8))), LIMITS, count=1)
+
+
+def test_an_avis_tags_cannot_be_larger_than_the_file() -> None:
+    file = bytearray(clip(3, container="avi"))
+    at = file.index(b"INFO") - 4
+    file[at : at + 4] = (2**30).to_bytes(4, "little")
+    with pytest.raises(UndecodableMedia, match="larger than itself"):
+        decode_video(bytes(file), LIMITS, count=1)
 
 
 def test_decoders_that_nobody_needs_are_not_used() -> None:
