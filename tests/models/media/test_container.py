@@ -1,5 +1,9 @@
 import struct
+import subprocess
+import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from models.media import MediaLimits, MediaOutOfBounds, UndecodableMedia, UnsupportedMedia, decode_audio, decode_video
@@ -49,6 +53,28 @@ def test_an_avis_tags_cannot_be_larger_than_the_file() -> None:
     file[at : at + 4] = (2**30).to_bytes(4, "little")
     with pytest.raises(UndecodableMedia, match="larger than itself"):
         decode_video(bytes(file), LIMITS, count=1)
+
+
+GROWTH = """
+import resource, sys
+from pathlib import Path
+from models.media import *
+file = Path(sys.argv[1]).read_bytes()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+try:
+    decode_video(file, MediaLimits(), count=1)
+except MediaOutOfBounds:
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+
+
+def test_opening_a_stream_of_huge_frames_makes_none(tmp_path: Path) -> None:
+    """A transport stream has no header, so FFmpeg decodes to learn the size of its frames."""
+    black = np.zeros((4096, 8192, 3), np.uint8)
+    (tmp_path / "file").write_bytes(clip([black] * 2, "libx264", "mpegts", options={"preset": "ultrafast"}))
+    command = [sys.executable, "-c", GROWTH, str(tmp_path / "file")]
+    megabytes = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert megabytes < 24  # half a frame
 
 
 def test_decoders_that_nobody_needs_are_not_used() -> None:
