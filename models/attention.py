@@ -3,13 +3,15 @@
 import torch
 from torch import Tensor, nn
 
+from models.stepwise import StepLinear
+
 
 class AdditiveAttention(nn.Module):
     """score(q, m) = v . tanh(W_q q + W_m m), softmax over the real entries of the memory."""
 
     def __init__(self, query_size: int, memory_size: int, attention_size: int) -> None:
         super().__init__()
-        self.query = nn.Linear(query_size, attention_size)
+        self.query = StepLinear(query_size, attention_size)
         self.memory = nn.Linear(memory_size, attention_size, bias=False)
         self.score = nn.Linear(attention_size, 1, bias=False)
 

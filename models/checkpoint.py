@@ -90,8 +90,11 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     tokenizer = _tokenizer(folder)
     _check_vocabulary(folder, config, tokenizer)
     # Built without memory or initial values: a checkpoint brings every one of them.
-    with torch.device("meta"):
-        network = FusionRNN(config.network)
+    try:
+        with torch.device("meta"):
+            network = FusionRNN(config.network)
+    except ValueError as error:
+        raise CheckpointError(folder, f"{CONFIG}, network: {error}") from error
     network.load_state_dict(_weights(folder, network.state_dict()), strict=True, assign=True)
     network.eval().requires_grad_(False)
     metrics = _json(folder, METRICS) if (folder / METRICS).is_file() else None

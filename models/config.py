@@ -4,12 +4,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, model_validator
 
-from models.features.image import ImageFeatures
+from models.features import FEATURES, Features, Modality
 from models.registry import ENCODERS, FUSIONS, HEADS, ComponentConfig
 
-Modality = Literal["image", "text", "audio", "video"]
 Task = Literal["captioning", "classification"]
 
+_Features = Annotated[SerializeAsAny[Features], BeforeValidator(FEATURES.parse)]
 _Encoder = Annotated[SerializeAsAny[ComponentConfig], BeforeValidator(ENCODERS.parse)]
 _Fusion = Annotated[SerializeAsAny[ComponentConfig], BeforeValidator(FUSIONS.parse)]
 _Head = Annotated[SerializeAsAny[ComponentConfig], BeforeValidator(HEADS.parse)]
@@ -24,7 +24,7 @@ class ModalityConfig(_Strict):
 
     required: bool = False
     max_items: int = Field(1, ge=1, le=256)
-    features: ImageFeatures = Field(default_factory=ImageFeatures)
+    features: _Features
 
 
 class NetworkConfig(_Strict):

@@ -10,6 +10,14 @@ from models.sequence import FusionOutput, SequenceOutput
 
 
 @dataclass(frozen=True, slots=True)
+class Sizes:
+    """What a head is built for: the size of each modality's encoder output and of the fused vector (and sequence)."""
+
+    modalities: Mapping[str, int]
+    fused: int
+
+
+@dataclass(frozen=True, slots=True)
 class Encoded:
     """A bundle after its encoders and the fusion: all that a head needs."""
 

@@ -9,9 +9,9 @@ import models.encoders
 import models.fusion
 import models.heads  # noqa: F401  these three register the parts that a config may name
 from models.config import NetworkConfig
-from models.encoded import Encoded
+from models.encoded import Encoded, Sizes
 from models.registry import ENCODERS, FUSIONS, HEADS
-from models.sequence import FusionOutput, Padded, SequenceOutput
+from models.sequence import FusionOutput, Padded, SequenceOutput, absent
 
 
 class FusionRNN(nn.Module):
@@ -23,9 +23,9 @@ class FusionRNN(nn.Module):
         self.modalities = sorted(config.encoders)
         self.encoders = nn.ModuleDict({name: ENCODERS.build(config.encoders[name]) for name in self.modalities})
         sizes = {name: int(encoder.output_size) for name, encoder in self.encoders.items()}  # type: ignore[arg-type]
-        self.memory_size = sizes[self.modalities[0]]
         self.fusion = FUSIONS.build(config.fusion, sizes)
-        self.head = HEADS.build(config.head, self.memory_size, int(self.fusion.output_size))  # type: ignore[arg-type]
+        self.sizes = Sizes(sizes, int(self.fusion.output_size))  # type: ignore[arg-type]
+        self.head = HEADS.build(config.head, self.sizes)
 
     def encode(self, inputs: Mapping[str, Padded]) -> Encoded:
         """Encode and fuse a batch; a modality that is not in ``inputs`` is absent from every row.
@@ -42,18 +42,12 @@ class FusionRNN(nn.Module):
     def fuse(self, outputs: Mapping[str, SequenceOutput]) -> Encoded:
         """Fuse what the encoders returned."""
         some = next(iter(outputs.values()))
-        rows, device = len(some.lengths), some.lengths.device
-        lengths = [
-            outputs[name].lengths if name in outputs else torch.zeros(rows, dtype=torch.int64, device=device)
-            for name in self.modalities
-        ]
-        pooled = {
-            name: outputs[name].pooled
-            if name in outputs
-            else some.pooled.new_zeros(rows, int(self.encoders[name].output_size))  # type: ignore[arg-type]
+        inputs = {
+            name: outputs[name] if name in outputs else absent(some, self.sizes.modalities[name])
             for name in self.modalities
         }
-        fusion: FusionOutput = self.fusion(pooled, torch.stack(lengths, 1) > 0)
+        present = torch.stack([inputs[name].lengths > 0 for name in self.modalities], 1)
+        fusion: FusionOutput = self.fusion(inputs, present)
         return Encoded(outputs, fusion)
 
     def forward(self, inputs: Mapping[str, Padded]) -> Tensor:

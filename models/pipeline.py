@@ -1,34 +1,31 @@
 """A loaded checkpoint from media to answer: decode, features, network, task. Knows nothing of HTTP or queues."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import BaseModel
-from torch import Tensor
 
 from models.checkpoint import Checkpoint, load_checkpoint
-from models.config import Modality
-from models.media.image import decode_image
+from models.config import ModalityConfig
+from models.features import Extracted, Modality
+from models.features.features import Sources
+from models.media.errors import UnsupportedMedia
 from models.media.limits import MediaLimits
-from models.media.video import decode_video
 from models.sequence import Padded, pad
 from models.tasks import TASKS, Task
 from models.tasks.task import Options, Result
 
-Bundle: TypeAlias = Mapping[Modality, list[bytes | str]]
-Features: TypeAlias = dict[str, Tensor]
+Bundle = Sources
 
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A bundle's media as arrays, by the modality that the network knows them as."""
+    """A bundle's media, decoded, by the modality that the network knows them as; absent ones are left out."""
 
-    pictures: list[NDArray[np.uint8]]
+    media: dict[Modality, list[Any]]
 
 
 class Pipeline:
@@ -49,9 +46,10 @@ class Pipeline:
         self.explains = self.task.explains
         self.languages = list(self.task.languages)
         self.accepts: dict[Modality, int] = {name: item.max_items for name, item in self.config.modalities.items()}
-        if "image" in self.accepts and "video" not in self.accepts:
-            # A network that looks at pictures looks at a video's frames.
-            self.accepts["video"] = 1
+        for item in self.config.modalities.values():
+            for part in item.features.stand_ins:
+                self.accepts.setdefault(part, 1)
+        self._tokenizer = checkpoint.tokenizer
 
     @classmethod
     def load(cls, folder: Path, device: torch.device | str = "cpu") -> "Pipeline":
@@ -68,25 +66,35 @@ class Pipeline:
         Raises:
             MediaError: a medium cannot be used.
         """
-        item = self.config.modalities["image"]
-        size = item.features.size
-        pictures = [decode_image(_bytes(data), limits, target=size) for data in bundle.get("image", [])]
-        room = item.max_items - len(pictures)
-        for data in bundle.get("video", []):
-            video = decode_video(_bytes(data), limits, count=max(room, 1), target=size)
-            pictures.extend(video.frames)
-        return Decoded(pictures)
+        media = {}
+        for name, item in self.config.modalities.items():
+            if found := item.features.decode(name, self._sources(name, item, bundle), limits, item.max_items):
+                media[name] = found
+            elif item.required or len(self.config.modalities) == 1:
+                posted = ", ".join(bundle)
+                raise UnsupportedMedia(name, f"There is no {name} in the {posted}.", f"Post a part '{name}'.")
+        if not media:
+            names = ", ".join(self.config.modalities)
+            raise UnsupportedMedia(names, f"There is none of {names} in the bundle.", f"Post one of {names}.")
+        return Decoded(media)
 
-    def features(self, decoded: Decoded) -> Features:
-        """Arrays to the tensors [T, ...] that the network reads."""
-        return {"image": self.config.modalities["image"].features(decoded.pictures)}
+    def features(self, decoded: Decoded) -> Extracted:
+        """Decoded media to the tensors [T, ...] that the network reads."""
+        tensors, notices = {}, {}
+        for name, media in decoded.media.items():
+            features = self.config.modalities[name].features
+            tensors[str(name)] = features.extract(media, self._tokenizer)
+            if noticed := features.notices(media):
+                notices[str(name)] = noticed
+        return Extracted(tensors, notices)
 
     @torch.inference_mode()
-    def predict(self, features: Features, options: BaseModel, *, explain: bool = False) -> Result:
+    def predict(self, features: Extracted, options: BaseModel, *, explain: bool = False) -> Result:
         """The answer for one bundle."""
-        return self.task.predict(self._inputs(features), options, explain=explain)
+        result = self.task.predict(self._inputs(features), options, explain=explain)
+        return result.model_copy(update={"notices": features.notices}) if features.notices else result
 
-    def stream(self, features: Features, options: BaseModel) -> Iterator[dict[str, Any]]:
+    def stream(self, features: Extracted, options: BaseModel) -> Iterator[dict[str, Any]]:
         """Parts of the answer as they become certain, then ``{"result": whole answer}``."""
         steps = self.task.stream(self._inputs(features), options)
         while True:
@@ -95,21 +103,26 @@ class Pipeline:
                 part = next(steps, None)
             if part is None:
                 return
+            if "result" in part and features.notices:
+                part["result"]["notices"] = features.notices
             yield part
 
     def overlay(self, decoded: Decoded, result: Result) -> bytes:
         """PNG of where the network looked for each word of an explained result."""
-        return self.task.overlay(decoded.pictures, result)
+        return self.task.overlay(decoded.media.get("image", []), result)
 
     def warm_up(self) -> None:
         """Run once on made-up input of the real size, so that the first request pays for nothing."""
-        size = self.config.modalities["image"].features.size
-        grey = Decoded([np.full((size, size, 3), 127, np.uint8)])
-        self.predict(self.features(grey), self.options())
+        blank = {name: item.features.blank() for name, item in self.config.modalities.items()}
+        self.predict(self.features(Decoded(blank)), self.options())
 
-    def _inputs(self, features: Features) -> dict[str, Padded]:
-        return {name: pad([tensor]).to(self.device) for name, tensor in features.items()}
+    def _sources(self, name: Modality, item: ModalityConfig, bundle: Bundle) -> Bundle:
+        """What may serve as ``name``: a part that is a modality itself stands in only where it can be both."""
+        taken = {
+            name,
+            *(part for part in item.features.stand_ins if item.features.shares or part not in self.config.modalities),
+        }
+        return {part: data for part, data in bundle.items() if part in taken}
 
-
-def _bytes(data: bytes | str) -> bytes:
-    return data if isinstance(data, bytes) else data.encode()
+    def _inputs(self, features: Extracted) -> dict[str, Padded]:
+        return {name: pad([tensor]).to(self.device) for name, tensor in features.tensors.items()}

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from models.sequence import SequenceOutput, length_mask, masked_mean
 from models.state import State
+from models.stepwise import StepLinear
 
 CellName = Literal["elman", "gru", "lstm"]
 
@@ -27,7 +28,7 @@ class Cell(nn.Module, ABC):
         super().__init__()
         self.hidden_size = hidden_size
         self.input = nn.Linear(input_size, self.gates * hidden_size)
-        self.recurrent = nn.Linear(hidden_size, self.gates * hidden_size, bias=False)
+        self.recurrent = StepLinear(hidden_size, self.gates * hidden_size, bias=False)
         bound = 1 / math.sqrt(hidden_size)
         nn.init.uniform_(self.input.weight, -bound, bound)
         nn.init.zeros_(self.input.bias)

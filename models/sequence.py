@@ -36,10 +36,17 @@ class SequenceOutput:
 
 @dataclass(frozen=True, slots=True)
 class FusionOutput:
-    """What a fusion returns: ``fused`` [B, F] and ``contributions`` [B, M], rows summing to 1, 0 where absent."""
+    """What a fusion returns: ``fused`` [B, F] and ``contributions`` [B, M], rows summing to 1, 0 where absent.
+
+    A fusion that works step by step also returns the fused ``sequence``.
+    One that lets each modality decide by itself returns the decisions: ``votes`` [B, M, F], of which only present
+    ones mean anything.
+    """
 
     fused: Tensor
     contributions: Tensor
+    sequence: SequenceOutput | None = None
+    votes: Tensor | None = None
 
 
 def length_mask(lengths: Tensor, size: int) -> Tensor:
@@ -51,6 +58,13 @@ def masked_mean(values: Tensor, lengths: Tensor) -> Tensor:
     """Mean over the real steps of ``values`` [B, T, D] -> [B, D]; zeros for a row of length 0."""
     mask = length_mask(lengths, values.shape[1]).unsqueeze(2)
     return (values * mask).sum(1) / lengths.clamp(min=1).unsqueeze(1)
+
+
+def absent(like: SequenceOutput, size: int) -> SequenceOutput:
+    """What stands for a modality that no row of ``like`` has: one empty step of ``size`` zeros, of length 0."""
+    rows = len(like.lengths)
+    sequence = like.sequence.new_zeros(rows, 1, size)
+    return SequenceOutput(sequence, torch.zeros_like(like.lengths), sequence[:, 0])
 
 
 def pad(sequences: list[Tensor]) -> Padded:

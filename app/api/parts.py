@@ -20,7 +20,7 @@ from app.errors import BadRequest, ServiceError, TooLarge, UnsupportedType, Wron
 from models.media.limits import MediaLimits
 
 if TYPE_CHECKING:
-    from models.config import Modality
+    from models.features import Modality
     from models.pipeline import Pipeline
 
 EXPLAIN = "explain"
@@ -89,7 +89,7 @@ class Rules:
         )
 
     def _stranger(self, name: str) -> ServiceError:
-        from models.config import Modality
+        from models.features import Modality
 
         if name not in get_args(Modality):
             return unknown_field(name, self.known)
@@ -114,11 +114,9 @@ class Posted:
 
 def needed(pipeline: "Pipeline") -> frozenset["Modality"]:
     """The parts that no request for ``pipeline`` does without."""
-    required = {name for name, item in pipeline.config.modalities.items() if item.required}
-    if "video" in pipeline.accepts and "video" not in pipeline.config.modalities:
-        # A video may stand in for the pictures, so neither of the two is needed by itself.
-        required.discard("image")
-    return frozenset(required)
+    # Where a video may stand in for pictures or sound, neither of the two is needed by itself.
+    items = pipeline.config.modalities.items()
+    return frozenset(name for name, item in items if item.required and not item.features.stand_ins)
 
 
 async def read_body(request: Request, rules: Rules, runner: Runner) -> Posted:

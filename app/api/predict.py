@@ -21,7 +21,8 @@ from app.telemetry import log
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from models.pipeline import Features, Pipeline
+    from models.features import Extracted
+    from models.pipeline import Pipeline
 
 JSON, EVENTS, PNG = "application/json", "text/event-stream", "image/png"
 router = APIRouter()
@@ -98,7 +99,7 @@ def _headers(call: Call) -> dict[str, str]:
 
 
 async def _events(
-    runner: Runner, call: Call, features: "Features", options: "BaseModel", head: dict[str, Any]
+    runner: Runner, call: Call, features: "Extracted", options: "BaseModel", head: dict[str, Any]
 ) -> AsyncGenerator[str, None]:
     try:
         async with aclosing(runner.stream(call, features, options)) as parts:

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     import torch
     from pydantic import BaseModel
 
-    from models.config import Modality
+    from models.features import Extracted, Modality
     from models.media.limits import MediaLimits
-    from models.pipeline import Decoded, Features, Pipeline
+    from models.pipeline import Decoded, Pipeline
     from models.tasks.task import Result
 
 T = TypeVar("T")
@@ -62,7 +62,7 @@ class Runner:
         finally:
             self.waiting -= 1
 
-    async def prepare(self, call: Call, bundle: "Mapping[Modality, list[bytes | str]]") -> "tuple[Decoded, Features]":
+    async def prepare(self, call: Call, bundle: "Mapping[Modality, list[bytes | str]]") -> "tuple[Decoded, Extracted]":
         """Decode the media and compute their features.
 
         Raises:
@@ -70,7 +70,7 @@ class Runner:
             DeadlinePassed: it took too long.
         """
 
-        def work() -> "tuple[Decoded, Features]":
+        def work() -> "tuple[Decoded, Extracted]":
             with call.timing.measure("decode"):
                 decoded = call.pipeline.decode(bundle, self.limits)
             with call.timing.measure("features"):
@@ -78,7 +78,7 @@ class Runner:
 
         return await self._run(self._media, call, work)
 
-    async def predict(self, call: Call, features: "Features", options: "BaseModel", *, explain: bool) -> "Result":
+    async def predict(self, call: Call, features: "Extracted", options: "BaseModel", *, explain: bool) -> "Result":
         """The whole answer.
 
         Raises:
@@ -95,7 +95,7 @@ class Runner:
         return result
 
     async def stream(
-        self, call: Call, features: "Features", options: "BaseModel"
+        self, call: Call, features: "Extracted", options: "BaseModel"
     ) -> AsyncGenerator[dict[str, Any], None]:
         """The answer part by part. Others run between two parts, and nothing runs once the caller stops asking.
 

@@ -1,25 +1,51 @@
 """Pictures to pixels of one size: the same resizing when training and when serving."""
 
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
+from models.features.features import FEATURES, Features, Modality, Sources, as_bytes
+from models.features.text import TextTokenizer
+from models.media.image import decode_image
+from models.media.limits import MediaLimits
+from models.media.video import decode_video
 
-class ImageFeatures(BaseModel):
+
+class ImageFeatures(Features):
     """Square pictures, stretched rather than cropped: nothing at the border of a photo is lost to the encoder."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
     type: Literal["pixels"] = "pixels"
-    size: int = Field(224, ge=32, le=1024, description="Side of the square, pixels")
+    size: int = Field(224, ge=8, le=1024, description="Side of the square, pixels")
 
-    def __call__(self, pictures: list[NDArray[np.uint8]]) -> Tensor:
+    stand_ins: ClassVar[tuple[Modality, ...]] = ("video",)
+
+    def decode(
+        self,
+        modality: Modality,
+        sources: Sources,
+        limits: MediaLimits,
+        room: int,
+    ) -> list[NDArray[np.uint8]]:
+        """Photos, then a video's frames at even distances in the room that is left."""
+        photos = sources.get(modality, []) if modality != "video" else []
+        pictures = [decode_image(as_bytes(data), limits, target=self.size) for data in photos]
+        for data in sources.get("video", []):
+            left = max(room - len(pictures), 1)
+            pictures.extend(decode_video(as_bytes(data), limits, count=left, target=self.size).frames)
+        return pictures
+
+    def extract(self, media: list[Any], tokenizer: TextTokenizer | None = None) -> Tensor:  # noqa: ARG002
         """RGB pictures [H, W, 3] -> uint8 [T, 3, size, size]."""
-        return torch.stack([self._resize(picture) for picture in pictures])
+        return torch.stack([self._resize(picture) for picture in media])
+
+    def blank(self) -> list[NDArray[np.uint8]]:
+        """One grey picture."""
+        return [np.full((self.size, self.size, 3), 127, np.uint8)]
 
     def _resize(self, picture: NDArray[np.uint8]) -> Tensor:
         if picture.shape[:2] != (self.size, self.size):
@@ -27,3 +53,6 @@ class ImageFeatures(BaseModel):
             resized = Image.fromarray(picture).resize((self.size, self.size), Image.Resampling.BICUBIC)
             picture = np.asarray(resized)
         return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))
+
+
+FEATURES.register("pixels", ImageFeatures)(ImageFeatures)

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from models.registry import FUSIONS, ComponentConfig
-from models.sequence import FusionOutput
+from models.sequence import FusionOutput, SequenceOutput
 
 
 class ConcatConfig(ComponentConfig):
@@ -36,8 +36,8 @@ class ConcatFusion(nn.Module):
         )
         self.bias = nn.Parameter(torch.zeros(config.width))
 
-    def forward(self, inputs: Mapping[str, Tensor], present: Tensor) -> FusionOutput:
-        """Fuse ``inputs`` {name: [B, D]} where ``present`` bool [B, M], in the modalities' alphabetical order, is true.
+    def forward(self, inputs: Mapping[str, SequenceOutput], present: Tensor) -> FusionOutput:
+        """Fuse the encoders' outputs where ``present`` bool [B, M], in the modalities' alphabetical order, is true.
 
         Raises:
             ValueError: a row has no modality at all.
@@ -47,7 +47,7 @@ class ConcatFusion(nn.Module):
         products = []
         for column, name in enumerate(self.modalities):
             here = present[:, column : column + 1]
-            products.append(self.project[name](torch.where(here, inputs[name], self.absent[name])))
+            products.append(self.project[name](torch.where(here, inputs[name].pooled, self.absent[name])))
         stacked = torch.stack(products, 1)
         norms = (stacked.norm(dim=2) + 1e-8) * present
         return FusionOutput(stacked.sum(1) + self.bias, norms / norms.sum(1, keepdim=True))

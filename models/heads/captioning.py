@@ -12,10 +12,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from models.attention import AdditiveAttention
+from models.encoded import Sizes
 from models.registry import HEADS, ComponentConfig
 from models.rnn import CELLS, CellName
 from models.sequence import SequenceOutput, length_mask, masked_mean
 from models.state import State
+from models.stepwise import StepLinear
 
 
 class CaptioningConfig(ComponentConfig):
@@ -48,16 +50,18 @@ class CaptioningHead(nn.Module):
 
     spoken: Tensor
 
-    def __init__(self, config: CaptioningConfig, memory_size: int, fused_size: int) -> None:
+    def __init__(self, config: CaptioningConfig, sizes: Sizes) -> None:
         super().__init__()
+        memory_size = _common_size(sizes)
         self.config = config
-        self.cell = CELLS[config.cell](config.embedding + memory_size, config.hidden)
+        self.cell = CELLS[config.cell](config.embedding, config.hidden)
+        self.visual = StepLinear(memory_size, self.cell.gates * config.hidden, bias=False)
         self.embedding = nn.Embedding(config.vocabulary, config.embedding)
         self.attention = (
             AdditiveAttention(config.hidden, memory_size, config.attention) if config.attend == "additive" else None
         )
-        self.initial = nn.ModuleDict({name: nn.Linear(fused_size, config.hidden) for name in self.cell.state_names})
-        self.gate = nn.Linear(config.hidden, memory_size)
+        self.initial = nn.ModuleDict({name: nn.Linear(sizes.fused, config.hidden) for name in self.cell.state_names})
+        self.gate = StepLinear(config.hidden, memory_size)
         self.output_hidden = nn.Linear(config.hidden, config.embedding)
         self.output_context = nn.Linear(memory_size, config.embedding, bias=False)
         self.bias = nn.Parameter(torch.zeros(config.vocabulary))
@@ -80,16 +84,14 @@ class CaptioningHead(nn.Module):
 
     def embed(self, tokens: Tensor) -> Tensor:
         """The part of the cell's input projection that needs only the tokens: int64 [...] -> [..., gates * H]."""
-        words = self.dropout(self.embedding(tokens))
-        size = self.config.embedding
-        return nn.functional.linear(words, self.cell.input.weight[:, :size], self.cell.input.bias)
+        projected: Tensor = self.cell.input(self.dropout(self.embedding(tokens)))
+        return projected
 
     def advance(self, embedded: Tensor, state: State, memory: CaptionMemory) -> tuple[State, Tensor, Tensor]:
         """Attend and recur once: (next state, context [B, K, D], weights [B, K, N])."""
         context, weights = self._attend(state["h"], memory)
         context = torch.sigmoid(self.gate(state["h"])) * context
-        visual = self.cell.input.weight[:, self.config.embedding :]
-        state = self.cell.recur(embedded + nn.functional.linear(context, visual), state)
+        state = self.cell.recur(embedded + self.visual(context), state)
         return state, context, weights
 
     def features(self, hidden: Tensor, context: Tensor) -> Tensor:
@@ -126,3 +128,13 @@ class CaptioningHead(nn.Module):
         mean = masked_mean(memory.values, memory.mask.sum(1))
         rows = hidden.shape[1]
         return mean.unsqueeze(1).expand(-1, rows, -1), uniform.unsqueeze(1).expand(-1, rows, -1)
+
+
+def _common_size(sizes: Sizes) -> int:
+    found = set(sizes.modalities.values())
+    if len(found) > 1:
+        each = ", ".join(f"{name} {size}" for name, size in sizes.modalities.items())
+        raise ValueError(
+            f"a captioning head attends to all modalities at once: give their encoders one size, not {each}"
+        )
+    return found.pop()

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.encoded import Encoded
+from models.encoded import Encoded, Sizes
 from models.registry import HEADS, ComponentConfig
 
 
@@ -21,10 +21,10 @@ class ClassificationConfig(ComponentConfig):
 class ClassificationHead(nn.Module):
     """Logits [B, classes] of an encoded batch."""
 
-    def __init__(self, config: ClassificationConfig, _memory_size: int, fused_size: int) -> None:
+    def __init__(self, config: ClassificationConfig, sizes: Sizes) -> None:
         super().__init__()
         self.dropout = nn.Dropout(config.dropout)
-        self.output = nn.Linear(fused_size, config.classes)
+        self.output = nn.Linear(sizes.fused, config.classes)
 
     def forward(self, encoded: Encoded) -> Tensor:
         """Logits [B, classes]."""

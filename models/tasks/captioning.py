@@ -15,6 +15,7 @@ from models.decoding.beam import Beams, beam_search, beam_steps
 from models.decoding.decoder import Hypothesis, drain
 from models.decoding.sampling import Samples, sample_steps
 from models.encoded import Encoded
+from models.features.image import ImageFeatures
 from models.features.text import join
 from models.heads.captioning import CaptioningHead, CaptionMemory
 from models.sequence import Padded
@@ -154,8 +155,9 @@ class CaptioningTask(Task):
         return CaptioningResult(captions=captions, modalities=contributions, explanation=explanation)
 
     def _explain(self, hypothesis: Hypothesis) -> CaptionExplanation:
-        size = self.checkpoint.config.modalities["image"].features.size
-        side = math.ceil(size / 32)
+        features = self.checkpoint.config.modalities["image"].features
+        assert isinstance(features, ImageFeatures)
+        side = math.ceil(features.size / 32)
         words = self.tokenizer.words(hypothesis.tokens)
         maps = hypothesis.attention.reshape(len(words), -1, side, side)
         rounded = (maps * 1e5).round().div(1e5).tolist()

@@ -22,6 +22,7 @@ class Result(BaseModel):
     """What every answer has; a task adds its own fields."""
 
     modalities: dict[str, Contribution]
+    notices: dict[str, list[str]] | None = Field(None, description="What was noticed about the media, such as silence")
 
 
 class Options(BaseModel):

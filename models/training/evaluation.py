@@ -87,7 +87,7 @@ def _captions(pipeline: Pipeline, manifest: Manifest, batch: int = 25) -> dict[t
         for first in range(0, len(manifest.examples), batch):
             photos = [manifest.path(e, "image").read_bytes() for e in manifest.examples[first : first + batch]]
             features = [pipeline.features(pipeline.decode({"image": [photo]}, MediaLimits())) for photo in photos]
-            encoded = pipeline.network.encode({"image": pad([feature["image"] for feature in features])})
+            encoded = pipeline.network.encode({"image": pad([feature.tensors["image"] for feature in features])})
             for way, options in ways.items():
                 written[way] += task.best(encoded, options)
             advance()

@@ -7,6 +7,7 @@ from torch import Tensor
 from models.decoding.sampling import Samples
 from models.encoded import Encoded
 from models.heads.captioning import CaptioningHead
+from models.stepwise import unrolled
 
 
 def caption_cross_entropy(
@@ -32,16 +33,17 @@ def caption_cross_entropy(
     lengths = (targets != pad).sum(2).amax(0).tolist()
     embedded = head.embed(inputs[..., : lengths[0]]).unbind(2)
     hidden, contexts, wanted = [], [], []
-    for step in range(lengths[0]):
-        # Captions go from long to short, so those that are over in all rows leave at the end of the columns.
-        active = sum(length > step for length in lengths)
-        state = {name: value[:, :active] for name, value in state.items()}
-        state, context, _ = head.advance(embedded[step][:, :active], state, memory)
-        here = targets[:, :active, step]
-        asked = head.spoken[language, here].bool() & (here != pad)
-        hidden.append(state["h"][asked])
-        contexts.append(context[asked])
-        wanted.append(here[asked])
+    with unrolled(head):
+        for step in range(lengths[0]):
+            # Captions go from long to short, so those that are over in all rows leave at the end of the columns.
+            active = sum(length > step for length in lengths)
+            state = {name: value[:, :active] for name, value in state.items()}
+            state, context, _ = head.advance(embedded[step][:, :active], state, memory)
+            here = targets[:, :active, step]
+            asked = head.spoken[language, here].bool() & (here != pad)
+            hidden.append(state["h"][asked])
+            contexts.append(context[asked])
+            wanted.append(here[asked])
     vocabulary = head.vocabulary(language)
     logits = head.logits(head.features(torch.cat(hidden), torch.cat(contexts)), vocabulary)
     return F.cross_entropy(logits, torch.searchsorted(vocabulary, torch.cat(wanted)), label_smoothing=smoothing)

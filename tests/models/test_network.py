@@ -3,7 +3,7 @@ import torch
 
 from models.encoders.mobilenet import MobileNetV2
 from models.fusion import ConcatConfig, ConcatFusion
-from models.sequence import Padded
+from models.sequence import Padded, SequenceOutput
 from tests.support import tiny_config, tiny_network
 
 
@@ -11,6 +11,11 @@ def frames(*lengths: int) -> Padded:
     generator = torch.Generator().manual_seed(1)
     values = torch.randint(0, 256, (len(lengths), max(lengths), 3, 64, 64), generator=generator, dtype=torch.uint8)
     return Padded(values, torch.tensor(lengths))
+
+
+def vectors(values: torch.Tensor) -> SequenceOutput:
+    """Sequences of one step."""
+    return SequenceOutput(values.unsqueeze(1), torch.ones(len(values), dtype=torch.int64), values)
 
 
 def test_mobilenet_halves_five_times_and_cuts_anywhere() -> None:
@@ -40,10 +45,11 @@ def test_what_the_network_does_not_take_is_named() -> None:
 def test_concat_missing_equals_masked_and_contributions_sum_to_one() -> None:
     fusion = ConcatFusion(ConcatConfig(width=6), {"text": 3, "audio": 4})
     torch.nn.init.normal_(fusion.absent["audio"])
-    inputs = {"text": torch.randn(2, 3), "audio": torch.randn(2, 4)}
+    inputs = {"text": vectors(torch.randn(2, 3)), "audio": vectors(torch.randn(2, 4))}
     present = torch.tensor([[False, True], [True, True]])
     fused = fusion(inputs, present)
-    other = fusion(inputs | {"audio": torch.cat([torch.full((1, 4), 1e6), inputs["audio"][1:]])}, present)
+    loud = torch.cat([torch.full((1, 4), 1e6), inputs["audio"].pooled[1:]])
+    other = fusion(inputs | {"audio": vectors(loud)}, present)
     assert torch.equal(fused.fused, other.fused)
     torch.testing.assert_close(fused.contributions.sum(1), torch.ones(2))
     assert fused.contributions[0, 0] == 0
@@ -52,4 +58,4 @@ def test_concat_missing_equals_masked_and_contributions_sum_to_one() -> None:
 def test_a_row_without_any_modality_is_refused() -> None:
     fusion = ConcatFusion(ConcatConfig(width=6), {"text": 3})
     with pytest.raises(ValueError, match="at least one must be present"):
-        fusion({"text": torch.randn(2, 3)}, torch.tensor([[True], [False]]))
+        fusion({"text": vectors(torch.randn(2, 3))}, torch.tensor([[True], [False]]))

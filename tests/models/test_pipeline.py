@@ -53,7 +53,7 @@ def test_a_photo_gets_captions_in_both_languages(pipeline: Pipeline) -> None:
 
 def test_pictures_and_the_frames_of_a_video_are_attended_together(pipeline: Pipeline) -> None:
     features = pipeline.features(pipeline.decode({"image": [encoded_photo()], "video": [clip()]}, LIMITS))
-    assert features["image"].shape == (4, 3, 64, 64)
+    assert features.tensors["image"].shape == (4, 3, 64, 64)
     result = answer(pipeline, {"video": [clip()]}, explain=True)
     attention = np.array(result["explanation"]["tokens"][0]["attention"])
     assert attention.shape == (4, 2, 2)

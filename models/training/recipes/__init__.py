@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from models.training.manifest import DataError
@@ -23,7 +24,9 @@ def recipe_called(name: str) -> Recipe:
     """
     from models.training.recipes import captioner
 
-    recipes = {recipe.name: recipe for recipe in (Recipe("captioner", captioner.train),)}
+    available = [Recipe("captioner", captioner.train)]
+    available += [Recipe(f"captioner-{name}", partial(captioner.train, baseline=name)) for name in captioner.BASELINES]
+    recipes = {recipe.name: recipe for recipe in available}
     if name not in recipes:
         raise DataError(f"no recipe is called '{name}': there are {', '.join(sorted(recipes))}")
     return recipes[name]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageEnhance
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -43,7 +43,7 @@ MINIMUM_COUNT = {"en": 4, "zh": 3}
 LONGEST = {"en": 20, "zh": 18}
 CUT = 7
 """Blocks of the CNN that stay as they are; their output, 64 x 14 x 14, is the smallest in the network."""
-VIEWS = 3
+VIEWS = 6
 IMAGE_SIZE = 224
 
 
@@ -194,7 +194,7 @@ class CrossEntropyStage(_CaptionStage):
 
     def __init__(
         self, name: str, model: FusionRNN, data: CaptionData, schedule: Schedule, *, rate: float, cnn_rate: float = 0,
-        batch: int = 32,
+        batch: int = 16,
     ) -> None:  # fmt: skip
         super().__init__(model, data, schedule, batch=batch)
         self.name, self.rate, self.cnn_rate = name, rate, cnn_rate
@@ -283,10 +283,20 @@ def build(data_folder: Path, out: Path, weights: Path, **head: Any) -> tuple[Fus
 def stages(model: FusionRNN, data: CaptionData) -> list[Stage]:
     """The recipe."""
     return [
-        CrossEntropyStage("cross-entropy", model, data, Schedule(epochs=2, metric="score"), rate=1e-3),
-        CrossEntropyStage("fine-tune", model, data, Schedule(epochs=4, metric="score"), rate=5e-4, cnn_rate=6e-5),
-        SelfCriticalStage(model, data, Schedule(epochs=8, metric="score", clip=0.5), rate=4e-5),
+        CrossEntropyStage("cross-entropy", model, data, Schedule(epochs=3, metric="score", bf16=True), rate=1e-3),
+        CrossEntropyStage(
+            "fine-tune", model, data, Schedule(epochs=9, metric="score", bf16=True), rate=7e-4, cnn_rate=1e-4
+        ),
+        SelfCriticalStage(model, data, Schedule(epochs=8, metric="score", clip=0.5, bf16=True), rate=4e-5),
     ]
+
+
+BASELINES: dict[str, dict[str, Any]] = {
+    "mean": {"attend": "mean"},
+    "elman": {"cell": "elman"},
+    "gru": {"cell": "gru"},
+}
+"""Decoders that the shipped one is compared with, after the recipe's first stage: what of its head is changed."""
 
 
 def _without_cnn(model: FusionRNN) -> list[torch.nn.Parameter]:
@@ -304,7 +314,7 @@ def _captions(example: dict[str, Any], language: str) -> list[str]:
 
 
 def _lower(manifest: Manifest, cache: Path, encoder: MobileNetEncoder, views: int) -> FeatureArray:
-    """fp16 [N, views, 64, 14, 14]: the photo, its mirror image, and crops, every second one mirrored."""
+    """fp16 [N, views, 64, 14, 14]: the photo, its mirror image, and crops in other light, every second one mirrored."""
     resize = ImageFeatures(size=IMAGE_SIZE)
 
     @torch.inference_mode()
@@ -312,7 +322,7 @@ def _lower(manifest: Manifest, cache: Path, encoder: MobileNetEncoder, views: in
         for row, example in enumerate(manifest.examples[first:], first):
             data = manifest.path(example, "image").read_bytes()
             picture = decode_image(data, MediaLimits(), target=IMAGE_SIZE)
-            pixels = resize([_view(picture, row, view) for view in range(views)])
+            pixels = resize.extract([_view(picture, row, view) for view in range(views)])
             yield encoder.cnn.lower(pixels.float() / 127.5 - 1, CUT).numpy()
 
     key = {"data": [str(e["image"]) for e in manifest.examples], "cut": CUT, "weights": _fingerprint(encoder)}
@@ -326,7 +336,10 @@ def _view(picture: NDArray[np.uint8], row: int, view: int) -> NDArray[np.uint8]:
         height, width = (round(side * rng.uniform(0.7, 0.95)) for side in picture.shape[:2])
         top = rng.integers(0, picture.shape[0] - height + 1)
         left = rng.integers(0, picture.shape[1] - width + 1)
-        picture = picture[top : top + height, left : left + width]
+        crop = Image.fromarray(picture[top : top + height, left : left + width])
+        for light in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
+            crop = light(crop).enhance(rng.uniform(0.75, 1.25))
+        picture = np.asarray(crop)
     return np.asarray(Image.fromarray(picture).transpose(Image.Transpose.FLIP_LEFT_RIGHT)) if view % 2 else picture
 
 
@@ -334,10 +347,11 @@ def _fingerprint(encoder: MobileNetEncoder) -> float:
     return sum(float(parameter.detach().double().abs().sum()) for parameter in encoder.cnn.parameters())
 
 
-def train(data_folder: Path, out: Path, seed: int) -> None:
+def train(data_folder: Path, out: Path, seed: int, *, baseline: str | None = None) -> None:
     """Train in ``out``, resuming what is there, and write the checkpoint folder ``out/checkpoint``.
 
-    The CNN starts from ``mobilenet_v2/imagenet.safetensors`` beside the data folder.
+    The CNN starts from ``mobilenet_v2/imagenet.safetensors`` beside the data folder. A ``baseline`` stops after the
+    first stage.
 
     Raises:
         DataError: the data or the CNN's weights are missing.
@@ -346,7 +360,8 @@ def train(data_folder: Path, out: Path, seed: int) -> None:
     if not weights.is_file():
         raise DataError(f"{weights} does not exist: put MobileNetV2's ImageNet weights beside the data folder")
     torch.manual_seed(seed)
-    model, data, config = build(data_folder, out, weights)
-    Trainer(model, stages(model, data), out, seed=seed).run()
+    model, data, config = build(data_folder, out, weights, **(BASELINES[baseline] if baseline else {}))
+    planned = stages(model, data)
+    Trainer(model, planned[:1] if baseline else planned, out, seed=seed).run()
     draw_curves(out / "log.jsonl", out / "curves.png")
     save_checkpoint(out / "checkpoint", config, model, data.tokenizer)

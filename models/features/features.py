@@ -1,0 +1,67 @@
+"""The contract of features: what stands between a modality's media and the tensor that its encoder reads.
+
+The same object trains and serves. It knows which sources it reads, at which size or rate media are decoded for it, and
+how to make a tensor of them; it knows nothing of networks.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, TypeAlias
+
+from torch import Tensor
+
+from models.features.text import TextTokenizer
+from models.media.limits import MediaLimits
+from models.registry import ComponentConfig, Registry
+
+Modality = Literal["image", "text", "audio", "video"]
+Sources: TypeAlias = Mapping[Modality, list[bytes | str]]
+"""A bundle's media as posted, by the name of their part."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """A bundle's tensors [T, ...] by modality, and what was noticed about its media: ``{"audio": ["silence"]}``."""
+
+    tensors: dict[str, Tensor]
+    notices: dict[str, list[str]] = field(default_factory=dict)
+
+
+class Features(ComponentConfig, ABC):
+    """Base of every modality's features, registered in ``FEATURES`` by their ``type``."""
+
+    stand_ins: ClassVar[tuple[Modality, ...]] = ()
+    """Parts that may be posted for the modality instead of its own: a video for pictures, or for its sound."""
+
+    shares: ClassVar[bool] = False
+    """Whether a stand-in serves this modality even where it is one of the network's modalities itself: sound does."""
+
+    @abstractmethod
+    def decode(self, modality: Modality, sources: Sources, limits: MediaLimits, room: int) -> list[Any]:
+        """The media of ``sources`` that are this modality's, decoded, at most ``room`` of them; else empty.
+
+        Raises:
+            MediaError: a medium cannot be used.
+        """
+
+    @abstractmethod
+    def extract(self, media: list[Any], tokenizer: TextTokenizer | None = None) -> Tensor:
+        """Decoded media (at least one) to the tensor [T, ...] that the encoder reads."""
+
+    @abstractmethod
+    def blank(self) -> list[Any]:
+        """Made-up media of a usual size, as ``decode`` returns them: what a warm-up runs on."""
+
+    def notices(self, media: list[Any]) -> list[str]:  # noqa: ARG002
+        """What a reader of the answer should know about the media: names such as ``silence`` or ``no_face``."""
+        return []
+
+
+FEATURES: Registry[Features] = Registry("features")
+"""Types are registered with themselves as their configuration: ``FEATURES.parse`` returns the object that extracts."""
+
+
+def as_bytes(data: bytes | str) -> bytes:
+    """A medium as posted, in bytes: text may come as a string."""
+    return data if isinstance(data, bytes) else data.encode()
