@@ -52,6 +52,12 @@ class CheckpointConfig(_Strict):
     def _agrees(self) -> Self:
         if set(self.modalities) != set(self.network.encoders):
             raise ValueError("each modality needs an encoder of its own, and each encoder a modality")
+        for name, encoder in self.network.encoders.items():
+            reads, features = getattr(encoder, "reads", ()), self.modalities[name].features.type
+            if reads and features not in reads:
+                raise ValueError(
+                    f"a '{encoder.type}' encoder reads {' or '.join(reads)}, not the '{features}' of {name}"
+                )
         if self.task == "captioning" and self.network.head.type != "captioning":
             raise ValueError("the task 'captioning' needs a head of type 'captioning'")
         if (self.task == "classification") != (self.labels is not None):

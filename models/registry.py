@@ -5,7 +5,7 @@ imported (``FUSIONRNN_PLUGINS`` names such modules), with the pydantic model of 
 """
 
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 from torch import nn
@@ -16,6 +16,18 @@ class ComponentConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     type: str
+
+    @classmethod
+    def tiny(cls) -> Self:
+        """A small instance, of which tests build networks: override it where a field has no default, or a large one."""
+        return cls.model_validate({})
+
+
+class EncoderConfig(ComponentConfig):
+    """Base of an encoder's configuration."""
+
+    reads: ClassVar[tuple[str, ...]] = ()
+    """Types of the features that it reads; empty if any."""
 
 
 Part = TypeVar("Part")

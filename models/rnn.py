@@ -67,7 +67,7 @@ class GRUCell(Cell):
         hr, hz, hn = self.recurrent(state["h"]).chunk(3, -1)
         reset, update = torch.sigmoid(xr + hr), torch.sigmoid(xz + hz)
         candidate = torch.tanh(xn + reset * (hn + self.candidate_bias))
-        return {"h": torch.lerp(candidate, state["h"], update)}
+        return {"h": candidate + update * (state["h"] - candidate)}
 
 
 class LSTMCell(Cell):

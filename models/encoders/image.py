@@ -1,23 +1,29 @@
 """Image encoder: photos, or a video's frames, to a sequence of regions that a decoder can attend to."""
 
-from typing import Literal
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from models.encoders.mobilenet import CHANNELS, MobileNetV2
-from models.registry import ENCODERS, ComponentConfig
+from models.registry import ENCODERS, EncoderConfig
 from models.sequence import SequenceOutput, masked_mean
 from models.state import State
 
 
-class MobileNetConfig(ComponentConfig):
+class MobileNetConfig(EncoderConfig):
     """Sizes of a ``mobilenet-v2`` image encoder."""
 
     type: Literal["mobilenet-v2"] = "mobilenet-v2"
     width: int = Field(512, ge=8, le=4096, description="Size of a region's vector")
     dropout: float = Field(0.0, ge=0, lt=1)
+
+    reads: ClassVar[tuple[str, ...]] = ("pixels",)
+
+    @classmethod
+    def tiny(cls) -> Self:
+        return cls(width=8)
 
 
 @ENCODERS.register("mobilenet-v2", MobileNetConfig)

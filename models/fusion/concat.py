@@ -1,7 +1,7 @@
 """Feature-level fusion by concatenation, the baseline of multimodal learning (Baltrusaitis et al. 2019, sec. 6.1)."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from pydantic import Field
@@ -16,6 +16,10 @@ class ConcatConfig(ComponentConfig):
 
     type: Literal["concat"] = "concat"
     width: int = Field(512, ge=1, le=8192, description="Size of the fused vector")
+
+    @classmethod
+    def tiny(cls) -> Self:
+        return cls(width=8)
 
 
 @FUSIONS.register("concat", ConcatConfig)

@@ -5,7 +5,7 @@ follow. Word embeddings are tied to the output layer (Press and Wolf 2017).
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from pydantic import Field
@@ -32,6 +32,10 @@ class CaptioningConfig(ComponentConfig):
     attention: int = Field(256, ge=1, le=4096, description="0 regions attended alike when attend is 'mean'")
     attend: Literal["additive", "mean"] = Field("additive", description="'mean' is the baseline without attention")
     dropout: float = Field(0.0, ge=0, lt=1)
+
+    @classmethod
+    def tiny(cls) -> Self:
+        return cls(languages=("en",), vocabulary=12, hidden=8, embedding=6, attention=4)
 
 
 @dataclass(frozen=True, slots=True)

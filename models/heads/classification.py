@@ -1,6 +1,6 @@
 """Classification head: y = W_yh h + b_y over the fused vector; the softmax is the caller's."""
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -15,6 +15,10 @@ class ClassificationConfig(ComponentConfig):
     type: Literal["classification"] = "classification"
     classes: int = Field(ge=2, le=100_000)
     dropout: float = Field(0.0, ge=0, lt=1)
+
+    @classmethod
+    def tiny(cls) -> Self:
+        return cls(classes=3)
 
 
 @HEADS.register("classification", ClassificationConfig)
