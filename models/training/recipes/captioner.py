@@ -30,8 +30,8 @@ from models.media.image import decode_image
 from models.media.limits import MediaLimits
 from models.network import FusionRNN
 from models.training.cache import FeatureArray, cached_features
+from models.training.captions import Taught, caption_cross_entropy, self_critical, teach
 from models.training.curves import draw_curves
-from models.training.losses import caption_cross_entropy, self_critical
 from models.training.manifest import DataError, Manifest, read_manifest
 from models.training.metrics.bleu import bleu, bleu_statistics
 from models.training.metrics.cider import CiderD
@@ -154,6 +154,11 @@ class _CaptionStage(Stage):
         ones = torch.ones(len(photos), dtype=torch.int64)
         return self.model.fuse({"image": self.encoder.regions(maps, ones, 1)})
 
+    def teach(self, encoded: Encoded, language: str, captions: Tensor) -> Taught:
+        """What the head says about captions [B, K, T] of the encoded photos."""
+        row, start, pad = LANGUAGES.index(language), self.starts[language], self.data.tokenizer.pad
+        return teach(self.head, encoded, row, start, captions, pad=pad)
+
     @torch.inference_mode()
     def validate(self) -> dict[str, float]:
         written = write_captions(self, "val", beam_size=3)
@@ -210,12 +215,9 @@ class CrossEntropyStage(_CaptionStage):
         photos, views = batch.unbind(1)
         encoded = self.encode("train", photos, views)
         losses = {
-            language: caption_cross_entropy(
-                self.head, encoded, row, self.starts[language], self.data.tokens[language][photos],
-                pad=self.data.tokenizer.pad,
-            )
-            for row, language in enumerate(LANGUAGES)
-        }  # fmt: skip
+            language: caption_cross_entropy(self.teach(encoded, language, self.data.tokens[language][photos]))
+            for language in LANGUAGES
+        }
         return torch.stack(list(losses.values())).mean(), {f"{k}_loss": float(v.detach()) for k, v in losses.items()}
 
 
@@ -241,24 +243,38 @@ class SelfCriticalStage(_CaptionStage):
 
     def loss(self, batch: Tensor) -> tuple[Tensor, dict[str, float]]:
         photos, views = batch.unbind(1)
+        # Without dropout: what is rewarded is the policy that wrote the captions.
+        self.model.eval()
         encoded = self.encode("train", photos, views)
         losses, figures = [], {}
-        for row, language in enumerate(LANGUAGES):
-            memory = self.head.remember(encoded.memory(), torch.full_like(photos, row))
-            state = self.head.initial_state(encoded.fusion.fused, self.samples)
-            starts = torch.full_like(photos, self.starts[language])
-            drawn = sample(self.head, memory, state, starts, end=self.data.tokenizer.end, max_length=LONGEST[language])
+        for language in LANGUAGES:
+            captions = self._draw(encoded, language, photos)
+            words = [[self._ended(ids) for ids in group] for group in captions.tolist()]
             rewards = torch.tensor(
                 [
-                    [self.rewards[language].score(self._ended(ids), self.references[language][photo]) for ids in group]
-                    for photo, group in zip(photos.tolist(), drawn.tokens.tolist(), strict=True)
+                    [self.rewards[language].score(caption, self.references[language][photo]) for caption in group]
+                    for photo, group in zip(photos.tolist(), words, strict=True)
                 ]
             )
-            losses.append(self_critical(drawn, rewards, self.data.tokenizer.end))
+            losses.append(self_critical(self.teach(encoded, language, captions), rewards))
             figures[f"{language}_reward"] = float(rewards.mean())
+            figures[f"{language}_words"] = float(np.mean([len(caption) for group in words for caption in group]))
         return torch.stack(losses).sum(), figures
 
+    @torch.no_grad()
+    def _draw(self, encoded: Encoded, language: str, photos: Tensor) -> Tensor:
+        """Sampled captions [B, K, T], ended and padded, from long to short."""
+        end, pad = self.data.tokenizer.end, self.data.tokenizer.pad
+        memory = self.head.remember(encoded.memory(), torch.full_like(photos, LANGUAGES.index(language)))
+        state = self.head.initial_state(encoded.fusion.fused, self.samples)
+        starts = torch.full_like(photos, self.starts[language])
+        tokens = sample(self.head, memory, state, starts, end=end, max_length=LONGEST[language]).tokens
+        after = (tokens == end).cumsum(2) > 1
+        order = after.sum(2).argsort(1)
+        return tokens.masked_fill(after, pad).gather(1, order.unsqueeze(2).expand_as(tokens))
+
     def _ended(self, ids: list[int]) -> list[str]:
+        """The words of a sampled caption, its end counted as one."""
         end = self.data.tokenizer.end
         length = ids.index(end) if end in ids else len(ids)
         return [*self.data.tokenizer.words(ids[:length]), *(["<end>"] if length < len(ids) else [])]

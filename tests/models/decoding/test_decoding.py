@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from models.decoding.beam import beam_search, beam_steps
-from models.decoding.sampling import sample
+from models.decoding.sampling import draw, sample
 from models.state import State
 
 END, WORDS, LONGEST = 0, 4, 4
@@ -107,3 +107,11 @@ def test_a_low_temperature_is_greedy() -> None:
     state = {"h": torch.zeros(2, 5, 1)}
     drawn = sample(model, None, state, torch.tensor([1, 1]), end=END, max_length=1, temperature=0.01)
     assert drawn.tokens[0, :, 0].eq(model.scores[0, 1].argmax()).all()
+
+
+def test_draws_follow_the_probabilities_and_never_take_an_impossible_token() -> None:
+    generator = torch.Generator().manual_seed(0)
+    probabilities = torch.tensor([0.0, 0.5, 0.0, 0.2, 0.3, 0.0]).expand(20_000, 6)
+    counts = torch.bincount(draw(probabilities, generator), minlength=6) / 20_000
+    torch.testing.assert_close(counts, probabilities[0], atol=0.02, rtol=0)
+    assert counts[[0, 2, 5]].sum() == 0
