@@ -61,6 +61,10 @@ class Registry(Generic[Part]):
         """The registered type names, sorted."""
         return sorted(self._parts)
 
+    def config(self, name: str) -> type[ComponentConfig]:
+        """The class that describes parts of the type ``name``, which must be registered."""
+        return self._parts[name][1]
+
     def parse(self, value: object) -> ComponentConfig:
         """The typed configuration for a mapping with a ``type`` key.
 
