@@ -11,10 +11,14 @@ from models.sequence import FusionOutput, SequenceOutput
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """What a head is built for: the size of each modality's encoder output and of the fused vector (and sequence)."""
+    """What a head is built for: the size of each modality's encoder output and of the fused vector.
+
+    ``sequence`` is the size of the fused steps, None where the fusion gives only one vector a row.
+    """
 
     modalities: Mapping[str, int]
     fused: int
+    sequence: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,9 @@ class FusionRNN(nn.Module):
         self.encoders = nn.ModuleDict({name: ENCODERS.build(config.encoders[name]) for name in self.modalities})
         sizes = {name: int(encoder.output_size) for name, encoder in self.encoders.items()}  # type: ignore[arg-type]
         self.fusion = FUSIONS.build(config.fusion, sizes)
-        self.sizes = Sizes(sizes, int(self.fusion.output_size))  # type: ignore[arg-type]
+        # A fusion that works step by step states the size of its steps.
+        steps: int | None = getattr(self.fusion, "sequence_size", None)
+        self.sizes = Sizes(sizes, int(self.fusion.output_size), steps)  # type: ignore[arg-type]
         self.head = HEADS.build(config.head, self.sizes)
 
     def encode(self, inputs: Mapping[str, Padded]) -> Encoded:

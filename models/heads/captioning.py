@@ -12,7 +12,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from models.attention import AdditiveAttention
-from models.encoded import Sizes
+from models.encoded import Encoded, Sizes
+from models.heads.reading import CommonMemory
 from models.registry import HEADS, ComponentConfig
 from models.rnn import CELLS, CellName
 from models.sequence import SequenceOutput, length_mask, masked_mean
@@ -56,8 +57,9 @@ class CaptioningHead(nn.Module):
 
     def __init__(self, config: CaptioningConfig, sizes: Sizes) -> None:
         super().__init__()
-        memory_size = _common_size(sizes)
         self.config = config
+        self.common = CommonMemory(sizes.modalities, config.hidden)
+        memory_size = self.common.output_size
         self.cell = CELLS[config.cell](config.embedding, config.hidden)
         self.visual = StepLinear(memory_size, self.cell.gates * config.hidden, bias=False)
         self.embedding = nn.Embedding(config.vocabulary, config.embedding)
@@ -74,11 +76,12 @@ class CaptioningHead(nn.Module):
         self.register_buffer("spoken", torch.ones(len(config.languages), config.vocabulary, dtype=torch.uint8))
         nn.init.normal_(self.embedding.weight, std=config.embedding**-0.5)
 
-    def remember(self, encoded: SequenceOutput, languages: Tensor) -> CaptionMemory:
-        """The memory for encoded regions; ``languages`` int64 [B] are indices into the config's languages."""
-        keys = encoded.sequence if self.attention is None else self.attention.keys(encoded.sequence)
-        mask = length_mask(encoded.lengths, encoded.sequence.shape[1])
-        return CaptionMemory(encoded.sequence, keys, mask, languages)
+    def remember(self, encoded: Encoded, languages: Tensor) -> CaptionMemory:
+        """The memory of an encoded batch; ``languages`` int64 [B] are indices into the config's languages."""
+        regions: SequenceOutput = self.common(encoded)
+        keys = regions.sequence if self.attention is None else self.attention.keys(regions.sequence)
+        mask = length_mask(regions.lengths, regions.sequence.shape[1])
+        return CaptionMemory(regions.sequence, keys, mask, languages)
 
     def initial_state(self, fused: Tensor, rows: int = 1) -> State:
         """State before the first token, each tensor [B, rows, H], from ``fused`` [B, F]."""
@@ -132,13 +135,3 @@ class CaptioningHead(nn.Module):
         mean = masked_mean(memory.values, memory.mask.sum(1))
         rows = hidden.shape[1]
         return mean.unsqueeze(1).expand(-1, rows, -1), uniform.unsqueeze(1).expand(-1, rows, -1)
-
-
-def _common_size(sizes: Sizes) -> int:
-    found = set(sizes.modalities.values())
-    if len(found) > 1:
-        each = ", ".join(f"{name} {size}" for name, size in sizes.modalities.items())
-        raise ValueError(
-            f"a captioning head attends to all modalities at once: give their encoders one size, not {each}"
-        )
-    return found.pop()

@@ -136,7 +136,7 @@ class CaptioningTask(Task):
 
     def _start(self, encoded: Encoded, language: str) -> tuple[CaptionMemory, Tensor]:
         rows = encoded.fusion.fused.new_zeros(len(encoded.fusion.fused), dtype=torch.int64)
-        memory = self.head.remember(encoded.memory(), rows + self.languages.index(language))
+        memory = self.head.remember(encoded, rows + self.languages.index(language))
         return memory, rows + self.tokenizer.start(language)
 
     def _result(

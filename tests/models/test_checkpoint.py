@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from models.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from models.heads import CaptioningHead
 from models.sequence import Padded
-from models.training.losses import caption_cross_entropy
+from models.training.captions import caption_cross_entropy, teach
 from tests.support import tiny_captioner, tiny_config, tiny_network, tiny_tokenizer
 
 
@@ -59,7 +59,7 @@ def test_every_parameter_gets_a_gradient() -> None:
     for row, text in enumerate(["a dog runs in the snow", "一只小狗"]):
         targets = torch.tensor([[[*tokenizer.encode(text), tokenizer.end]]])
         start = tokenizer.start(("en", "zh")[row])
-        loss = loss + caption_cross_entropy(network.head, encoded, row, start, targets, pad=tokenizer.pad)
+        loss = loss + caption_cross_entropy(teach(network.head, encoded, row, start, targets, pad=tokenizer.pad))
     loss.backward()  # type: ignore[no-untyped-call]
     # A single modality is never absent, and the CNN's ReLU6 may be dead on one random picture.
     excused = {"fusion.absent.image"}

@@ -184,7 +184,7 @@ def write_captions(stage: _CaptionStage, split: str, *, beam_size: int, batch: i
         encoded = stage.encode(split, photos, torch.zeros_like(photos))
         state = stage.head.initial_state(encoded.fusion.fused, beam_size)
         for row, language in enumerate(LANGUAGES):
-            memory = stage.head.remember(encoded.memory(), torch.full_like(photos, row))
+            memory = stage.head.remember(encoded, torch.full_like(photos, row))
             starts = torch.full_like(photos, stage.starts[language])
             found = beam_search(
                 stage.head, memory, state, starts,
@@ -265,7 +265,7 @@ class SelfCriticalStage(_CaptionStage):
     def _draw(self, encoded: Encoded, language: str, photos: Tensor) -> Tensor:
         """Sampled captions [B, K, T], ended and padded, from long to short."""
         end, pad = self.data.tokenizer.end, self.data.tokenizer.pad
-        memory = self.head.remember(encoded.memory(), torch.full_like(photos, LANGUAGES.index(language)))
+        memory = self.head.remember(encoded, torch.full_like(photos, LANGUAGES.index(language)))
         state = self.head.initial_state(encoded.fusion.fused, self.samples)
         starts = torch.full_like(photos, self.starts[language])
         tokens = sample(self.head, memory, state, starts, end=end, max_length=LONGEST[language]).tokens
