@@ -84,7 +84,7 @@ class Pipeline:
         for name, media in decoded.media.items():
             features = self.config.modalities[name].features
             tensors[str(name)] = features.extract(media, self._tokenizer)
-            if noticed := features.notices(media):
+            if noticed := features.notices(media, self._tokenizer):
                 notices[str(name)] = noticed
         return Extracted(tensors, notices)
 

@@ -53,7 +53,7 @@ class Features(ComponentConfig, ABC):
     def blank(self) -> list[Any]:
         """Made-up media of a usual size, as ``decode`` returns them: what a warm-up runs on."""
 
-    def notices(self, media: list[Any]) -> list[str]:  # noqa: ARG002
+    def notices(self, media: list[Any], tokenizer: TextTokenizer | None = None) -> list[str]:  # noqa: ARG002
         """What a reader of the answer should know about the media: names such as ``silence`` or ``no_face``."""
         return []
 

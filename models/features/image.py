@@ -41,18 +41,20 @@ class ImageFeatures(Features):
 
     def extract(self, media: list[Any], tokenizer: TextTokenizer | None = None) -> Tensor:  # noqa: ARG002
         """RGB pictures [H, W, 3] -> uint8 [T, 3, size, size]."""
-        return torch.stack([self._resize(picture) for picture in media])
+        return torch.stack([squared(picture, self.size) for picture in media])
 
     def blank(self) -> list[NDArray[np.uint8]]:
         """One grey picture."""
         return [np.full((self.size, self.size, 3), 127, np.uint8)]
 
-    def _resize(self, picture: NDArray[np.uint8]) -> Tensor:
-        if picture.shape[:2] != (self.size, self.size):
-            # Pillow's filters widen with the scale, so a large photo is low-passed and not aliased.
-            resized = Image.fromarray(picture).resize((self.size, self.size), Image.Resampling.BICUBIC)
-            picture = np.asarray(resized)
-        return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))
+
+def squared(picture: NDArray[np.uint8], size: int) -> Tensor:
+    """An RGB picture [H, W, 3], stretched: uint8 [3, size, size]."""
+    if picture.shape[:2] != (size, size):
+        # Pillow's filters widen with the scale, so a large photo is low-passed and not aliased.
+        resized = Image.fromarray(picture).resize((size, size), Image.Resampling.BICUBIC)
+        picture = np.asarray(resized)
+    return torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)))
 
 
 FEATURES.register("pixels", ImageFeatures)(ImageFeatures)

@@ -1,0 +1,52 @@
+"""Text to token ids."""
+
+from typing import Any, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from models.features.features import FEATURES, Features, Modality, Sources
+from models.features.text import TextTokenizer
+from models.media.limits import MediaLimits
+from models.media.text import decode_text
+
+
+class TextFeatures(Features):
+    """Ids of the checkpoint's tokenizer, which also says what case and punctuation mean."""
+
+    type: Literal["tokens"] = "tokens"
+    max_tokens: int = Field(256, ge=1, le=16_384, description="Where a longer text is cut off")
+
+    def decode(self, modality: Modality, sources: Sources, limits: MediaLimits, room: int) -> list[str]:
+        """The posted texts, in Unicode's composed form."""
+        return [decode_text(data, limits) for data in sources.get(modality, [])[:room]]
+
+    def extract(self, media: list[Any], tokenizer: TextTokenizer | None = None) -> Tensor:
+        """Texts -> int64 [T], 1 <= T <= ``max_tokens``, one after the other; without any word it is one ``<unk>``.
+
+        Raises:
+            ValueError: there is no tokenizer.
+        """
+        return torch.tensor(self._ids(media, tokenizer)[: self.max_tokens], dtype=torch.int64)
+
+    def blank(self) -> list[str]:
+        """A text of as many words as may come."""
+        return [" ".join(["word"] * self.max_tokens)]
+
+    def notices(self, media: list[Any], tokenizer: TextTokenizer | None = None) -> list[str]:
+        """``unknown_words``: most are not in the vocabulary; ``truncated``: something is beyond ``max_tokens``."""
+        ids = self._ids(media, tokenizer)
+        read = ids[: self.max_tokens]
+        assert tokenizer is not None
+        strange = 2 * read.count(tokenizer.unknown) > len(read)
+        return ["unknown_words"] * strange + ["truncated"] * (len(read) < len(ids))
+
+    @staticmethod
+    def _ids(media: list[Any], tokenizer: TextTokenizer | None) -> list[int]:
+        if tokenizer is None:
+            raise ValueError("text is read with the checkpoint's tokenizer, and there is none")
+        return [index for text in media for index in tokenizer.encode(text)] or [tokenizer.unknown]
+
+
+FEATURES.register("tokens", TextFeatures)(TextFeatures)

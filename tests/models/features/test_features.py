@@ -1,0 +1,162 @@
+"""What each kind of features makes of media, and what it notices."""
+
+import io
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from models.features import FEATURES, AudioFeatures, Features, TextFeatures, VectorFeatures, VideoFeatures
+from models.features.features import Sources
+from models.media import Audio, MediaError, MediaLimits
+from tests.models.media.make import clip, number, numbered, recorded, tone
+from tests.support import tiny_tokenizer
+
+LIMITS = MediaLimits()
+
+
+def read(features: Features, modality: Any, sources: Sources, room: int = 4) -> torch.Tensor:
+    return features.extract(features.decode(modality, sources, LIMITS, room), tiny_tokenizer())
+
+
+def npy(values: Any) -> bytes:
+    file = io.BytesIO()
+    np.save(file, values, allow_pickle=False)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("name", FEATURES.names())
+def test_a_warm_up_needs_no_media_and_notices_take_the_same(name: str) -> None:
+    features = FEATURES.parse(FEATURES.parse({"type": name, "size": 16} if name == "vectors" else {"type": name}))
+    assert isinstance(features, Features)
+    blank = features.blank()
+    tensor = features.extract(blank, tiny_tokenizer())
+    assert len(tensor) >= 1
+    assert torch.isfinite(tensor.float()).all()
+    assert isinstance(features.notices(blank, tiny_tokenizer()), list)
+    assert type(features).tiny().type == name
+
+
+def test_sound_is_a_frame_a_hop_scaled_by_the_constants() -> None:
+    features = AudioFeatures(mean=1.0, std=2.0)
+    frames = read(features, "audio", {"audio": [recorded(tone(440, 1, 16_000), 16_000)]})
+    assert frames.shape == (100, 64)
+    assert frames.dtype == torch.float32
+    heard = features.decode("audio", {"audio": [recorded(tone(440, 1, 16_000), 16_000)]}, LIMITS, 1)
+    torch.testing.assert_close(frames, (features.log_mel()(heard[0].samples) - 1) / 2)
+    # 440 Hz is 549 mel; the bands' centres are 43.2 mel apart from 31.7 on.
+    assert int(frames[50].argmax()) == round((549.6 - 31.7) / 43.2) - 1
+
+
+def test_sound_is_the_posted_one_else_the_videos() -> None:
+    features = AudioFeatures()
+    low, high = (recorded(tone(hz, 0.5, 16_000), 16_000) for hz in (200, 3000))
+    filmed = clip(10, sound=tone(3000, 1))
+    assert int(read(features, "audio", {"audio": [low], "video": [filmed]}).mean(0).argmax()) < 10
+    from_video = read(features, "audio", {"video": [filmed]})
+    assert int(from_video.mean(0).argmax()) == int(read(features, "audio", {"audio": [high]}).mean(0).argmax())
+    assert features.decode("audio", {"video": [clip(3)]}, LIMITS, 1) == []
+    assert len(read(features, "audio", {"audio": [low, high]})) == 100
+    assert len(read(features, "audio", {"audio": [low, high]}, room=1)) == 50
+
+
+def test_silence_and_what_is_cut_are_noticed() -> None:
+    features = AudioFeatures(max_seconds=0.5)
+    quiet, loud = (Audio(np.full(4000, level, np.float32), 16_000) for level in (9e-4, 2e-3))
+    assert features.notices([quiet]) == ["silence"]
+    assert features.notices([quiet, loud]) == []
+    late = Audio(np.concatenate([np.zeros(8000, np.float32), loud.samples]), 16_000)
+    assert features.notices([late]) == ["silence", "truncated"]
+    assert features.extract([late]).shape == (50, 64)
+    assert torch.equal(features.extract([late]), features.extract([Audio(late.samples[:8000], 16_000)]))
+
+
+def test_video_is_frames_at_even_distances() -> None:
+    source = {"video": [clip([numbered(index, 32, 32) for index in range(20)])]}
+    frames = read(VideoFeatures(size=32, max_frames=5), "video", source)
+    assert frames.shape == (5, 3, 32, 32)
+    assert frames.dtype == torch.uint8
+    shown = [number(frame.permute(1, 2, 0).numpy()) for frame in frames]
+    assert [late - early for early, late in pairwise(shown)] == [4, 4, 4, 4]
+
+
+def test_video_at_a_rate_has_as_many_frames_as_that_gives_until_they_are_too_many() -> None:
+    source = {"video": [clip([numbered(index, 32, 32) for index in range(20)])]}  # two seconds
+    paced = read(VideoFeatures(size=32, max_frames=64, fps=5), "video", source)
+    assert [number(frame.permute(1, 2, 0).numpy()) for frame in paced] == [1, 3, 5, 7, 9, 11, 13, 15, 17, 19]
+    assert len(read(VideoFeatures(size=32, max_frames=4, fps=5), "video", source)) == 4
+    assert len(read(VideoFeatures(size=32, max_frames=64, fps=60), "video", source)) == 20
+    assert len(read(VideoFeatures(size=32, max_frames=64, fps=0.1), "video", source)) == 1
+
+
+def test_grey_is_luma() -> None:
+    red = np.zeros((1, 8, 8, 3), np.uint8)
+    red[..., 0] = 200
+    grey = VideoFeatures(size=8, colours="grey").extract([red])
+    assert grey.shape == (1, 1, 8, 8)
+    assert grey.unique().tolist() == [60]
+
+
+def test_text_is_the_tokenizers_ids_and_never_nothing() -> None:
+    features, tokenizer = TextFeatures(max_tokens=3), tiny_tokenizer()
+    assert read(features, "text", {"text": ["A dog, runs"]}).tolist() == tokenizer.encode("a dog runs")
+    assert read(features, "text", {"text": ["a dog", b"runs in snow"]}).tolist() == tokenizer.encode("a dog runs")
+    assert read(features, "text", {"text": ["🐕"]}).tolist() == [tokenizer.unknown]
+    assert read(features, "text", {"text": ["Αθήνα"]}).dtype == torch.int64
+    with pytest.raises(ValueError, match="there is none"):
+        features.extract(["a"])
+
+
+def test_unknown_words_and_what_is_cut_are_noticed() -> None:
+    features, tokenizer = TextFeatures(max_tokens=4), tiny_tokenizer()
+    assert features.notices(["a dog purrs softly"], tokenizer) == []
+    assert features.notices(["a cat purrs softly"], tokenizer) == ["unknown_words"]
+    assert features.notices(["🐕"], tokenizer) == ["unknown_words"]
+    assert features.notices(["a dog runs in snow"], tokenizer) == ["truncated"]
+
+
+@pytest.mark.parametrize("dtype", ["<f2", "<f4", ">f4", "<f8", "|i1", "<i8", "<u2"])
+def test_vectors_of_any_number_are_read(dtype: str) -> None:
+    values = np.arange(6).reshape(2, 3).astype(dtype)
+    for stored in (values, np.asfortranarray(values)):
+        read_back = read(VectorFeatures(size=3), "video", {"video": [npy(stored)]})
+        assert read_back.dtype == torch.float32
+        assert read_back.tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert read(VectorFeatures(size=3), "text", {"text": [npy(values[1])]}).tolist() == [[3, 4, 5]]
+
+
+def test_vectors_that_cannot_be_used_are_refused_with_the_reason() -> None:
+    good = npy(np.zeros((2, 3), np.float32))
+    pickled = io.BytesIO()
+    np.save(pickled, np.array([{}, 1], dtype=object), allow_pickle=True)
+    huge = io.BytesIO()
+    np.lib.format.write_array_header_1_0(huge, {"descr": "<f4", "fortran_order": False, "shape": (10**12, 3)})
+    for data, detail, limit in (
+        (b"\xff\xd8\xff\xe0", "recognized by its content as JPEG", None),
+        ("some words", "recognized by its content as plain text", None),
+        (b"", "no known format", None),
+        (pickled.getvalue(), "not of numbers", None),
+        (npy(np.zeros((2, 3), np.complex64)), "not of numbers", None),
+        (npy(np.zeros((2, 3), "U4")), "not of numbers", None),
+        (npy(np.zeros((2, 4))), "the shape 2 x 4", "3 numbers a vector"),
+        (npy(np.zeros((1, 2, 3))), "the shape 1 x 2 x 3", "3 numbers a vector"),
+        (npy(np.float32(1)), "the shape a single number", "3 numbers a vector"),
+        (npy(np.zeros((0, 3))), "has 0 vectors", "5 vectors"),
+        (npy(np.zeros((6, 3))), "has 6 vectors", "5 vectors"),
+        (huge.getvalue(), "has 1000000000000 vectors", "5 vectors"),
+        (npy(np.zeros((1000, 3))), "more than 5 vectors", "5 vectors"),
+        (good[:-1], "not as long as its header says", None),
+        (good + b"x", "not as long as its header says", None),
+        (good[:40], "header is broken", None),
+        (b"\x93NUMPY\x09\x00" + good[8:], "header is broken", None),
+        (good.replace(b"<f4", b"(("), "header is broken", None),
+        (npy(np.array([[0, np.nan, 0]])), "NaN", None),
+        (npy(np.array([[0, 1e300, 0]])), "beyond float32", None),
+    ):
+        with pytest.raises(MediaError, match="The audio") as caught:
+            read(VectorFeatures(size=3, max_steps=5), "audio", {"audio": [data]})
+        assert detail in caught.value.detail
+        assert (caught.value.modality, caught.value.limit) == ("audio", limit)
+        assert caught.value.remedy.startswith("Send ")
