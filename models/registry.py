@@ -22,12 +22,24 @@ class ComponentConfig(BaseModel):
         """A small instance, of which tests build networks: override it where a field has no default, or a large one."""
         return cls.model_validate({})
 
+    @classmethod
+    def variants(cls) -> list[Self]:
+        """Small instances, one for each way in which the part can work: override it where there are several."""
+        return [cls.tiny()]
+
 
 class EncoderConfig(ComponentConfig):
     """Base of an encoder's configuration."""
 
     reads: ClassVar[tuple[str, ...]] = ()
     """Types of the features that it reads; empty if any."""
+
+
+class FusionConfig(ComponentConfig):
+    """Base of a fusion's configuration."""
+
+    paired: ClassVar[bool] = False
+    """Whether step k means the same in every modality, so that all that a row has must have equally many steps."""
 
 
 Part = TypeVar("Part")
