@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from models.config import CheckpointConfig
 from models.features.text import TextTokenizer
@@ -91,7 +92,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     _check_vocabulary(folder, config, tokenizer)
     # Built without memory or initial values: a checkpoint brings every one of them.
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _Uninitialized():
             network = FusionRNN(config.network)
     except ValueError as error:
         raise CheckpointError(folder, f"{CONFIG}, network: {error}") from error
@@ -100,6 +101,18 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     metrics = _json(folder, METRICS) if (folder / METRICS).is_file() else None
     card = (folder / CARD).read_text(encoding="utf-8") if (folder / CARD).is_file() else None
     return Checkpoint(config, network, tokenizer, metrics, card, _digest(folder))
+
+
+class _Uninitialized(TorchFunctionMode):
+    """Leaves out drawing random values: on the meta device that imports torch's compiler, a second for nothing."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = kwargs or {}
+        if getattr(func, "__name__", "") in ("normal_", "uniform_"):
+            return args[0] if args else given["tensor"]
+        return func(*args, **given)
 
 
 def _config(folder: Path) -> CheckpointConfig:

@@ -1,6 +1,9 @@
 """Attention drawn over pictures: one tile a word, bright where the decoder looked."""
 
 import io
+from functools import cache
+from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 _TILE, _LABEL, _COLUMNS, _GAP = 224, 30, 6, 6
 _PAPER, _INK = (255, 255, 255), (20, 20, 20)
 _DARKEST = 0.25
+_CHINESE = Path(__file__).parent / "fonts" / "DroidSansFallback-GB2312.ttf"
 
 
 def draw_attention(
@@ -45,6 +49,15 @@ def _lit(picture: NDArray[np.uint8], weights: NDArray[np.float64]) -> Image.Imag
 
 
 def _write(pen: ImageDraw.ImageDraw, at: tuple[int, int], text: str) -> None:
-    # Pillow's built-in font has Latin letters only; others are shown by their code points rather than as boxes.
-    plain = "".join(character if character.isascii() else f"[{ord(character):X}]" for character in text)
-    pen.text(at, plain, fill=_INK, font=ImageFont.load_default(16))
+    # Neither font has the other's letters, so a mixed text is drawn piece by piece.
+    left, top = at
+    for latin, piece in groupby(text, str.isascii):
+        font = _font(latin=latin)
+        written = "".join(piece)
+        pen.text((left, top), written, fill=_INK, font=font)
+        left += round(font.getlength(written))
+
+
+@cache
+def _font(*, latin: bool) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(16) if latin else ImageFont.truetype(_CHINESE, 16)

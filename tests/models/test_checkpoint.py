@@ -1,5 +1,7 @@
 import json
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -139,3 +141,12 @@ def test_files_that_are_missing_or_broken_are_named(folder: Path) -> None:
     (folder / "config.json").unlink()
     with pytest.raises(CheckpointError, match=r"config\.json is missing"):
         load_checkpoint(folder)
+
+
+def test_loading_draws_no_random_values_and_imports_no_compiler(tmp_path: Path) -> None:
+    folder = tiny_captioner(tmp_path / "captioner")
+    script = (
+        "import sys; from pathlib import Path; from models.checkpoint import load_checkpoint;"
+        f"load_checkpoint(Path({str(folder)!r})); assert 'torch._dynamo' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)

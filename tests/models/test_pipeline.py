@@ -14,6 +14,7 @@ from PIL import Image
 from models.checkpoint import CheckpointError
 from models.media import MediaError, MediaLimits
 from models.pipeline import Bundle, Pipeline
+from models.tasks.overlay import draw_attention
 from tests.support import encoded_photo, photo, tiny_captioner
 
 LIMITS = MediaLimits()
@@ -173,3 +174,10 @@ def test_a_task_whose_head_does_not_fit_is_refused(tmp_path: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match="needs a head of type 'captioning'"):
         Pipeline.load(folder)
+
+
+def test_chinese_words_are_drawn_as_such() -> None:
+    pictures = [np.zeros((8, 8, 3), np.uint8)]
+    weights = np.ones((1, 2, 2))
+    dog, cat, unknown = (draw_attention(pictures, [(word, weights)], title="") for word in ("狗", "猫", "\u0a95"))
+    assert len({dog, cat, unknown}) == 3
