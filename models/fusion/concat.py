@@ -7,11 +7,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.registry import FUSIONS, ComponentConfig
+from models.fusion.presence import require_some, shares
+from models.registry import FUSIONS, FusionConfig
 from models.sequence import FusionOutput, SequenceOutput
 
 
-class ConcatConfig(ComponentConfig):
+class ConcatConfig(FusionConfig):
     """Sizes of a ``concat`` fusion."""
 
     type: Literal["concat"] = "concat"
@@ -46,12 +47,10 @@ class ConcatFusion(nn.Module):
         Raises:
             ValueError: a row has no modality at all.
         """
-        if not bool(present.any(1).all()):
-            raise ValueError("a row has no modality: at least one must be present")
+        require_some(present)
         products = []
         for column, name in enumerate(self.modalities):
             here = present[:, column : column + 1]
             products.append(self.project[name](torch.where(here, inputs[name].pooled, self.absent[name])))
         stacked = torch.stack(products, 1)
-        norms = (stacked.norm(dim=2) + 1e-8) * present
-        return FusionOutput(stacked.sum(1) + self.bias, norms / norms.sum(1, keepdim=True))
+        return FusionOutput(stacked.sum(1) + self.bias, shares(stacked.norm(dim=2), present))

@@ -1,0 +1,98 @@
+"""Contextual fusion over a conversation: bc-LSTM.
+
+Poria et al. 2017, "Context-Dependent Sentiment Analysis in User-Generated Videos", sec. 3.2 and 3.3.
+
+A step is an utterance. What was said before and after decides with it, so a bidirectional network runs over the
+utterances, and its output at each of them is that utterance's fused vector.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal, Self
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from models.fusion.alignment import Alignment, common_lengths
+from models.fusion.presence import require_some, shares
+from models.fusion.recurrent import drive
+from models.registry import FUSIONS, FusionConfig
+from models.rnn import CellName, RecurrentEncoder
+from models.sequence import FusionOutput, SequenceOutput
+
+
+class ContextualConfig(FusionConfig):
+    """Sizes of a ``contextual`` fusion."""
+
+    type: Literal["contextual"] = "contextual"
+    cell: CellName = "lstm"
+    hidden: int = Field(128, ge=1, le=4096, description="Units of each direction")
+    bidirectional: bool = Field(True, description="Whether later utterances count too; without them, sc-LSTM")
+    hierarchical: bool = Field(True, description="Whether each modality has a contextual network of its own first")
+    dropout: float = Field(0.0, ge=0, lt=1, description="On what each network reads")
+
+    paired: ClassVar[bool] = True
+
+    @classmethod
+    def tiny(cls) -> Self:
+        return cls(hidden=4)
+
+    @classmethod
+    def variants(cls) -> list[Self]:
+        return [cls(hidden=4), cls(hidden=4, hierarchical=False), cls(hidden=4, cell="gru", bidirectional=False)]
+
+
+@FUSIONS.register("contextual", ContextualConfig)
+class ContextualFusion(nn.Module):
+    """One output for each utterance, in ``sequence``; ``fused`` is their mean.
+
+    ``hierarchical``: first a network over each modality's utterances, then one over the concatenation of their outputs;
+    else only the latter, over the utterances themselves. An absent modality is a learned vector of its own in the
+    concatenation. A modality's contribution is how strongly it drives the last network's first layer, as a share of
+    all present ones: see ``models.fusion.recurrent.drive``.
+    """
+
+    def __init__(self, config: ContextualConfig, sizes: Mapping[str, int]) -> None:
+        super().__init__()
+        self.modalities = sorted(sizes)
+        self.dropout = nn.Dropout(config.dropout)
+        self.contexts = nn.ModuleDict()
+        sizes = dict(sizes)
+        if config.hierarchical:
+            for name in self.modalities:
+                context = _network(sizes[name], config)
+                self.contexts[name] = context
+                sizes[name] = context.output_size
+        self.align = Alignment(sizes)
+        self.rnn = _network(sum(sizes.values()), config)
+        self.output_size = self.rnn.output_size
+
+    def forward(self, inputs: Mapping[str, SequenceOutput], present: Tensor) -> FusionOutput:
+        """Fuse the encoders' sequences where ``present`` bool [B, M] is true.
+
+        Raises:
+            ValueError: a row has no modality at all, or modalities with unequal numbers of utterances.
+        """
+        require_some(present)
+        self._require_pairs(inputs, present)
+        read = {name: inputs[name] for name in self.modalities}
+        for column, name in enumerate(self.contexts):
+            lengths = inputs[name].lengths * present[:, column]
+            sequence = inputs[name].sequence.masked_fill(~present[:, column, None, None], 0)
+            read[name] = self.contexts[name](self.dropout(sequence), lengths)
+        steps = self.align(read, present)
+        output = self.rnn(self.dropout(torch.cat(steps.values, 2)), steps.lengths)
+        return FusionOutput(output.pooled, shares(drive(self.rnn, steps), present), output)
+
+    def _require_pairs(self, inputs: Mapping[str, SequenceOutput], present: Tensor) -> None:
+        lengths = torch.stack([inputs[name].lengths for name in self.modalities], 1)
+        odd = (present & (lengths != common_lengths(inputs, present).unsqueeze(1))).any(1)
+        if bool(odd.any()):
+            row = int(odd.nonzero()[0])
+            counts = zip(self.modalities, lengths[row].tolist(), present[row].tolist(), strict=True)
+            each = ", ".join(f"{count} of {name}" for name, count, here in counts if here)
+            raise ValueError(f"a conversation needs every modality for each utterance: row {row} has {each}")
+
+
+def _network(inputs: int, config: ContextualConfig) -> RecurrentEncoder:
+    return RecurrentEncoder(inputs, config.hidden, cell=config.cell, bidirectional=config.bidirectional)

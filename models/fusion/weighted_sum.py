@@ -1,0 +1,108 @@
+"""Feature-level fusion by a weighted sum of equally wide vectors: fixed, learned or gated weights.
+
+The gates are those of the gated multimodal unit (Arevalo et al. 2017, "Gated Multimodal Units for Information Fusion",
+sec. 3.1, the form for k modalities).
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from models.fusion.presence import require_some, shares
+from models.registry import FUSIONS, FusionConfig
+from models.sequence import FusionOutput, SequenceOutput
+
+Weight = Annotated[float, Field(gt=0, le=1e6)]
+
+
+class WeightedSumConfig(FusionConfig):
+    """Sizes of a ``weighted-sum`` fusion."""
+
+    type: Literal["weighted-sum"] = "weighted-sum"
+    mode: Literal["fixed", "learned", "gated"] = "gated"
+    width: int = Field(256, ge=1, le=8192, description="Size of the fused vector")
+    weights: dict[str, Weight] | None = Field(
+        None, max_length=16, description="Weight of each modality in the mode 'fixed'; all alike if left out"
+    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="On the encoders' vectors")
+
+    @model_validator(mode="after")
+    def _weights_are_fixed(self) -> Self:
+        if self.weights is not None and self.mode != "fixed":
+            raise ValueError(f"weights are given in the mode 'fixed' only: in the mode '{self.mode}' they are learned")
+        return self
+
+    @classmethod
+    def tiny(cls) -> Self:
+        return cls(width=8)
+
+    @classmethod
+    def variants(cls) -> list[Self]:
+        return [cls(mode="fixed", width=8), cls(mode="learned", width=8), cls(mode="gated", width=8)]
+
+
+@FUSIONS.register("weighted-sum", WeightedSumConfig)
+class WeightedSumFusion(nn.Module):
+    """fused = sum over the present modalities of w_m * h_m, with h_m = tanh(W_m x_m).
+
+    - ``fixed``: w_m as given, normalized over the present modalities.
+    - ``learned``: w = softmax over the present modalities of one learned number each.
+    - ``gated``: w_m = sigmoid(V_m [x_1; ...; x_M]), a gate for each unit, which every modality has a say in. What the
+      other gates read of an absent modality is a learned vector; its own gate is shut.
+
+    A modality's contribution is the norm of w_m * h_m, as a share of all present ones.
+    """
+
+    weights: Tensor
+
+    def __init__(self, config: WeightedSumConfig, sizes: Mapping[str, int]) -> None:
+        super().__init__()
+        self.mode = config.mode
+        self.modalities = sorted(sizes)
+        self.output_size = config.width
+        self.dropout = nn.Dropout(config.dropout)
+        self.project = nn.ModuleDict(
+            {name: nn.Linear(sizes[name], config.width, bias=False) for name in self.modalities}
+        )
+        if config.mode == "fixed":
+            given = config.weights or dict.fromkeys(self.modalities, 1.0)
+            if sorted(given) != self.modalities:
+                raise ValueError(f"weights name {', '.join(sorted(given))}, but there are {', '.join(self.modalities)}")
+            self.register_buffer("weights", torch.tensor([given[name] for name in self.modalities]))
+        elif config.mode == "learned":
+            self.scores = nn.Parameter(torch.zeros(len(self.modalities)))
+        else:
+            self.absent = nn.ParameterDict({name: nn.Parameter(torch.zeros(sizes[name])) for name in self.modalities})
+            self.gates = nn.Linear(sum(sizes.values()), len(self.modalities) * config.width, bias=False)
+
+    def forward(self, inputs: Mapping[str, SequenceOutput], present: Tensor) -> FusionOutput:
+        """Fuse the encoders' pooled vectors where ``present`` bool [B, M] is true.
+
+        Raises:
+            ValueError: a row has no modality at all.
+        """
+        require_some(present)
+        columns = present.unsqueeze(2)
+        vectors = [
+            self.dropout(inputs[name].pooled.masked_fill(~columns[:, column], 0))
+            for column, name in enumerate(self.modalities)
+        ]
+        hidden = torch.stack([self.project[name](x) for name, x in zip(self.modalities, vectors, strict=True)], 1)
+        parts = self._weights(vectors, present) * torch.tanh(hidden) * columns
+        return FusionOutput(parts.sum(1), shares(parts.norm(dim=2), present))
+
+    def _weights(self, vectors: list[Tensor], present: Tensor) -> Tensor:
+        """The weights [B, M, 1] or [B, M, width]; those of absent modalities mean nothing."""
+        if self.mode == "fixed":
+            weights = self.weights * present
+            return (weights / weights.sum(1, keepdim=True)).unsqueeze(2)
+        if self.mode == "learned":
+            return self.scores.expand_as(present).masked_fill(~present, float("-inf")).softmax(1).unsqueeze(2)
+        seen = [
+            torch.where(present[:, column : column + 1], vectors[column], self.absent[name])
+            for column, name in enumerate(self.modalities)
+        ]
+        return torch.sigmoid(self.gates(torch.cat(seen, 1)).unflatten(1, (len(seen), -1)))
