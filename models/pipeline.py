@@ -1,6 +1,6 @@
 """A loaded checkpoint from media to answer: decode, features, network, task. Knows nothing of HTTP or queues."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from models.checkpoint import Checkpoint, load_checkpoint
 from models.config import ModalityConfig
-from models.features import Extracted, Modality
+from models.features import Extracted, Features, Modality
 from models.features.features import Sources
 from models.media.errors import UnsupportedMedia
 from models.media.limits import MediaLimits
@@ -26,6 +26,16 @@ class Decoded:
     """A bundle's media, decoded, by the modality that the network knows them as; absent ones are left out."""
 
     media: dict[Modality, list[Any]]
+
+
+def parts_for(
+    name: Modality, features: Features | type[Features], modalities: Collection[Modality]
+) -> frozenset[Modality]:
+    """The parts of a bundle that may serve as modality ``name`` of a network that knows ``modalities``.
+
+    A part that is a modality itself stands in for another only where it can be both.
+    """
+    return frozenset({name, *(part for part in features.stand_ins if features.shares or part not in modalities)})
 
 
 class Pipeline:
@@ -117,11 +127,7 @@ class Pipeline:
         self.predict(self.features(Decoded(blank)), self.options())
 
     def _sources(self, name: Modality, item: ModalityConfig, bundle: Bundle) -> Bundle:
-        """What may serve as ``name``: a part that is a modality itself stands in only where it can be both."""
-        taken = {
-            name,
-            *(part for part in item.features.stand_ins if item.features.shares or part not in self.config.modalities),
-        }
+        taken = parts_for(name, item.features, self.config.modalities)
         return {part: data for part, data in bundle.items() if part in taken}
 
     def _inputs(self, features: Extracted) -> dict[str, Padded]:
