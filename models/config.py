@@ -1,5 +1,6 @@
 """The typed, bounded description of a checkpoint: what ``config.json`` may say."""
 
+import math
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, model_validator
@@ -7,7 +8,18 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsA
 from models.features import FEATURES, Features, Modality
 from models.registry import ENCODERS, FUSIONS, HEADS, ComponentConfig
 
-Task = Literal["captioning", "classification"]
+Task = Literal["captioning", "classification", "embedding", "generation", "regression", "transcription"]
+
+HEADS_OF: dict[Task, tuple[str, ...]] = {
+    "captioning": ("captioning",),
+    "classification": ("classification", "decision"),
+    "embedding": ("embedding",),
+    "generation": ("language-model",),
+    "regression": ("regression", "decision"),
+    "transcription": ("transcription",),
+}
+"""The head types that serve each task. Classification and regression ask only for a tensor, so a head of a type that
+is not listed here at all, a user's own, serves them too."""
 
 _Features = Annotated[SerializeAsAny[Features], BeforeValidator(FEATURES.parse)]
 _Encoder = Annotated[SerializeAsAny[ComponentConfig], BeforeValidator(ENCODERS.parse)]
@@ -58,8 +70,41 @@ class CheckpointConfig(_Strict):
                 raise ValueError(
                     f"a '{encoder.type}' encoder reads {' or '.join(reads)}, not the '{features}' of {name}"
                 )
-        if self.task == "captioning" and self.network.head.type != "captioning":
-            raise ValueError("the task 'captioning' needs a head of type 'captioning'")
+        self._check_head()
         if (self.task == "classification") != (self.labels is not None):
             raise ValueError("labels belong to classification, which needs them")
+        self._check_labels()
+        self._check_defaults()
         return self
+
+    def _check_head(self) -> None:
+        head = self.network.head
+        fitting = HEADS_OF[self.task]
+        listed = {name for names in HEADS_OF.values() for name in names}
+        takes_any = self.task in ("classification", "regression") and head.type not in listed
+        if head.type not in fitting and not takes_any:
+            raise ValueError(
+                f"the task '{self.task}' needs a head of type {' or '.join(map(repr, fitting))}, not '{head.type}'"
+            )
+        kind = getattr(head, "kind", self.task)
+        if head.type == "decision" and kind != self.task:
+            raise ValueError(f"the task '{self.task}' needs a decision head of kind '{self.task}', not '{kind}'")
+
+    def _check_labels(self) -> None:
+        if self.labels is None:
+            return
+        if len(set(self.labels)) < len(self.labels):
+            twice = next(label for label in self.labels if self.labels.count(label) > 1)
+            raise ValueError(f"labels must differ, but '{twice}' is there twice")
+        size = getattr(self.network.head, "classes", getattr(self.network.head, "outputs", None))
+        if size is not None and size != len(self.labels):
+            raise ValueError(f"there are {len(self.labels)} labels, but the head has {size} classes: give one a class")
+
+    def _check_defaults(self) -> None:
+        """What tasks read from ``defaults`` beside the default values of their options, which their options check."""
+        name = {"classification": "temperature", "transcription": "seconds_per_step"}.get(self.task)
+        if name is None or name not in self.defaults:
+            return
+        value = self.defaults[name]
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+            raise ValueError(f"defaults.{name} is {value!r}: it must be a number above 0, or be left out")
