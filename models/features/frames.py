@@ -62,7 +62,8 @@ class VideoFeatures(Features):
         middles = (np.arange(count) + 0.5) / self.fps
         # A frame that begins just there is on display, however its time was rounded.
         shown = np.searchsorted(video.times, middles + 1e-6, side="right") - 1
-        return video.frames[np.unique(shown.clip(min=0))]
+        frames: NDArray[np.uint8] = video.frames[np.unique(shown.clip(min=0))]
+        return frames
 
 
 FEATURES.register("frames", VideoFeatures)(VideoFeatures)

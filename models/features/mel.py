@@ -75,4 +75,5 @@ class LogMel:
         # In double precision: the rounding of a loud band would else reach into quiet ones, and differ with the chunks.
         windows = signal.double().unfold(0, len(self._window), self.hop)[:count] * self._window
         power = torch.fft.rfft(windows, self._transform).abs().square().float()
-        return (power @ self._filters).clamp(min=self.floor).log()
+        energies: Tensor = power @ self._filters
+        return energies.clamp(min=self.floor).log()
