@@ -68,7 +68,7 @@ def resample(sequence: Tensor, lengths: Tensor, target: Tensor, steps: int, inte
     low = doubled // (2 * want)
     part = ((doubled % (2 * want)) / (2 * want)).to(sequence.dtype).unsqueeze(2)
     first, second = _pick(sequence, low), _pick(sequence, torch.minimum(low + 1, have - 1))
-    return torch.where(part > 0, torch.lerp(first, second, part), first)
+    return torch.lerp(first, second, part)
 
 
 def _pick(sequence: Tensor, index: Tensor) -> Tensor:

@@ -65,7 +65,7 @@ class ContextualFusion(nn.Module):
                 sizes[name] = context.output_size
         self.align = Alignment(sizes)
         self.rnn = _network(sum(sizes.values()), config)
-        self.output_size = self.rnn.output_size
+        self.output_size = self.sequence_size = self.rnn.output_size
 
     def forward(self, inputs: Mapping[str, SequenceOutput], present: Tensor) -> FusionOutput:
         """Fuse the encoders' sequences where ``present`` bool [B, M] is true.

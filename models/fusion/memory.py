@@ -54,7 +54,7 @@ class MemoryFusion(nn.Module):
         self.modalities = sorted(sizes)
         self.hidden, self.memory = config.hidden, config.memory
         memories = len(sizes) * config.hidden
-        self.output_size = memories + config.memory
+        self.output_size = self.sequence_size = memories + config.memory
         self.align = Alignment(sizes, config.interpolation)
         self.cells = nn.ModuleDict({name: LSTMCell(sizes[name], config.hidden) for name in self.modalities})
         self.attention = _network(2 * memories, 2 * memories, config)

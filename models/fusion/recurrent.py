@@ -59,7 +59,7 @@ class RecurrentFusion(nn.Module):
             layers=config.layers,
             bidirectional=config.bidirectional,
         )
-        self.output_size = self.rnn.output_size
+        self.output_size = self.sequence_size = self.rnn.output_size
 
     def forward(self, inputs: Mapping[str, SequenceOutput], present: Tensor) -> FusionOutput:
         """Fuse the encoders' sequences where ``present`` bool [B, M] is true.
