@@ -31,13 +31,14 @@ def sample(
     end: int,
     max_length: int,
     temperature: float = 1.0,
+    top_k: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Samples:
     """One sequence a row of ``state``: ``sample_steps`` run to its end."""
     return drain(
         sample_steps(
             decoder, memory, state, starts,
-            end=end, max_length=max_length, temperature=temperature, generator=generator,
+            end=end, max_length=max_length, temperature=temperature, top_k=top_k, generator=generator,
         )
     )  # fmt: skip
 
@@ -51,11 +52,13 @@ def sample_steps(
     end: int,
     max_length: int,
     temperature: float = 1.0,
+    top_k: int | None = None,
     generator: torch.Generator | None = None,
 ) -> Generator[Tensor, None, Samples]:
     """Draw step by step, yielding each step's tokens [B, K]; returns one sequence a row of the state.
 
-    Tokens come from softmax(log p / temperature), temperature > 0.
+    Tokens come from softmax(log p / temperature) over the ``top_k`` most probable ones (Fan et al. 2018), or over all;
+    a temperature of 0 takes the most probable one.
     """
     count = next(iter(state.values())).shape[1]
     tokens = starts.unsqueeze(1).expand(-1, count)
@@ -63,7 +66,7 @@ def sample_steps(
     written, scores, attended = [], [], []
     for _ in range(max_length):
         log_probabilities, state, weights = decoder.step(tokens, state, memory)
-        drawn = draw((log_probabilities.detach() / temperature).softmax(2), generator)
+        drawn = _choose(log_probabilities.detach(), temperature, top_k, generator)
         tokens = drawn.masked_fill(over, end)
         written.append(tokens)
         scores.append(log_probabilities.gather(2, tokens.unsqueeze(2)).squeeze(2).masked_fill(over, 0.0))
@@ -73,6 +76,18 @@ def sample_steps(
         if bool(over.all()):
             break
     return Samples(torch.stack(written, 2), torch.stack(scores, 2), torch.stack(attended, 2))
+
+
+def _choose(
+    log_probabilities: Tensor, temperature: float, top_k: int | None, generator: torch.Generator | None
+) -> Tensor:
+    if temperature == 0:
+        return log_probabilities.argmax(2)
+    if top_k is None or top_k >= log_probabilities.shape[2]:
+        return draw((log_probabilities / temperature).softmax(2), generator)
+    values, indices = log_probabilities.topk(top_k, 2)
+    drawn = draw((values / temperature).softmax(2), generator)
+    return indices.gather(2, drawn.unsqueeze(2)).squeeze(2)
 
 
 def draw(probabilities: Tensor, generator: torch.Generator | None = None) -> Tensor:

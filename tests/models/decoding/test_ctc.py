@@ -106,20 +106,22 @@ def test_a_grammar_that_makes_no_sense_is_refused(places: list[list[int]], said:
         Grammar(places, 4)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_what_all_prefixes_agree_on_is_never_taken_back(seed: int) -> None:
-    steps = prefix_beam_steps((3 * scores(seed, frames=12)[0]).log_softmax(1), blank=BLANK, beam_size=3)
-    agreed: list[int] = []
-    while True:
-        try:
-            now = next(steps)
-        except StopIteration as stop:
-            best = stop.value[0].tokens
-            break
-        assert now[: len(agreed)] == agreed
-        agreed = now
-    assert agreed
-    assert best[: len(agreed)] == agreed
+def test_what_all_prefixes_agree_on_is_never_taken_back() -> None:
+    said_early = 0
+    for seed in SEEDS:
+        steps = prefix_beam_steps(scores(seed, frames=12)[0], blank=BLANK, beam_size=3)
+        agreed: list[int] = []
+        while True:
+            try:
+                now = next(steps)
+            except StopIteration as stop:
+                best = stop.value[0].tokens
+                break
+            assert now[: len(agreed)] == agreed
+            agreed = now
+        assert best[: len(agreed)] == agreed
+        said_early += len(agreed)
+    assert said_early > 5
 
 
 def test_rows_do_not_depend_on_padding_or_batch_mates() -> None:

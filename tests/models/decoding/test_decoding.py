@@ -115,3 +115,22 @@ def test_draws_follow_the_probabilities_and_never_take_an_impossible_token() -> 
     counts = torch.bincount(draw(probabilities, generator), minlength=6) / 20_000
     torch.testing.assert_close(counts, probabilities[0], atol=0.02, rtol=0)
     assert counts[[0, 2, 5]].sum() == 0
+
+
+def test_no_temperature_takes_the_most_probable_token() -> None:
+    model = table(0)
+    state = {"h": torch.zeros(2, 5, 1)}
+    drawn = sample(model, None, state, torch.tensor([1, 1]), end=END, max_length=1, temperature=0)
+    assert torch.equal(drawn.tokens[..., 0], model.scores[:, 1].argmax(1, keepdim=True).expand(2, 5))
+
+
+def test_top_k_keeps_the_most_probable_tokens_in_proportion() -> None:
+    model = table(0)
+    state = {"h": torch.zeros(2, 4000, 1)}
+    generator = torch.Generator().manual_seed(0)
+    drawn = sample(model, None, state, torch.tensor([1, 1]), end=END, max_length=1, top_k=2, generator=generator)
+    shares = torch.bincount(drawn.tokens[0, :, 0], minlength=WORDS) / 4000
+    values, indices = model.scores[0, 1].topk(2)
+    wanted = torch.zeros(WORDS).index_put((indices,), values.softmax(0))
+    torch.testing.assert_close(shares, wanted, atol=0.03, rtol=0)
+    assert shares[wanted == 0].eq(0).all()
