@@ -107,18 +107,25 @@ def verify(folder: Path, device: Device = "cpu") -> None:
 
 @app.command()
 def train(
-    recipe: Annotated[str, typer.Argument(help="Name of a recipe in models/training/recipes.")],
-    data: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of the data set.")],
+    recipe: Annotated[str, typer.Argument(help="An experiment (a .toml file), or the name of a shipped recipe.")],
+    data: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder with train.jsonl and val.jsonl.")],
     out: Annotated[Path, typer.Option(help="Folder for the checkpoint; a run that was killed goes on there.")],
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of everything random, instead of the experiment's.")] = None,
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="Also train each modality alone, and measure the constant answer.")
+    ] = False,
 ) -> None:
-    """Train a checkpoint by a recipe."""
+    """Train a checkpoint on your own data, as docs/train-your-own.md explains, or by a shipped recipe."""
     from models.training import TRAINING_ERRORS, cli_train
 
+    _import_plugins()
     try:
-        cli_train(recipe, data, out, seed)
+        cli_train(recipe, data, out, seed, baselines=baselines)
     except TRAINING_ERRORS as error:
         _fail(str(error))
+    checkpoint = out / "checkpoint"
+    if checkpoint.is_dir():
+        typer.echo(f"Trained {checkpoint}. Serve it: fusionrnn serve --model-dir {checkpoint}")
 
 
 @app.command()
@@ -126,12 +133,14 @@ def evaluate(
     checkpoint: Annotated[Path, typer.Argument(exists=True, file_okay=False)],
     data: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of the data set.")],
     split: Annotated[str, typer.Option(help="Part of the data set.")] = "val",
+    target: Annotated[str | None, typer.Option(help="Field of the target, if not the one trained on.")] = None,
 ) -> None:
     """Measure a checkpoint on a data set, and write the figures into its metrics.json."""
     from models.training import TRAINING_ERRORS, cli_evaluate
 
+    _import_plugins()
     try:
-        typer.echo(json.dumps(cli_evaluate(checkpoint, data, split), ensure_ascii=False, indent=2))
+        typer.echo(json.dumps(cli_evaluate(checkpoint, data, split, target), ensure_ascii=False, indent=2))
     except TRAINING_ERRORS as error:
         _fail(str(error))
 
@@ -156,6 +165,14 @@ def _settings(**given: Any) -> Any:
         return Settings(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
         _fail(str(error))
+
+
+def _import_plugins() -> None:
+    """A user's own parts register themselves when their modules are imported."""
+    import importlib
+
+    for plugin in _settings().plugins:
+        importlib.import_module(plugin)
 
 
 def _load(folder: Path, device: str | None) -> "Pipeline":

@@ -10,19 +10,28 @@ from models.training.trainer import DivergedError
 TRAINING_ERRORS = (CheckpointError, DataError, DivergedError)
 """What a person at the command line can mend; the message says how."""
 
+EXPERIMENT_ENDING = ".toml"
 
-def cli_train(recipe: str, data: Path, out: Path, seed: int = 0) -> None:
-    """Run the recipe called ``recipe`` on ``data``, or resume it, and write the checkpoint to ``out``.
+
+def cli_train(recipe: str, data: Path, out: Path, seed: int | None = None, *, baselines: bool = False) -> None:
+    """Run the recipe called ``recipe``, or the experiment in that TOML file, on ``data``; or resume it.
 
     Raises:
-        DataError: no such recipe, or the data cannot be trained on.
+        DataError: no such recipe or file, or the data cannot be trained on.
     """
+    if recipe.endswith(EXPERIMENT_ENDING):
+        from models.training.run import train_experiment
+
+        train_experiment(Path(recipe), data, out, seed=seed, baselines=baselines)
+        return
     from models.training.recipes import recipe_called
 
-    recipe_called(recipe).train(data, out, seed)
+    if baselines:
+        raise DataError("--baselines belong to an experiment, a file that ends in .toml; recipes bring their own")
+    recipe_called(recipe).train(data, out, seed or 0)
 
 
-def cli_evaluate(checkpoint: Path, data: Path, split: str = "val") -> dict[str, Any]:
+def cli_evaluate(checkpoint: Path, data: Path, split: str = "val", target: str | None = None) -> dict[str, Any]:
     """Score a checkpoint folder on a split, write its ``metrics.json`` and return what it holds.
 
     Raises:
@@ -31,4 +40,4 @@ def cli_evaluate(checkpoint: Path, data: Path, split: str = "val") -> dict[str, 
     """
     from models.training.evaluation import evaluate
 
-    return evaluate(checkpoint, data, split)
+    return evaluate(checkpoint, data, split, target)

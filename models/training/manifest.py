@@ -17,6 +17,8 @@ class Manifest:
     folder: Path
     split: str
     examples: list[dict[str, Any]]
+    lines: list[int]
+    """The line that each example stands on, counted from 1."""
 
     def path(self, example: dict[str, Any], modality: str) -> Path:
         """Where an example's medium lies."""
@@ -32,22 +34,32 @@ def read_manifest(folder: Path, split: str, *, media: tuple[str, ...] = ()) -> M
     path = folder / f"{split}.jsonl"
     if not path.is_file():
         raise DataError(f"{path} does not exist: a data folder needs train.jsonl and val.jsonl")
-    examples = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    examples, lines = [], []
+    for number, line in enumerate(_text(path).split("\n"), 1):
         if not line.strip():
             continue
         try:
             example = json.loads(line)
         except json.JSONDecodeError as error:
             raise DataError(f"{path}, line {number}, is not JSON: {error.msg}") from error
-        absent = [field for field in media if not isinstance(example, dict) or field not in example]
+        if not isinstance(example, dict):
+            raise DataError(f'{path}, line {number}, must hold a JSON object, such as {{"image": "a.jpg"}}')
+        absent = [field for field in media if field not in example]
         if absent:
             raise DataError(f"{path}, line {number}, lacks {', '.join(absent)}")
         examples.append(example)
+        lines.append(number)
     if not examples:
-        raise DataError(f"{path} has no examples")
+        raise DataError(f"{path} has no examples: write one JSON object a line")
     named = [str(example[field]) for example in examples for field in media]
     missing = [name for name in named if not (folder / name).is_file()]
     if missing:
         raise DataError(f"{len(missing)} files named in {path} do not exist: {', '.join(missing[:10])}")
-    return Manifest(folder, split, examples)
+    return Manifest(folder, split, examples, lines)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text: byte {error.start} is {error.reason}") from error

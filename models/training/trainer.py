@@ -56,6 +56,12 @@ class Stage(ABC):
     def batches(self, generator: torch.Generator) -> list[Tensor]:
         """The epoch's batches as index tensors, in order; all chance comes from ``generator``."""
 
+    def start_epoch(self, epoch: int) -> None:  # noqa: B027  most stages do the same in every epoch
+        """Called before the first batch of each epoch, counted from 0, and when a run is resumed within it."""
+
+    def after_backward(self) -> None:  # noqa: B027  most stages descend the gradient as it is
+        """Called when gradients are there and not yet clipped: the place to change them."""
+
     @abstractmethod
     def loss(self, batch: Tensor) -> tuple[Tensor, dict[str, float]]:
         """The batch's loss to descend, and figures to log."""
@@ -143,6 +149,7 @@ class Trainer:
         saved = started = time.monotonic()
         first = self._at.step
         self.model.train()
+        stage.start_epoch(self._at.epoch)
         with progress(f"{stage.name} epoch {self._at.epoch + 1}", total=len(batches), start=first) as advance:
             for batch in batches[first:]:
                 step = self._at.epoch * len(batches) + self._at.step
@@ -157,6 +164,7 @@ class Trainer:
                     )
                 self._optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
+                stage.after_backward()
                 norm = nn.utils.clip_grad_norm_(parameters, stage.schedule.clip)
                 self._optimizer.step()
                 self._update_average(stage.schedule.averaging, step)

@@ -1,0 +1,42 @@
+"""Temperature scaling (Guo et al. 2017): probabilities that can be believed, learned on validation data."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+_COLDEST, _HOTTEST = 0.2, 10.0
+"""Where the data can be told apart without an error, the likelihood has no maximum short of certainty."""
+_GOLDEN = (math.sqrt(5) - 1) / 2
+
+
+def temperature(probabilities: NDArray[np.float64], truth: NDArray[np.int64]) -> float:
+    """The T, 0.2..10, whose softmax(logits / T) makes the truth most likely; accuracy does not change.
+
+    Args:
+        probabilities: softmax of the logits [N, C].
+        truth: class indices [N].
+    """
+    scores = np.log(np.maximum(probabilities, 1e-30))
+
+    def surprise(inverse: float) -> float:
+        scaled = scores * inverse
+        scaled -= scaled.max(1, keepdims=True)
+        return float((np.log(np.exp(scaled).sum(1)) - scaled[np.arange(len(truth)), truth]).mean())
+
+    # The mean surprise is convex in 1 / T: a golden-section search finds its one minimum.
+    low, high = 1 / _HOTTEST, 1 / _COLDEST
+    for _ in range(60):
+        left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
+        if surprise(left) <= surprise(right):
+            high = right
+        else:
+            low = left
+    return 2 / (low + high)
+
+
+def scaled(probabilities: NDArray[np.float64], heat: float) -> NDArray[np.float64]:
+    """Probabilities [N, C] at another temperature."""
+    scores = np.log(np.maximum(probabilities, 1e-30)) / heat
+    powers = np.exp(scores - scores.max(1, keepdims=True))
+    return np.asarray(powers / powers.sum(1, keepdims=True))

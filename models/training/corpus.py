@@ -1,0 +1,245 @@
+"""A data folder made ready to train on: examples, vocabulary and cached features of both splits.
+
+The features are extracted by the same objects that serve; what they cost is paid once and kept on disk.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.features import FEATURES, Features, Modality
+from models.features.text import TextTokenizer, frequent
+from models.media.errors import MediaError
+from models.media.limits import MediaLimits
+from models.pipeline import parts_for
+from models.sequence import Padded, pad
+from models.training.augmentation import AUGMENTATIONS
+from models.training.examples import Example, Split, read_split
+from models.training.experiment import Experiment
+from models.training.manifest import DataError
+from models.training.ragged import Ragged, Unusable, cached_ragged
+from models.training.report import Faults, Report, split_report
+from models.training.targets import Target
+
+SPLITS = ("train", "val")
+_READY = "vectors"
+"""Features whose medium is an array in a file, whatever modality it stands for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One split's usable examples: features by modality, and targets, in the same order."""
+
+    split: Split
+    rows: NDArray[np.int64]
+    """Places in ``split.examples`` of those that are used."""
+
+    features: Mapping[Modality, Ragged]
+    targets: list[Any]
+
+    @property
+    def lengths(self) -> dict[Modality, NDArray[np.int64]]:
+        """Steps [N] of each modality."""
+        return {name: ragged.lengths[self.rows] for name, ragged in self.features.items()}
+
+    def examples(self) -> Split:
+        """The used examples by themselves."""
+        return replace(self.split, examples=[self.split.examples[row] for row in self.rows])
+
+    def inputs(self, batch: Tensor, augment: Mapping[Modality, tuple[str, ...]] | None = None) -> dict[str, Padded]:
+        """The padded features of examples (int64 [B], places among the usable ones); what none has is left out."""
+        inputs = {}
+        for name, ragged in self.features.items():
+            tensors = [ragged[int(self.rows[place])] for place in batch.tolist()]
+            for kind in (augment or {}).get(name, ()):
+                tensors = [AUGMENTATIONS[kind](tensor) if len(tensor) else tensor for tensor in tensors]
+            if any(len(tensor) for tensor in tensors):
+                inputs[str(name)] = pad(tensors)
+        return inputs
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """Both splits, and what is known only from the data."""
+
+    train: Part
+    val: Part
+    tokenizer: TextTokenizer | None
+    vectors: Mapping[Modality, int]
+    report: Report
+
+
+def load_corpus(experiment: Experiment, target: Target, folder: Path, cache: Path) -> Corpus:
+    """Read, check and featurize a data folder.
+
+    Raises:
+        DataError: the data cannot be trained on; the message says what, where and what to do.
+    """
+    faults = Faults()
+    names = list(experiment.modalities)
+    kinds = {name: str(experiment.features(name)["type"]) for name in names}
+    ready = {name for name in names if kinds[name] == _READY}
+    parts = frozenset(part for name in names for part in _parts(name, kinds[name], names))
+    inline: frozenset[Modality] = frozenset(() if "text" in ready else ("text",))
+    splits = {name: read_split(folder, name, parts, inline, target.read, faults) for name in SPLITS}
+    _check_left_out(experiment, splits, {name: len(split.examples) for name, split in splits.items()}, faults)
+    _check_modalities(splits["train"], {name: _parts(name, kinds[name], names) for name in names}, faults)
+    targets = {name: [example.target for example in split.examples] for name, split in splits.items()}
+    target.fit(targets["train"], targets["val"], faults)
+    _check_duplicates(splits["train"], splits["val"], faults)
+    faults.stop_if_fatal()
+    vectors = {name: _vector_size(splits["train"], name) for name in ready}
+    tokenizer = _tokenizer(experiment, target, splits["train"], targets["train"], reads="tokens" in kinds.values())
+    features = {name: FEATURES.parse(experiment.features(name, _size(vectors, name))) for name in names}
+    ragged = {
+        split.name: {
+            name: _ragged(experiment, split, name, features[name], tokenizer, cache)  # type: ignore[arg-type]
+            for name in names
+        }
+        for split in splits.values()
+    }
+    used = {name: _usable(split, ragged[name], faults) for name, split in splits.items()}
+    faults.stop_if_fatal()
+    _check_left_out(experiment, splits, {name: len(part.rows) for name, part in used.items()}, faults)
+    report = Report(
+        {
+            name: split_report(
+                splits[name].total,
+                {key: list(value) for key, value in part.lengths.items()},
+                target.describe(part.targets),
+                [f"{key}: {word}" for key, value in part.features.items() for row in part.rows
+                 for word in value.notices.get(int(row), ())],
+            )
+            for name, part in used.items()
+        },
+        faults,
+    )  # fmt: skip
+    return Corpus(used["train"], used["val"], tokenizer, vectors, report)
+
+
+def _parts(name: Modality, kind: str, names: list[Modality]) -> frozenset[Modality]:
+    """The fields of a manifest that can give a modality its features."""
+    features = FEATURES.config(kind)
+    assert issubclass(features, Features)
+    return parts_for(name, features, names)
+
+
+def _ragged(
+    experiment: Experiment,
+    split: Split,
+    name: Modality,
+    features: Features,
+    tokenizer: TextTokenizer | None,
+    cache: Path,
+) -> Ragged:
+    parts = parts_for(name, features, list(experiment.modalities))
+    most = experiment.modalities[name].max_items
+
+    def compute(row: int) -> tuple[Tensor | None, list[str]]:
+        example = split.examples[row]
+        given = {part: data for part, data in split.sources(example).items() if part in parts}
+        try:
+            media = features.decode(name, given, MediaLimits(), most)
+        except MediaError as error:
+            # The reader of ready vectors refuses these itself; elsewhere they can come only of the features.
+            kind = "features that are not finite" if " NaN " in error.detail else "unreadable media"
+            raise Unusable(kind, str(error)) from error
+        if not media:
+            return None, []
+        tensor = features.extract(media, tokenizer)
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise Unusable("features that are not finite", f"{name} has NaN or infinity")
+        return tensor, features.notices(media, tokenizer)
+
+    words = tokenizer.words(range(tokenizer.size)) if tokenizer is not None and features.type == "tokens" else None
+    key = {
+        "features": features.model_dump(),
+        "items": most,
+        "words": words,
+        "media": [[example.digests.get(part) for part in sorted(parts)] for example in split.examples],
+    }
+    room = experiment.training.cache_gigabytes * 1e9
+    return cached_ragged(cache, f"{name}-{split.name}", key, len(split.examples), compute, most_bytes=room)
+
+
+def _usable(split: Split, features: Mapping[Modality, Ragged], faults: Faults) -> Part:
+    """Leave out the examples with a fault in any modality, and those with features of none."""
+    rows = []
+    for row, example in enumerate(split.examples):
+        bad = [ragged.faults[row] for ragged in features.values() if row in ragged.faults]
+        for kind, reason in bad:
+            faults.add(kind, f"{split.name}.jsonl, {example.name()}", reason)
+        if not bad and not any(ragged.lengths[row] for ragged in features.values()):
+            faults.add("silent features", f"{split.name}.jsonl, {example.name()}", f"none of {', '.join(features)}")
+        elif not bad:
+            rows.append(row)
+    return Part(split, np.array(rows, np.int64), features, [split.examples[row].target for row in rows])
+
+
+def _check_modalities(train: Split, parts: Mapping[Modality, frozenset[Modality]], faults: Faults) -> None:
+    for fields in parts.values():
+        if not any(fields & example.parts.keys() for example in train.examples):
+            faults.add("modalities that the data lack", "train.jsonl", f"no example has {' or '.join(sorted(fields))}")
+
+
+def _check_left_out(
+    experiment: Experiment, splits: Mapping[str, Split], used: Mapping[str, int], faults: Faults
+) -> None:
+    for name, split in splits.items():
+        left_out = split.total - used[name]
+        if left_out > experiment.training.left_out * split.total or used[name] == 0:
+            raise DataError(
+                f"{left_out} of {split.total} examples of {name}.jsonl cannot be used; `left_out` in [training] allows "
+                f"{experiment.training.left_out:.0%}.\n" + "\n".join(faults.lines())
+            )
+
+
+def _check_duplicates(train: Split, val: Split, faults: Faults) -> None:
+    known = {_content(example): example for example in train.examples}
+    for example in val.examples:
+        if (twin := known.get(_content(example))) is not None:
+            faults.add(
+                "duplicates between train and val", f"val.jsonl, {example.name()}", f"as train.jsonl, {twin.name()}"
+            )
+
+
+def _content(example: Example) -> str:
+    return json.dumps(dict(example.digests), sort_keys=True)
+
+
+def _tokenizer(
+    experiment: Experiment, target: Target, train: Split, targets: list[Any], *, reads: bool
+) -> TextTokenizer | None:
+    """The vocabulary of what is read and written, or None where neither is text."""
+    texts: list[str] = list(target.texts(targets))
+    if reads:
+        texts += [text for example in train.examples for text in example.parts.get("text", ())]
+    if not texts:
+        return None
+    splitter = TextTokenizer.build([])
+    counts: Counter[str] = Counter(word for text in texts for word in splitter.split(text))
+    return TextTokenizer.build(frequent(counts, experiment.training.minimum_count), target.languages())
+
+
+def _vector_size(train: Split, name: Modality) -> int:
+    """Size of the vectors in the first file of a modality of ready features; a bad file is refused later, by name."""
+    paths: Iterable[str] = (example.parts[name][0] for example in train.examples if name in example.parts)
+    for path in paths:
+        try:
+            array = np.load(train.folder / path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError):
+            continue
+        if array.ndim in (1, 2) and array.shape[-1]:
+            return int(array.shape[-1])
+    raise DataError(f"train.jsonl names no readable .npy file of vectors [T, D] under '{name}'")
+
+
+def _size(vectors: Mapping[Modality, int], name: Modality) -> dict[str, int] | None:
+    return {"size": vectors[name]} if name in vectors else None

@@ -1,0 +1,16 @@
+"""How many words of the served transcriptions are wrong."""
+
+from typing import Any
+
+from models.features.text import TextTokenizer
+from models.pipeline import Pipeline
+from models.training.evaluation.answers import answers
+from models.training.examples import Split
+from models.training.metrics.words import word_figures
+
+
+def figures(pipeline: Pipeline, split: Split) -> dict[str, Any]:
+    """Word and sentence error rates with intervals; case and punctuation do not count, Chinese counts characters."""
+    splitter = TextTokenizer.build([])
+    written = [splitter.split(result.text) for result in answers(pipeline, split)]
+    return word_figures(written, [splitter.split(example.target) for example in split.examples]).intervals()

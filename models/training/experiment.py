@@ -1,0 +1,289 @@
+"""An experiment: the TOML file that says which parts to train on a data folder, and how.
+
+What the data dictates (classes, vocabulary, sizes of ready vectors) is not asked for: ``Experiment.checkpoint`` fills
+it in. A key that is not known is refused with the name that was probably meant.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+import models.encoders
+import models.fusion
+import models.heads  # noqa: F401  these three register the parts that an experiment may name
+from models.config import HEADS_OF, CheckpointConfig, Task
+from models.features import FEATURES, Modality
+from models.registry import ENCODERS, FUSIONS, HEADS, ComponentConfig, Registry
+from models.training.augmentation import AUGMENTATIONS
+from models.training.manifest import DataError
+
+DEFAULT_PARTS: dict[str, tuple[str, str]] = {
+    "image": ("pixels", "image-small"),
+    "text": ("tokens", "text-rnn"),
+    "audio": ("log-mel", "audio-rnn"),
+    "video": ("frames", "video-rnn"),
+}
+"""Features and encoder of a modality that names none."""
+
+
+class ExperimentError(DataError):
+    """The TOML file cannot be used; the message names the file, the key and the remedy."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModalityPlan(_Strict):
+    """``[modalities.NAME]``: features and encoder, each by its type or as a table with a ``type``."""
+
+    required: bool = Field(False, description="Refuse bundles without this modality when serving")
+    max_items: int = Field(1, ge=1, le=256, description="Most media of this modality in one bundle")
+    features: dict[str, Any] = Field(default_factory=dict)
+    encoder: dict[str, Any] = Field(default_factory=dict)
+    augment: tuple[str, ...] = Field((), description="Names from models/training/augmentation.py")
+
+    @field_validator("features", "encoder", mode="before")
+    @classmethod
+    def _by_name(cls, value: object) -> object:
+        return {"type": value} if isinstance(value, str) else value
+
+    @field_validator("augment")
+    @classmethod
+    def _known(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if name not in AUGMENTATIONS:
+                raise ValueError(f"there is no augmentation '{name}'{nearest(name, AUGMENTATIONS)}")
+        return value
+
+
+class TrainingPlan(_Strict):
+    """``[training]``: how long, how fast, and what holds the modalities together."""
+
+    epochs: int = Field(30, ge=1, le=100_000)
+    batch_size: int = Field(32, ge=1, le=65_536)
+    rate: float = Field(1e-3, gt=0, le=10, description="Peak learning rate: linear warm-up, then a cosine")
+    encoder_rate: float | None = Field(
+        None, ge=0, le=10, description="Peak rate of the encoders; 0 freezes them; as `rate` where it is left out"
+    )
+    weight_decay: float = Field(1e-4, ge=0, le=10)
+    warmup_steps: int = Field(20, ge=1, le=1_000_000)
+    averaging: float = Field(0.99, ge=0, lt=1, description="Decay of the moving average of the weights")
+    clip: float = Field(1.0, gt=0, le=1e6, description="Largest norm of the gradient")
+    patience: int = Field(8, ge=1, le=100_000, description="Epochs without a better validation figure before the end")
+    seed: int = Field(0, ge=0, lt=2**31)
+    modality_dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Chance that a modality is hidden from an example: 0 at first, this from half-way on",
+    )
+    auxiliary: float = Field(0.0, ge=0, le=100, description="Weight of the losses of single-modality heads")
+    balance: Literal["none", "ogm-ge"] = Field("none", description="Gradient modulation (Peng et al. 2022)")
+    class_weights: Literal["none", "balanced"] = Field("none", description="'balanced' weighs rare classes up")
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    minimum_count: int = Field(2, ge=1, le=1000, description="Training texts' words seen less often are <unk>")
+    left_out: float = Field(
+        0.1, ge=0, lt=1, description="Share of a split's examples that faults may leave out before the run stops"
+    )
+    cache_gigabytes: float = Field(20, gt=0, le=100_000, description="Most disk space of the cached features")
+
+
+class Experiment(_Strict):
+    """The whole file."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
+    version: str = Field("1.0.0", pattern=r"^\d{1,6}\.\d{1,6}\.\d{1,6}$")
+    task: Task
+    description: str = Field("", max_length=2000)
+    terms: str = Field("", max_length=2000, description="Source and licence of the data, for the model card")
+    target: str | None = Field(None, description="Field of the manifest that is learned; each task has its own default")
+    modalities: dict[Modality, ModalityPlan] = Field(min_length=1)
+    fusion: dict[str, Any] = Field(default_factory=dict)
+    head: dict[str, Any] = Field(default_factory=dict)
+    training: TrainingPlan = TrainingPlan()
+    defaults: dict[str, Any] = Field(default_factory=dict, description="Default values of the served task's options")
+
+    @model_validator(mode="after")
+    def _not_its_own_target(self) -> Self:
+        if self.target in self.modalities:
+            raise ValueError(f"'{self.target}' is read as a modality and cannot be the target as well")
+        if self.task == "embedding" and self.training.modality_dropout:
+            raise ValueError("training.modality_dropout would part the pairs that an embedding learns from")
+        return self
+
+    def features(self, name: Modality, dictated: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The features' table of a modality, with its default type and what the data dictates."""
+        return {"type": DEFAULT_PARTS[name][0]} | dict(dictated or {}) | self.modalities[name].features
+
+    def encoder(self, name: Modality, dictated: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The encoder's table of a modality, likewise."""
+        table = self.modalities[name].encoder
+        kind = table.get("type") or _encoder_for(name, str(self.features(name)["type"]))
+        return {"type": kind} | _fitting(ENCODERS, kind, dictated or {}) | table
+
+    def fusion_table(self, outputs: int | None = None) -> dict[str, Any]:
+        """The fusion's table; ``outputs`` is how many numbers the task decides on."""
+        # A transcription of several modalities reads their steps side by side.
+        kind = self.fusion.get("type", "recurrent" if self.task == "transcription" else "concat")
+        dictated = {"outputs": outputs} if outputs is not None else {}
+        return {"type": kind} | _fitting(FUSIONS, kind, dictated) | self.fusion
+
+    def head_table(self, dictated: Mapping[str, Any]) -> dict[str, Any]:
+        """The head's table: a ``decision`` fusion has voted already; any other leaves the answer to the task's head."""
+        kind = self.head.get("type") or (
+            "decision" if self.fusion.get("type") == "decision" else HEADS_OF[self.task][0]
+        )
+        given = {"kind": self.task, **dictated} if kind == "decision" else dictated
+        return {"type": kind} | _fitting(HEADS, kind, given) | self.head
+
+    def checkpoint(
+        self,
+        *,
+        head: Mapping[str, Any],
+        vocabulary: int,
+        vectors: Mapping[Modality, int],
+        labels: list[str] | None,
+        defaults: Mapping[str, Any],
+    ) -> CheckpointConfig:
+        """The config of the checkpoint to train, sizes filled in.
+
+        Raises:
+            ExperimentError: the parts do not fit each other or the data.
+        """
+        value = {
+            "name": self.name,
+            "version": self.version,
+            "task": self.task,
+            "description": self.description or f"A {self.task} network trained by the experiment {self.name}.",
+            "modalities": {
+                name: {
+                    "required": plan.required,
+                    "max_items": plan.max_items,
+                    "features": self.features(name, {"size": vectors[name]} if name in vectors else None),
+                }
+                for name, plan in self.modalities.items()
+            },
+            "network": {
+                "encoders": {
+                    name: self.encoder(name, _dictated(vocabulary, vectors.get(name))) for name in self.modalities
+                },
+                "fusion": self.fusion_table(head.get("outputs")),
+                "head": self.head_table(head),
+            },
+            "labels": labels,
+            "defaults": {**defaults, **self.defaults},
+        }
+        try:
+            return CheckpointConfig.model_validate(value)
+        except ValidationError as error:
+            raise ExperimentError(f"The experiment '{self.name}' does not fit together: {_first(error)}") from error
+
+    def check_parts(self) -> None:
+        """Refuse unknown part types, unknown keys and impossible sizes before any data are read.
+
+        Raises:
+            ExperimentError: with the table, the key and the name that was probably meant.
+        """
+        for name in self.modalities:
+            where = f"modalities.{name}"
+            _check_part(FEATURES, self.features(name), f"{where}.features", {"size"})
+            _check_part(ENCODERS, self.encoder(name), f"{where}.encoder", {"vocabulary", "size"})
+        _check_part(FUSIONS, self.fusion_table(), "fusion", {"outputs"})
+        _check_part(HEADS, self.head_table({}), "head", {"classes", "outputs", "vocabulary", "languages", "kind"})
+
+
+def load_experiment(path: Path) -> Experiment:
+    """Read and check an experiment's TOML file.
+
+    Raises:
+        ExperimentError: the file is not TOML, has an unknown key, or a value out of bounds.
+    """
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ExperimentError(f"{path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ExperimentError(f"{path} is not TOML: {error}") from error
+    try:
+        _check_keys(table)
+        experiment = Experiment.model_validate(table)
+        experiment.check_parts()
+    except ValidationError as error:
+        raise ExperimentError(f"{path}: {_first(error)}") from error
+    except ExperimentError as error:
+        raise ExperimentError(f"{path}: {error}") from error
+    return experiment
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence that refuses ``name``: the closest known one, or all of them."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, 1)
+    return f": did you mean '{close[0]}'?" if close else f": known are {', '.join(names)}"
+
+
+def _check_keys(table: dict[str, Any]) -> None:
+    _refuse_unknown(table, Experiment, "the top level")
+    modalities = table.get("modalities")
+    for name, plan in modalities.items() if isinstance(modalities, dict) else ():
+        if name not in get_args(Modality):
+            raise ExperimentError(f"[modalities] has no '{name}'{nearest(name, get_args(Modality))}")
+        if isinstance(plan, dict):
+            _refuse_unknown(plan, ModalityPlan, f"[modalities.{name}]")
+    if isinstance(table.get("training"), dict):
+        _refuse_unknown(table["training"], TrainingPlan, "[training]")
+    if isinstance(table.get("task"), str) and table["task"] not in get_args(Task):
+        raise ExperimentError(f"there is no task '{table['task']}'{nearest(table['task'], get_args(Task))}")
+
+
+def _refuse_unknown(table: dict[str, Any], model: type[BaseModel], where: str) -> None:
+    for key in table:
+        if key not in model.model_fields:
+            raise ExperimentError(f"{where} has an unknown key '{key}'{nearest(key, model.model_fields)}")
+
+
+def _check_part(registry: Registry[Any], table: dict[str, Any], where: str, dictated: set[str]) -> None:
+    kind = table["type"]
+    if not isinstance(kind, str) or kind not in registry.names():
+        raise ExperimentError(
+            f"[{where}] names no known {registry.kind}: '{kind}'{nearest(str(kind), registry.names())}"
+        )
+    model = registry.config(kind)
+    _refuse_unknown(table, model, f"[{where}] (type '{kind}')")
+    try:
+        model.model_validate(table)
+    except ValidationError as error:
+        real = [item for item in error.errors() if item["type"] != "missing" or item["loc"][0] not in dictated]
+        if real:
+            key = ".".join(str(part) for part in real[0]["loc"])
+            raise ExperimentError(f"[{where}] {key}: {real[0]['msg']}") from error
+
+
+def _fitting(registry: Registry[Any], kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of ``values`` that a part of this type has a field for."""
+    model: type[ComponentConfig] = registry.config(kind) if kind in registry.names() else ComponentConfig
+    return {name: value for name, value in values.items() if name in model.model_fields}
+
+
+def _encoder_for(name: Modality, features: str) -> str:
+    """The default encoder, or the first recurrent one that reads other features than the default."""
+    usual = DEFAULT_PARTS[name]
+    if features == usual[0] or usual[1] not in ENCODERS.names():
+        return usual[1]
+    readers = [kind for kind in ENCODERS.names() if features in getattr(ENCODERS.config(kind), "reads", ())]
+    return next((kind for kind in readers if kind.endswith("-rnn")), readers[0] if readers else usual[1])
+
+
+def _dictated(vocabulary: int, size: int | None) -> dict[str, Any]:
+    return {"vocabulary": vocabulary} | ({} if size is None else {"size": size})
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg']}" if where else str(first["msg"])

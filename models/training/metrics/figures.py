@@ -1,0 +1,31 @@
+"""Figures over a set of examples, with their values and intervals from the same code."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.training.metrics.intervals import bootstrap
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Figures called ``names``; ``statistic(rows)`` gives their values [F] over some of ``count`` examples."""
+
+    names: tuple[str, ...]
+    count: int
+    statistic: Callable[[NDArray[np.int64]], NDArray[np.float64]]
+
+    def values(self) -> dict[str, float]:
+        """The figures over all examples."""
+        everything = self.statistic(np.arange(self.count))
+        return {name: float(value) for name, value in zip(self.names, everything, strict=True)}
+
+    def intervals(self, *, rounds: int = 1000) -> dict[str, list[float]]:
+        """Each figure as [value, low, high] with the bounds of its 95 % bootstrap interval."""
+        low, high = bootstrap(self.statistic, self.count, rounds=rounds)
+        return {
+            name: [round(float(bound), 4) for bound in (value, low[i], high[i])]
+            for i, (name, value) in enumerate(self.values().items())
+        }

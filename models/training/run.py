@@ -1,0 +1,163 @@
+"""From an experiment's TOML file and a data folder to a checkpoint folder that is served."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from models.checkpoint import CARD, METRICS, save_checkpoint
+from models.config import CheckpointConfig
+from models.features import Modality
+from models.network import FusionRNN
+from models.pipeline import Pipeline
+from models.training.baselines import without_input
+from models.training.calibration import scaled, temperature
+from models.training.card import model_card
+from models.training.confusion import draw_confusion
+from models.training.corpus import Corpus, load_corpus
+from models.training.curves import draw_curves
+from models.training.evaluation import measure
+from models.training.experiment import Experiment, ExperimentError, load_experiment
+from models.training.manifest import DataError
+from models.training.metrics.classes import confusion, expected_calibration_error
+from models.training.stage import FusionStage, Trained
+from models.training.targets import TARGETS, Target
+from models.training.trainer import Trainer
+
+CHECKPOINT = "checkpoint"
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """A trained network with all that describes it."""
+
+    config: CheckpointConfig
+    network: FusionRNN
+    corpus: Corpus
+    notes: dict[str, Any]
+    """Of the metrics: what was learned from validation data after training."""
+
+
+def train_experiment(
+    path: Path, data: Path, out: Path, *, seed: int | None = None, baselines: bool = False
+) -> dict[str, Any]:
+    """Train in ``out``, resuming what is there, write the checkpoint folder ``out/checkpoint``, and return its metrics.
+
+    Args:
+        seed: instead of the experiment's.
+        baselines: also train each modality alone, and measure the constant answer.
+
+    Raises:
+        ExperimentError: the TOML file has an unknown key or parts that do not fit.
+        DataError: the data cannot be trained on.
+        DivergedError: the loss stopped being a number.
+    """
+    experiment = load_experiment(path)
+    if seed is not None:
+        experiment = experiment.model_copy(update={"training": experiment.training.model_copy(update={"seed": seed})})
+    outcome = _train(experiment, data, out, out / "cache")
+    folder = out / CHECKPOINT
+    metrics = _measured(folder, outcome) | {"command": f"fusionrnn train {path.name} --data {data.resolve().name}"}
+    metrics |= {"seed": experiment.training.seed, **outcome.notes}
+    if experiment.target is not None:
+        metrics["target"] = experiment.target
+    if baselines:
+        metrics["baselines"] = _baselines(experiment, outcome.corpus, data, out)
+    parameters = sum(parameter.numel() for parameter in outcome.network.parameters())
+    card = model_card(experiment, outcome.config, outcome.corpus.report, metrics, parameters)
+    (folder / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    (folder / CARD).write_text(card, encoding="utf-8")
+    return metrics
+
+
+def _train(experiment: Experiment, data: Path, out: Path, cache: Path) -> _Outcome:
+    _claim(experiment, data, out)
+    target = TARGETS[experiment.task](experiment)
+    corpus = load_corpus(experiment, target, data, cache)
+    print(corpus.report.text(), flush=True)
+    (out / "report.json").write_text(json.dumps(corpus.report.as_json(), indent=2) + "\n", encoding="utf-8")
+    config = _config(experiment, target, corpus, {})
+    torch.manual_seed(experiment.training.seed)
+    try:
+        network = FusionRNN(config.network)
+    except ValueError as error:
+        raise ExperimentError(f"The network cannot be built: {error}") from error
+    target.prepare(network, config, corpus.tokenizer, corpus.train.targets)
+    trained = Trained(network, experiment, target)
+    stage = FusionStage(trained, experiment, target, corpus)
+    Trainer(trained, [stage], out, seed=experiment.training.seed).run()
+    draw_curves(out / "log.jsonl", out / "curves.png")
+    network.eval()
+    notes, defaults = _calibrated(stage, target, corpus, out) if experiment.task == "classification" else ({}, {})
+    config = _config(experiment, target, corpus, defaults)
+    save_checkpoint(out / CHECKPOINT, config, network, corpus.tokenizer)
+    return _Outcome(config, network, corpus, notes)
+
+
+def _claim(experiment: Experiment, data: Path, out: Path) -> None:
+    """Make ``out`` this run's folder: what another experiment, or other data, began there cannot be gone on with."""
+    out.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256()
+    for name in ("train.jsonl", "val.jsonl"):
+        if (data / name).is_file():
+            digest.update((data / name).read_bytes())
+    mine = json.dumps({"experiment": experiment.model_dump(mode="json"), "data": digest.hexdigest()}, indent=2) + "\n"
+    record = out / "experiment.json"
+    if (out / "resume.pt").exists() and record.exists() and record.read_text(encoding="utf-8") != mine:
+        raise DataError(
+            f"{out} holds a run of another experiment, or of other data: give another --out, or delete the folder"
+        )
+    record.write_text(mine, encoding="utf-8")
+
+
+def _config(experiment: Experiment, target: Target, corpus: Corpus, defaults: Mapping[str, Any]) -> CheckpointConfig:
+    return experiment.checkpoint(
+        head=target.head(corpus.tokenizer),
+        vocabulary=0 if corpus.tokenizer is None else corpus.tokenizer.size,
+        vectors=corpus.vectors,
+        labels=target.labels,
+        defaults=defaults,
+    )
+
+
+def _calibrated(stage: FusionStage, target: Target, corpus: Corpus, out: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Notes for the metrics, and the temperature as a default of the task; the picture of confusions beside them."""
+    probabilities = np.stack(stage.answers(corpus.val))
+    places = {label: index for index, label in enumerate(target.labels or ())}
+    truth = np.array([places[value] for value in corpus.val.targets], np.int64)
+    heat = temperature(probabilities, truth)
+    before, after = (
+        round(expected_calibration_error(values, truth), 4) for values in (probabilities, scaled(probabilities, heat))
+    )
+    draw_confusion(confusion(probabilities.argmax(1), truth, len(places)), list(places), out / "confusion.png")
+    note = {"temperature": round(heat, 4), "error_before": before, "error_after": after}
+    return {"calibration": note}, {"temperature": round(heat, 4)}
+
+
+def _measured(folder: Path, outcome: _Outcome) -> dict[str, Any]:
+    """Figures of the saved checkpoint, as it is served, on the validation examples that were used."""
+    return measure(Pipeline.load(folder), outcome.corpus.val.examples())
+
+
+def _baselines(experiment: Experiment, corpus: Corpus, data: Path, out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = without_input(experiment.task, corpus.train.targets, corpus.val.targets)
+    if len(experiment.modalities) > 1 and experiment.task != "embedding":
+        for name in experiment.modalities:
+            print(f"Baseline: {name} alone", flush=True)
+            folder = out / "baselines" / name
+            outcome = _train(_alone(experiment, name), data, folder, folder / "cache")
+            found[f"{name} alone"] = _measured(folder / CHECKPOINT, outcome)["figures"]
+    return found
+
+
+def _alone(experiment: Experiment, name: Modality) -> Experiment:
+    """The experiment with one modality, and nothing that needs two."""
+    plan = experiment.training.model_copy(
+        update={"modality_dropout": 0.0, "balance": "none", "auxiliary": 0.0, "left_out": 0.999}
+    )
+    return experiment.model_copy(update={"modalities": {name: experiment.modalities[name]}, "training": plan})

@@ -1,0 +1,133 @@
+"""Captions: several references an example, in one or more languages; cross-entropy, CIDEr-D and BLEU."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.checkpoint import Checkpoint
+from models.config import CheckpointConfig
+from models.encoded import Encoded
+from models.features.text import TextTokenizer, frequent
+from models.heads import CaptioningHead
+from models.network import FusionRNN
+from models.tasks import CaptioningTask
+from models.training.captions import caption_cross_entropy, teach
+from models.training.metrics.captions import sentence_figures
+from models.training.metrics.figures import Figures
+from models.training.report import Faults
+from models.training.targets.sentences import spread
+from models.training.targets.target import Target
+
+_LONGEST = 30
+
+Captions = dict[str, list[str]]
+
+
+class CaptionTarget(Target):
+    """``captions``: a table of lists by language, ``{"en": ["a dog runs"]}``; a sentence or a list alone is English."""
+
+    field = "captions"
+    score = "cider_d"
+
+    @staticmethod
+    def value(fields: Mapping[str, Any], name: str, modalities: Collection[str]) -> Captions:  # noqa: ARG004
+        value = fields.get(name, fields.get("target_text"))
+        table = value if isinstance(value, dict) else {"en": value}
+        captions = {
+            str(language): [texts] if isinstance(texts, str) else texts for language, texts in sorted(table.items())
+        }
+        for language, texts in captions.items():
+            if not isinstance(texts, list) or not texts or not all(isinstance(t, str) and t.strip() for t in texts):
+                raise ValueError(f"'{name}' needs at least one caption in '{language}', not {texts!r}")
+        if not captions:
+            raise ValueError(f"'{name}' has no captions")
+        return captions
+
+    def fit(self, train: Sequence[Captions], val: Sequence[Captions], faults: Faults) -> None:
+        self.spoken = tuple(sorted({language for captions in train for language in captions}))
+        for language in sorted({language for captions in val for language in captions} - set(self.spoken)):
+            faults.add("labels unseen in training", "val.jsonl", f"captions in the language '{language}'")
+        for name, values in (("train", train), ("val", val)):
+            for language in self.spoken:
+                if lacking := sum(language not in captions for captions in values):
+                    faults.add("captions that lack a language", f"{name}.jsonl", f"'{language}' in {lacking} examples")
+
+    def describe(self, values: Sequence[Captions]) -> dict[str, Any]:
+        splitter = TextTokenizer.build([])
+        return {
+            f"words a caption, {language}": spread(
+                [len(splitter.split(text)) for captions in values for text in captions.get(language, ())]
+            )
+            for language in self.spoken
+        }
+
+    def texts(self, values: Sequence[Captions]) -> Iterable[str]:
+        return (text for captions in values for texts in captions.values() for text in texts)
+
+    def languages(self) -> tuple[str, ...]:
+        return self.spoken
+
+    def head(self, tokenizer: TextTokenizer | None) -> dict[str, Any]:
+        assert tokenizer is not None
+        return {"languages": self.spoken, "vocabulary": tokenizer.size}
+
+    def prepare(
+        self,
+        network: FusionRNN,
+        config: CheckpointConfig,
+        tokenizer: TextTokenizer | None,
+        train: Sequence[Captions],
+    ) -> None:
+        assert tokenizer is not None
+        assert isinstance(network.head, CaptioningHead)
+        self.output, self.tokenizer = network.head, tokenizer
+        self.task = CaptioningTask(Checkpoint(config, network, tokenizer, None, None, ""))
+        self.tokens = [self._tokens(train, language) for language in self.spoken]
+        network.head.spoken.zero_()
+        for row, language in enumerate(self.spoken):
+            texts = (text for captions in train for text in captions[language])
+            counts = Counter(word for text in texts for word in tokenizer.split(text))
+            words = frequent(counts, self.experiment.training.minimum_count)
+            network.head.spoken[row, [tokenizer.end, *(i for w in words for i in tokenizer.encode(w))]] = 1
+            network.head.spoken[row, tokenizer.unknown] = 0
+
+    def _tokens(self, train: Sequence[Captions], language: str) -> Tensor:
+        """Captions [N, K, T], ended and padded, each example's from long to short."""
+        encoded = [
+            sorted((self.tokenizer.encode(text)[:_LONGEST] for text in captions[language]), key=len, reverse=True)
+            for captions in train
+        ]
+        most = max(len(captions) for captions in encoded)
+        longest = max(len(caption) for captions in encoded for caption in captions)
+        tokens = torch.full((len(train), most, longest + 1), self.tokenizer.pad)
+        for row, captions in enumerate(encoded):
+            for column, caption in enumerate(captions):
+                tokens[row, column, : len(caption) + 1] = torch.tensor([*caption, self.tokenizer.end])
+        return tokens
+
+    def loss(self, encoded: Encoded, rows: Tensor) -> Tensor:
+        smoothing, pad = self.experiment.training.label_smoothing, self.tokenizer.pad
+        losses = []
+        for language, (name, tokens) in enumerate(zip(self.spoken, self.tokens, strict=True)):
+            taught = teach(self.output, encoded, language, self.tokenizer.start(name), tokens[rows], pad=pad)
+            losses.append(caption_cross_entropy(taught, smoothing=smoothing))
+        return torch.stack(losses).mean()
+
+    def answers(self, encoded: Encoded) -> list[Any]:
+        written = [
+            self.task.best(encoded, self.task.options.model_validate({"language": language, "max_length": _LONGEST}))
+            for language in self.spoken
+        ]
+        return list(zip(*written, strict=True))
+
+    def figures(self, answers: Sequence[Any], values: Sequence[Captions]) -> Figures:
+        split = self.tokenizer.split
+        pairs = [
+            (split(text), [split(reference) for reference in captions[language]])
+            for texts, captions in zip(answers, values, strict=True)
+            for language, text in zip(self.spoken, texts, strict=True)
+        ]
+        return sentence_figures([written for written, _ in pairs], [references for _, references in pairs])

@@ -1,0 +1,74 @@
+"""Embeddings: the modalities of an example belong together, those of different examples do not; recall."""
+
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from models.config import CheckpointConfig
+from models.encoded import Encoded
+from models.features.text import TextTokenizer
+from models.heads import EmbeddingHead
+from models.network import FusionRNN
+from models.training.experiment import Experiment, ExperimentError
+from models.training.metrics.figures import Figures
+from models.training.metrics.retrieval import retrieval_figures
+from models.training.objectives import info_nce, over_pairs
+from models.training.targets.target import Target
+
+
+class PairTarget(Target):
+    """No field: what an example's other modality is, is the target."""
+
+    field = ""
+    score = "recall_at_5"
+
+    def __init__(self, experiment: Experiment) -> None:
+        super().__init__(experiment)
+        if len(experiment.modalities) < 2:
+            raise ExperimentError("the task 'embedding' brings modalities together: name at least two")
+
+    @staticmethod
+    def value(fields: Mapping[str, Any], name: str, modalities: Collection[str]) -> None:  # noqa: ARG004
+        lacking = [modality for modality in modalities if not fields.get(modality)]
+        if lacking:
+            raise ValueError(f"an example to embed needs all modalities, and this one lacks {', '.join(lacking)}")
+
+    def describe(self, values: Sequence[None]) -> dict[str, Any]:
+        return {"pairs": len(values)}
+
+    def head(self, tokenizer: TextTokenizer | None) -> dict[str, Any]:  # noqa: ARG002
+        return {}
+
+    def prepare(
+        self,
+        network: FusionRNN,
+        config: CheckpointConfig,  # noqa: ARG002
+        tokenizer: TextTokenizer | None,  # noqa: ARG002
+        train: Sequence[None],  # noqa: ARG002
+    ) -> None:
+        assert isinstance(network.head, EmbeddingHead)
+        self.output = network.head
+        self.pairs = list(combinations(network.modalities, 2))
+
+    def loss(self, encoded: Encoded, rows: Tensor) -> Tensor:  # noqa: ARG002
+        found = self.output(encoded)
+        return over_pairs(found, partial(info_nce, scale=found.scale))
+
+    def answers(self, encoded: Encoded) -> list[Any]:
+        vectors = self.output(encoded).vectors
+        return [{name: value[row].double().numpy() for name, value in vectors.items()} for row in range(_rows(vectors))]
+
+    def figures(self, answers: Sequence[Any], values: Sequence[None]) -> Figures:  # noqa: ARG002
+        """Recall from the first modality, by alphabet, to the second, and back: the mean of both directions."""
+        a, b = self.pairs[0]
+        first, second = (np.stack([answer[name] for answer in answers]) for name in (a, b))
+        there, back = retrieval_figures(first, second), retrieval_figures(second, first)
+        return Figures(there.names, there.count, lambda rows: (there.statistic(rows) + back.statistic(rows)) / 2)
+
+
+def _rows(vectors: Mapping[str, Tensor]) -> int:
+    return len(next(iter(vectors.values())))

@@ -1,0 +1,93 @@
+"""Language models: each text's own next words; perplexity."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.config import CheckpointConfig
+from models.encoded import Encoded
+from models.features.text import TextTokenizer
+from models.heads import LanguageModelHead
+from models.network import FusionRNN
+from models.sequence import pad
+from models.training.metrics.figures import Figures
+from models.training.objectives import next_token_cross_entropy
+from models.training.targets.sentences import read_sentence, spread
+from models.training.targets.target import Target
+
+
+class NextWordTarget(Target):
+    """``text``: what is read is also what is to be foretold."""
+
+    field = "text"
+    score = "perplexity"
+
+    @staticmethod
+    def value(fields: Mapping[str, Any], name: str, modalities: Collection[str]) -> str:  # noqa: ARG004
+        return read_sentence(fields, name)
+
+    def describe(self, values: Sequence[str]) -> dict[str, Any]:
+        splitter = TextTokenizer.build([])
+        return {"words a text": spread([len(splitter.split(value)) for value in values])}
+
+    def texts(self, values: Sequence[str]) -> Iterable[str]:
+        return values
+
+    def head(self, tokenizer: TextTokenizer | None) -> dict[str, Any]:
+        assert tokenizer is not None
+        return {"vocabulary": tokenizer.size}
+
+    def prepare(
+        self,
+        network: FusionRNN,
+        config: CheckpointConfig,  # noqa: ARG002
+        tokenizer: TextTokenizer | None,
+        train: Sequence[str],
+    ) -> None:
+        assert tokenizer is not None
+        assert isinstance(network.head, LanguageModelHead)
+        self.output, self.tokenizer = network.head, tokenizer
+        network.head.spoken[[tokenizer.pad, tokenizer.unknown]] = 0
+        self.train = [self._tokens(text) for text in train]
+
+    def loss(self, encoded: Encoded, rows: Tensor) -> Tensor:
+        lengths = encoded.outputs["text"].lengths
+        cut = [self.train[row][:length] for row, length in zip(rows.tolist(), lengths.tolist(), strict=True)]
+        smoothing = self.experiment.training.label_smoothing
+        return next_token_cross_entropy(
+            self.output(encoded), pad(cut).values, lengths, end=self.tokenizer.end, smoothing=smoothing
+        )
+
+    def answers(self, encoded: Encoded) -> list[Any]:
+        """Log-probabilities [T, V] after each step of each row."""
+        lengths = encoded.outputs["text"].lengths.tolist()
+        scores = self.output(encoded).log_softmax(2)
+        return [row[:length] for row, length in zip(scores, lengths, strict=True)]
+
+    def figures(self, answers: Sequence[Any], values: Sequence[str]) -> Figures:
+        """``perplexity`` over the words, ends of text included, that are in the vocabulary."""
+        sums, counts = np.zeros(len(values)), np.zeros(len(values), np.int64)
+        for row, (scores, text) in enumerate(zip(answers, values, strict=True)):
+            wanted = self._following(text)[: len(scores)]
+            asked = self.output.spoken[wanted].bool()
+            sums[row] = float(scores[torch.arange(len(wanted)), wanted][asked].sum())
+            counts[row] = int(asked.sum())
+
+        def statistic(rows: NDArray[np.int64]) -> NDArray[np.float64]:
+            return np.array([np.exp(-sums[rows].sum() / max(counts[rows].sum(), 1))])
+
+        return Figures(("perplexity",), len(values), statistic)
+
+    def value_of(self, values: Mapping[str, float]) -> float:
+        return -values[self.score]
+
+    def _tokens(self, text: str) -> Tensor:
+        return torch.tensor(self.tokenizer.encode(text) or [self.tokenizer.unknown], dtype=torch.int64)
+
+    def _following(self, text: str) -> Tensor:
+        """What follows each token of a text: the next one, at last the end."""
+        return torch.cat([self._tokens(text)[1:], torch.tensor([self.tokenizer.end])])
