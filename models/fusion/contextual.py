@@ -29,7 +29,7 @@ class ContextualConfig(FusionConfig):
     hidden: int = Field(128, ge=1, le=4096, description="Units of each direction")
     bidirectional: bool = Field(True, description="Whether later utterances count too; without them, sc-LSTM")
     hierarchical: bool = Field(True, description="Whether each modality has a contextual network of its own first")
-    dropout: float = Field(0.0, ge=0, lt=1, description="On what each network reads")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Locked, on what each network reads and on its outputs")
 
     paired: ClassVar[bool] = True
 
@@ -55,7 +55,6 @@ class ContextualFusion(nn.Module):
     def __init__(self, config: ContextualConfig, sizes: Mapping[str, int]) -> None:
         super().__init__()
         self.modalities = sorted(sizes)
-        self.dropout = nn.Dropout(config.dropout)
         self.contexts = nn.ModuleDict()
         sizes = dict(sizes)
         if config.hierarchical:
@@ -79,9 +78,9 @@ class ContextualFusion(nn.Module):
         for column, name in enumerate(self.contexts):
             lengths = inputs[name].lengths * present[:, column]
             sequence = inputs[name].sequence.masked_fill(~present[:, column, None, None], 0)
-            read[name] = self.contexts[name](self.dropout(sequence), lengths)
+            read[name] = self.contexts[name](sequence, lengths)
         steps = self.align(read, present)
-        output = self.rnn(self.dropout(torch.cat(steps.values, 2)), steps.lengths)
+        output = self.rnn(torch.cat(steps.values, 2), steps.lengths)
         return FusionOutput(output.pooled, shares(drive(self.rnn, steps), present), output)
 
     def _require_pairs(self, inputs: Mapping[str, SequenceOutput], present: Tensor) -> None:
@@ -95,4 +94,6 @@ class ContextualFusion(nn.Module):
 
 
 def _network(inputs: int, config: ContextualConfig) -> RecurrentEncoder:
-    return RecurrentEncoder(inputs, config.hidden, cell=config.cell, bidirectional=config.bidirectional)
+    return RecurrentEncoder(
+        inputs, config.hidden, cell=config.cell, bidirectional=config.bidirectional, dropout=config.dropout
+    )

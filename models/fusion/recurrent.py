@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from models.fusion.alignment import Alignment, Interpolation, Steps
 from models.fusion.presence import require_some, shares
+from models.pooling import PoolingName
 from models.registry import FUSIONS, FusionConfig
 from models.rnn import CellName, RecurrentEncoder
 from models.sequence import FusionOutput, SequenceOutput, masked_mean
@@ -26,7 +27,8 @@ class RecurrentConfig(FusionConfig):
     layers: int = Field(1, ge=1, le=8)
     bidirectional: bool = False
     interpolation: Interpolation = Field("nearest", description="How slower modalities are read at the common steps")
-    dropout: float = Field(0.0, ge=0, lt=1, description="On the aligned steps")
+    pooling: PoolingName = Field("last", description="How the outputs of all steps become the fused vector")
+    dropout: float = Field(0.0, ge=0, lt=1, description="Locked, on the aligned steps and on each layer's output")
 
     @classmethod
     def tiny(cls) -> Self:
@@ -36,28 +38,33 @@ class RecurrentConfig(FusionConfig):
     def variants(cls) -> list[Self]:
         cells: list[CellName] = ["elman", "gru", "lstm"]
         one_way = [cls(cell=cell, hidden=4) for cell in cells]
-        return [*one_way, cls(hidden=4, layers=2, bidirectional=True, interpolation="linear")]
+        both_ways: list[PoolingName] = ["mean", "last", "attention"]
+        return [
+            *one_way,
+            *(cls(hidden=4, layers=2, bidirectional=True, interpolation="linear", pooling=each) for each in both_ways),
+        ]
 
 
 @FUSIONS.register("recurrent", RecurrentConfig)
 class RecurrentFusion(nn.Module):
     """h_t = RNN([x_1,t; ...; x_M,t], h_{t-1}): all modalities' steps, concatenated, in one network.
 
-    ``fused`` is the mean of its outputs over the row's steps, and ``sequence`` has them all. At each step an absent
-    modality is a learned vector of its own. A modality's contribution is how strongly it drives the first layer: see
-    ``drive``.
+    ``sequence`` has its outputs, and ``fused`` is what the pooling makes of them: the last one, as published, their
+    mean, or their mean under attention. At each step an absent modality is a learned vector of its own. A modality's
+    contribution is how strongly it drives the first layer, as a share of all present ones: see ``drive``.
     """
 
     def __init__(self, config: RecurrentConfig, sizes: Mapping[str, int]) -> None:
         super().__init__()
         self.align = Alignment(sizes, config.interpolation)
-        self.dropout = nn.Dropout(config.dropout)
         self.rnn = RecurrentEncoder(
             sum(sizes.values()),
             config.hidden,
             cell=config.cell,
             layers=config.layers,
             bidirectional=config.bidirectional,
+            dropout=config.dropout,
+            pooling=config.pooling,
         )
         self.output_size = self.sequence_size = self.rnn.output_size
 
@@ -69,7 +76,7 @@ class RecurrentFusion(nn.Module):
         """
         require_some(present)
         steps = self.align(inputs, present)
-        output = self.rnn(self.dropout(torch.cat(steps.values, 2)), steps.lengths)
+        output = self.rnn(torch.cat(steps.values, 2), steps.lengths)
         return FusionOutput(output.pooled, shares(drive(self.rnn, steps), present), output)
 
 

@@ -15,7 +15,8 @@ from models.fusion.presence import require_some, shares
 from models.registry import FUSIONS, FusionConfig
 from models.sequence import FusionOutput, SequenceOutput
 
-Weight = Annotated[float, Field(gt=0, le=1e6)]
+# In this range half precision, in which checkpoints are stored, keeps them.
+Weight = Annotated[float, Field(ge=1e-3, le=1e3)]
 
 
 class WeightedSumConfig(FusionConfig):
