@@ -1,5 +1,28 @@
 """Encoders: importing this package registers them."""
 
-from models.encoders.image import MobileNetConfig, MobileNetEncoder
+from models.encoders.audio import AudioRNN, AudioRNNConfig
+from models.encoders.image import MobileNetConfig, MobileNetEncoder, SmallImageConfig, SmallImageEncoder
+from models.encoders.text import TextBag, TextBagConfig, TextRNN, TextRNNConfig
+from models.encoders.vectors import VectorsMean, VectorsMeanConfig, VectorsRNN, VectorsRNNConfig
+from models.encoders.video import VideoMean, VideoMeanConfig, VideoRNN, VideoRNNConfig
 
-__all__ = ["MobileNetConfig", "MobileNetEncoder"]
+__all__ = [
+    "AudioRNN",
+    "AudioRNNConfig",
+    "MobileNetConfig",
+    "MobileNetEncoder",
+    "SmallImageConfig",
+    "SmallImageEncoder",
+    "TextBag",
+    "TextBagConfig",
+    "TextRNN",
+    "TextRNNConfig",
+    "VectorsMean",
+    "VectorsMeanConfig",
+    "VectorsRNN",
+    "VectorsRNNConfig",
+    "VideoMean",
+    "VideoMeanConfig",
+    "VideoRNN",
+    "VideoRNNConfig",
+]

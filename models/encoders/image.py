@@ -1,44 +1,35 @@
-"""Image encoder: photos, or a video's frames, to a sequence of regions that a decoder can attend to."""
+"""Image encoders: photos, or a video's frames, to a sequence of regions that a decoder can attend to."""
 
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from models.encoders.convolution import SmallCNN
 from models.encoders.mobilenet import CHANNELS, MobileNetV2
 from models.registry import ENCODERS, EncoderConfig
 from models.sequence import SequenceOutput, masked_mean
 from models.state import State
 
-
-class MobileNetConfig(EncoderConfig):
-    """Sizes of a ``mobilenet-v2`` image encoder."""
-
-    type: Literal["mobilenet-v2"] = "mobilenet-v2"
-    width: int = Field(512, ge=8, le=4096, description="Size of a region's vector")
-    dropout: float = Field(0.0, ge=0, lt=1)
-
-    reads: ClassVar[tuple[str, ...]] = ("pixels",)
-
-    @classmethod
-    def tiny(cls) -> Self:
-        return cls(width=8)
+_Channels = Annotated[int, Field(ge=4, le=1024)]
 
 
-@ENCODERS.register("mobilenet-v2", MobileNetConfig)
-class MobileNetEncoder(nn.Module):
+class RegionEncoder(nn.Module):
     """Frames [B, T, 3, H, W] of RGB 0..255 -> T x h x w regions [B, T*h*w, width], in reading order, frame by frame."""
 
-    def __init__(self, config: MobileNetConfig) -> None:
+    def __init__(self, cnn: nn.Module, maps: int, width: int, dropout: float) -> None:
         super().__init__()
-        self.output_size = config.width
-        self.cnn = MobileNetV2()
-        self.dropout = nn.Dropout(config.dropout)
-        self.project = nn.Linear(CHANNELS, config.width)
+        self.output_size = width
+        self.cnn = cnn
+        self.dropout = nn.Dropout(dropout)
+        self.project = nn.Linear(maps, width)
 
     def forward(self, x: Tensor, lengths: Tensor, state: State | None = None) -> SequenceOutput:  # noqa: ARG002
         """Encode the first ``lengths[b]`` (>= 0) frames of each row; frames are independent, so ``state`` is unused."""
+        if not bool(lengths.any()):
+            sequence = self.project.weight.new_zeros(len(x), 1, self.output_size)
+            return SequenceOutput(sequence, lengths, sequence[:, 0])
         return self.regions(self.cnn(self.pixels(x, lengths)), lengths, x.shape[1])
 
     def pixels(self, x: Tensor, lengths: Tensor) -> Tensor:
@@ -56,3 +47,50 @@ class MobileNetEncoder(nn.Module):
         sequence = vectors.reshape(len(lengths), frames * area, -1)
         steps = lengths * area
         return SequenceOutput(sequence, steps, masked_mean(sequence, steps))
+
+
+class MobileNetConfig(EncoderConfig):
+    """Sizes of a ``mobilenet-v2`` image encoder."""
+
+    type: Literal["mobilenet-v2"] = "mobilenet-v2"
+    width: int = Field(512, ge=8, le=4096, description="Size of a region's vector")
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+    reads: ClassVar[tuple[str, ...]] = ("pixels",)
+
+    @classmethod
+    def tiny(cls) -> Self:
+        return cls(width=8)
+
+
+@ENCODERS.register("mobilenet-v2", MobileNetConfig)
+class MobileNetEncoder(RegionEncoder):
+    """Regions of 32 x 32 pixels by MobileNetV2."""
+
+    cnn: MobileNetV2
+
+    def __init__(self, config: MobileNetConfig) -> None:
+        super().__init__(MobileNetV2(), CHANNELS, config.width, config.dropout)
+
+
+class SmallImageConfig(EncoderConfig):
+    """Sizes of an ``image-small`` encoder."""
+
+    type: Literal["image-small"] = "image-small"
+    channels: tuple[_Channels, ...] = Field((32, 64, 128), min_length=1, max_length=6, description="Maps of each stage")
+    width: int = Field(128, ge=1, le=4096, description="Size of a region's vector")
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+    reads: ClassVar[tuple[str, ...]] = ("pixels",)
+
+    @classmethod
+    def tiny(cls) -> Self:
+        return cls(channels=(4, 8), width=8)
+
+
+@ENCODERS.register("image-small", SmallImageConfig)
+class SmallImageEncoder(RegionEncoder):
+    """Regions by a small CNN for plain pictures such as digits, trained from scratch; each stage halves the sides."""
+
+    def __init__(self, config: SmallImageConfig) -> None:
+        super().__init__(SmallCNN(3, config.channels), config.channels[-1], config.width, config.dropout)

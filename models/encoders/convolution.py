@@ -1,0 +1,107 @@
+"""Convolutions whose result does not depend on batch, padding or, over time, on where a stream was cut."""
+
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from models.encoders.mobilenet import CHANNELS, MobileNetV2
+from models.sequence import length_mask
+from models.state import State
+
+Backbone: TypeAlias = Literal["small", "mobilenet-v2"]
+
+
+class SmallCNN(nn.Module):
+    """Pictures [N, planes, H, W] in -1..1 to maps [N, channels[-1], h, w]; each stage halves the sides, rounding up.
+
+    A stage is two 3x3 convolutions, the second with stride 2, each with layer normalization over its picture: batch
+    statistics would let batch-mates in.
+    """
+
+    def __init__(self, planes: int, channels: tuple[int, ...]) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for size in channels:
+            for stride in (1, 2):
+                layers += [nn.Conv2d(planes, size, 3, stride, 1, bias=False), nn.GroupNorm(1, size), nn.ReLU()]
+                planes = size
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps: Tensor = self.layers(x)
+        return maps
+
+
+class SequenceConv(nn.Module):
+    """One layer over time and bands, [B, T, C, F] -> [B, ceil(T / stride), C', ceil(F / 2)], for every row by itself.
+
+    Output j stands at input j * stride. A causal layer looks back from there, so that a stream gets what the whole
+    gets: its state is the last kernel - 1 inputs and how many came since the last output. A centred one looks as far
+    ahead as back, and needs the whole sequence.
+    """
+
+    def __init__(self, inputs: int, outputs: int, bands: int, *, kernel: int, stride: int, causal: bool) -> None:
+        super().__init__()
+        self.stride = stride
+        self.causal = causal
+        self.reach = kernel - 1
+        self.shape = (inputs, bands)
+        self.bands = -(-bands // 2)
+        self.conv = nn.Conv2d(inputs, outputs, (kernel, 3), (stride, 2), (0, 1), bias=False)
+        self.norm = nn.LayerNorm((outputs, self.bands))
+
+    def initial_state(self, rows: int, device: torch.device | None = None) -> State:
+        """Silence before the first input: ``context`` [rows, kernel - 1, C, F] and ``phase`` int64 [rows]."""
+        return {
+            "context": torch.zeros(rows, self.reach, *self.shape, device=device),
+            "phase": torch.zeros(rows, dtype=torch.int64, device=device),
+        }
+
+    def forward(self, x: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
+        """Outputs, how many of each row are real, and the state, empty unless the layer is causal.
+
+        Raises:
+            ValueError: the rows of ``state`` are at different places between two outputs.
+        """
+        size = x.shape[1]
+        # Padding must look to the last real steps as the end of the sequence would: zeros.
+        x = x.masked_fill(~length_mask(lengths, size)[:, :, None, None], 0)
+        if not self.causal:
+            half = self.reach // 2
+            outputs = self._outputs(nn.functional.pad(x, (0, 0, 0, 0, half, self.reach - half)), size)
+            return outputs, self._count(lengths), {}
+        phase = int(state["phase"][0])
+        if bool((state["phase"] != phase).any()):
+            raise ValueError("rows at different places between two outputs cannot be stepped together")
+        skipped = -phase % self.stride
+        heard = torch.cat([state["context"], x], 1)
+        outputs = self._outputs(heard[:, skipped:], size - skipped)
+        last = lengths.unsqueeze(1) + torch.arange(self.reach, device=x.device)
+        after = {
+            "context": heard[torch.arange(len(x), device=x.device).unsqueeze(1), last],
+            "phase": (state["phase"] + lengths) % self.stride,
+        }
+        return outputs, self._count((lengths - skipped).clamp(min=0)), after
+
+    def _count(self, lengths: Tensor) -> Tensor:
+        return (lengths + self.stride - 1) // self.stride
+
+    def _outputs(self, x: Tensor, steps: int) -> Tensor:
+        if steps <= 0:
+            return x.new_zeros(len(x), 0, self.conv.out_channels, self.bands)
+        maps: Tensor = self.norm(self.conv(x.transpose(1, 2)).transpose(1, 2))
+        return maps.relu()
+
+
+def backbone(name: Backbone, planes: int, channels: tuple[int, ...]) -> tuple[nn.Module, int]:
+    """A network from pictures to maps, and how many maps it makes.
+
+    Raises:
+        ValueError: MobileNetV2 reads colours only.
+    """
+    if name == "small":
+        return SmallCNN(planes, channels), channels[-1]
+    if planes != 3:
+        raise ValueError("mobilenet-v2 reads frames in colour: 3 planes")
+    return MobileNetV2(), CHANNELS

@@ -1,0 +1,79 @@
+"""Encoders of ready feature vectors: a recurrent network, and the mean as the baseline without one."""
+
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from models.encoders.recurrent import RecurrentConfig, StepwiseEncoder
+from models.registry import ENCODERS, EncoderConfig
+from models.sequence import SequenceOutput, length_mask, masked_mean
+from models.state import State
+
+
+class _Vectors(EncoderConfig):
+    """What both encoders begin with."""
+
+    size: int = Field(ge=1, le=65_536, description="Numbers in a vector")
+    normalize: bool = Field(True, description="Layer normalization of each vector: extractors differ in scale")
+
+    reads: ClassVar[tuple[str, ...]] = ("vectors",)
+
+    @model_validator(mode="after")
+    def _can_normalize(self) -> Self:
+        if self.normalize and self.size == 1:
+            raise ValueError("a vector of one number has no scale of its own: set normalize to false")
+        return self
+
+
+class VectorsRNNConfig(_Vectors, RecurrentConfig):
+    """Sizes of a ``vectors-rnn`` encoder."""
+
+    type: Literal["vectors-rnn"] = "vectors-rnn"
+
+    @classmethod
+    def tiny(cls) -> Self:
+        return cls(size=4, hidden=8)
+
+
+@ENCODERS.register("vectors-rnn", VectorsRNNConfig)
+class VectorsRNN(StepwiseEncoder):
+    """Vectors [B, T, size] -> recurrent network."""
+
+    def __init__(self, config: VectorsRNNConfig) -> None:
+        super().__init__(config.build(config.size))
+        self.norm = nn.LayerNorm(config.size) if config.normalize else nn.Identity()
+
+    def front(self, x: Tensor, lengths: Tensor) -> Tensor:  # noqa: ARG002
+        vectors: Tensor = self.norm(x)
+        return vectors
+
+
+class VectorsMeanConfig(_Vectors):
+    """Sizes of a ``vectors-mean`` encoder."""
+
+    type: Literal["vectors-mean"] = "vectors-mean"
+    width: int = Field(128, ge=1, le=4096, description="Size of a step's vector after the linear layer")
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+    @classmethod
+    def tiny(cls) -> Self:
+        return cls(size=4, width=8)
+
+
+@ENCODERS.register("vectors-mean", VectorsMeanConfig)
+class VectorsMean(nn.Module):
+    """Vectors [B, T, size] -> a linear layer, and the mean over the steps."""
+
+    def __init__(self, config: VectorsMeanConfig) -> None:
+        super().__init__()
+        self.output_size = config.width
+        self.norm = nn.LayerNorm(config.size) if config.normalize else nn.Identity()
+        self.dropout = nn.Dropout(config.dropout)
+        self.project = nn.Linear(config.size, config.width)
+
+    def forward(self, x: Tensor, lengths: Tensor, state: State | None = None) -> SequenceOutput:  # noqa: ARG002
+        """Encode the first ``lengths[b]`` (>= 0) steps of each row; steps are independent, so ``state`` is unused."""
+        padding = ~length_mask(lengths, x.shape[1]).unsqueeze(2)
+        sequence = self.project(self.dropout(self.norm(x))).masked_fill(padding, 0)
+        return SequenceOutput(sequence, lengths, masked_mean(sequence, lengths))

@@ -1,0 +1,230 @@
+"""What every registered encoder must keep: padding, batch-mates and chunks change nothing, absence is finite."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import models.encoders  # noqa: F401  registers them
+from models.registry import ENCODERS, ComponentConfig, EncoderConfig
+from models.sequence import SequenceOutput
+
+OPTIONS: dict[str, list[dict[str, Any]]] = {
+    "audio-rnn": [
+        {"causal": True},
+        {"causal": True, "kernel": 1, "strides": (1, 3)},
+        {"causal": True, "kernel": 2, "strides": (3, 2), "cell": "lstm", "layers": 2},
+        {"kernel": 4, "strides": (1, 1)},
+        {"channels": (), "strides": ()},
+        {"bidirectional": True, "pooling": "attention"},
+    ],
+    "text-rnn": [{"bidirectional": True, "layers": 2}, {"cell": "elman", "nonlinearity": "relu"}],
+    "vectors-rnn": [{"normalize": False, "layer_norm": "cell"}, {"cell": "lstm", "pooling": "last"}],
+    "video-rnn": [{"planes": 1, "grid": 1}, {"layer_norm": "output"}],
+    "video-mean": [{"planes": 1}],
+}
+"""More than the tiny one of a type, where options change what is computed."""
+
+TINY = {
+    name: config.tiny()
+    for name, (part, config) in ENCODERS._parts.items()
+    if part.__module__.startswith("models.encoders")
+}
+CONFIGS = [(name, options) for name in sorted(TINY) for options in [{}, *OPTIONS.get(name, [])]]
+every = pytest.mark.parametrize(("name", "options"), CONFIGS, ids=[f"{n}-{i}" for i, (n, _) in enumerate(CONFIGS)])
+
+
+def parsed(name: str, options: dict[str, Any]) -> ComponentConfig:
+    tiny = ENCODERS.parse({"type": name} | TINY[name].model_dump() | options)
+    assert isinstance(tiny, EncoderConfig)
+    return tiny
+
+
+def built(name: str, options: dict[str, Any]) -> nn.Module:
+    torch.manual_seed(0)
+    return ENCODERS.build(parsed(name, options)).eval()
+
+
+def inputs(name: str, options: dict[str, Any], rows: int, steps: int) -> Tensor:
+    """Input of the kind that the encoder reads, without padding."""
+    config: Any = parsed(name, options)
+    torch.manual_seed(1)
+    match config.reads[0]:
+        case "tokens":
+            return torch.randint(0, config.vocabulary, (rows, steps))
+        case "vectors":
+            return torch.randn(rows, steps, config.size)
+        case "log-mel":
+            return torch.randn(rows, steps, config.bands)
+        case _:
+            return torch.randint(0, 256, (rows, steps, getattr(config, "planes", 3), 32, 32), dtype=torch.uint8)
+
+
+def gradients(encoder: nn.Module, loss: Tensor) -> dict[str, Tensor | None]:
+    encoder.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    return {name: parameter.grad for name, parameter in encoder.named_parameters()}
+
+
+def loss(output: SequenceOutput) -> Tensor:
+    return output.pooled.square().sum() + output.sequence.square().sum()
+
+
+@every
+def test_padding_and_batch_mates_change_nothing_nor_any_gradient(name: str, options: dict[str, Any]) -> None:
+    encoder, x = built(name, options), inputs(name, options, 3, 9)
+    lengths = [9, 4, 1]
+    noisy = x.clone()
+    noisy[1, 4:], noisy[2, 1:] = x[0, 4:], x[0, 1:]
+    together = encoder(noisy, torch.tensor(lengths))
+    alone = [encoder(x[row : row + 1, :size], torch.tensor([size])) for row, size in enumerate(lengths)]
+    assert together.pooled.shape == (3, encoder.output_size)
+    for row, output in enumerate(alone):
+        size = int(output.lengths[0])
+        assert int(together.lengths[row]) == size >= 1
+        torch.testing.assert_close(together.sequence[row, :size], output.sequence[0], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(together.pooled[row], output.pooled[0], atol=1e-5, rtol=1e-5)
+        assert not together.sequence[row, size:].any()
+        for part, value in output.state.items():
+            torch.testing.assert_close(together.state[part][row], value[0], atol=1e-5, rtol=1e-5)
+    found = gradients(encoder, loss(together))
+    wanted = gradients(encoder, sum((loss(output) for output in alone), torch.zeros(())))
+    for parameter, gradient in found.items():
+        assert gradient is not None, f"{parameter} gets no gradient"
+        assert gradient.any(), f"the gradient of {parameter} is zero"
+        torch.testing.assert_close(gradient, wanted[parameter], atol=1e-4, rtol=1e-3)
+
+
+@every
+def test_a_row_without_steps_is_zeros_and_harms_no_gradient(name: str, options: dict[str, Any]) -> None:
+    encoder, x = built(name, options), inputs(name, options, 2, 3)
+    output = encoder(x, torch.tensor([3, 0]))
+    assert int(output.lengths[1]) == 0
+    assert not output.sequence[1].any()
+    assert not output.pooled[1].any()
+    assert all(torch.isfinite(g).all() for g in gradients(encoder, loss(output)).values() if g is not None)
+    nobody = encoder(x[:, :1], torch.tensor([0, 0]))
+    assert nobody.lengths.tolist() == [0, 0]
+    assert nobody.pooled.shape == (2, encoder.output_size)
+    assert not nobody.pooled.any()
+
+
+@every
+@pytest.mark.parametrize("chunks", [[1] * 9, [2, 3, 4], [8, 1]])
+def test_chunks_equal_the_whole_or_are_refused_with_the_reason(
+    name: str, options: dict[str, Any], chunks: list[int]
+) -> None:
+    encoder, x = built(name, options), inputs(name, options, 2, 9)
+    if not hasattr(encoder, "step"):
+        return  # a type without memory: each step is by itself already
+    if not encoder.causal:
+        with pytest.raises(ValueError, match="needs the whole sequence and cannot go on from a state"):
+            encoder.step(x[:, :1], encoder.initial_state(2))  # type: ignore[operator]
+        return
+    whole = encoder(x, torch.tensor([9, 9]))
+    state, outputs = encoder.initial_state(2), []  # type: ignore[operator]
+    for chunk in torch.split(x, chunks, 1):
+        output, state = encoder.step(chunk, state)  # type: ignore[operator]
+        outputs.append(output)
+    torch.testing.assert_close(torch.cat(outputs, 1), whole.sequence, atol=1e-5, rtol=0)
+    assert state.keys() == whole.state.keys()
+    for part, value in whole.state.items():
+        assert len(value) == 2
+        torch.testing.assert_close(state[part], value, atol=1e-5, rtol=0)
+
+
+@every
+def test_a_causal_encoder_goes_on_from_rows_of_unequal_length(name: str, options: dict[str, Any]) -> None:
+    encoder, x = built(name, options), inputs(name, options, 2, 18)
+    if not getattr(encoder, "causal", False):
+        return
+    first = encoder(x[:, :12], torch.tensor([12, 0]))
+    after = encoder(x[:, 12:], torch.tensor([6, 6]), first.state).state
+    wanted = encoder(torch.stack([x[0], x[1].roll(-12, 0)]), torch.tensor([18, 6])).state
+    for part, value in wanted.items():
+        torch.testing.assert_close(after[part], value, atol=1e-5, rtol=0)
+
+
+@every
+def test_weights_survive_the_meta_device_and_a_save(name: str, options: dict[str, Any]) -> None:
+    encoder, x = built(name, options), inputs(name, options, 2, 3)
+    with torch.device("meta"):
+        empty = ENCODERS.build(parsed(name, options))
+    empty.load_state_dict(encoder.state_dict(), strict=True, assign=True)
+    lengths = torch.tensor([3, 2])
+    assert torch.equal(empty.eval()(x, lengths).pooled, encoder(x, lengths).pooled)
+
+
+@pytest.mark.parametrize("strides", [(2, 2), (3, 1)])
+def test_audio_outputs_stand_at_multiples_of_the_stride(strides: tuple[int, int]) -> None:
+    options = {"causal": True, "strides": strides}
+    encoder = built("audio-rnn", options)
+    total = strides[0] * strides[1]
+    assert encoder.stride == total
+    x = inputs("audio-rnn", options, 1, 13)
+    output = encoder(x, torch.tensor([13])).sequence
+    assert output.shape[1] == -(-13 // total)
+    for frame in range(13):
+        changed = x.clone()
+        changed[:, frame] += 1
+        differs = (encoder(changed, torch.tensor([13])).sequence - output).abs().amax((0, 2)) > 1e-6
+        first = -(-frame // total)
+        assert not differs[:first].any()
+        assert differs[first:].all()
+
+
+def test_audio_rows_at_different_places_cannot_be_stepped_together() -> None:
+    encoder: Any = built("audio-rnn", {"causal": True})
+    state = encoder.initial_state(2)
+    state["phase0"][1] = 1
+    with pytest.raises(ValueError, match="rows at different places"):
+        encoder.step(torch.zeros(2, 3, 64), state)
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ({"type": "audio-rnn", "causal": True, "bidirectional": True}, "cannot be bidirectional"),
+        ({"type": "audio-rnn", "channels": [8]}, "one number a convolution"),
+        ({"type": "text-rnn", "vocabulary": 9, "cell": "gru", "nonlinearity": "relu"}, "only the cell 'elman'"),
+        ({"type": "text-rnn", "vocabulary": 9, "weight_dropout": 0.1, "layer_norm": "cell"}, "needs the fast kernels"),
+        ({"type": "vectors-mean", "size": 1}, "no scale of its own"),
+        ({"type": "video-rnn", "backbone": "mobilenet-v2", "planes": 1}, "frames in colour"),
+        ({"type": "video-mean", "channels": [16, 10**9]}, "less than or equal to"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_it_is_built(config: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        ENCODERS.parse(config)
+
+
+def test_video_may_be_seen_by_mobilenet() -> None:
+    encoder = built("video-mean", {"backbone": "mobilenet-v2", "grid": 1})
+    frames = inputs("video-mean", {}, 2, 2)
+    together = encoder(frames, torch.tensor([2, 1]))
+    torch.testing.assert_close(
+        together.pooled[1:], encoder(frames[1:, :1], torch.tensor([1])).pooled, atol=1e-5, rtol=0
+    )
+
+
+def test_the_order_of_words_matters_to_the_rnn_and_not_to_the_bag() -> None:
+    ids = torch.tensor([[1, 2, 3, 4], [4, 3, 2, 1]])
+    lengths = torch.tensor([4, 4])
+    bag, rnn = (built(name, {})(ids, lengths).pooled for name in ("text-bag", "text-rnn"))
+    torch.testing.assert_close(bag[0], bag[1])
+    assert (rnn[0] - rnn[1]).abs().max() > 1e-3
+
+
+def test_dropout_acts_in_training_only() -> None:
+    for name, options, steps in (
+        ("text-rnn", {"word_dropout": 0.5}, 6),
+        ("text-bag", {"word_dropout": 0.5}, 6),
+        ("vectors-mean", {"dropout": 0.5}, 6),
+        ("image-small", {"dropout": 0.5}, 2),
+    ):
+        encoder, x = built(name, options), inputs(name, options, 2, steps)
+        lengths = torch.full((2,), steps)
+        served = encoder(x, lengths).pooled
+        assert torch.equal(served, encoder(x, lengths).pooled)
+        assert not torch.allclose(served, encoder.train()(x, lengths).pooled)
