@@ -78,7 +78,7 @@ def _operation(pipeline: "Pipeline", answer: dict[str, Any], limits: MediaLimits
         "application/json": {"schema": whole, "example": head | pipeline.example},
         "text/event-stream": {"schema": {"type": "string", "description": "Events token, then result or error"}},
     }
-    if pipeline.explains:
+    if pipeline.draws:
         answers["image/png"] = {"schema": {"type": "string", "format": "binary"}}
     problems = {
         status: {"description": said, "content": {PROBLEM: {"schema": {"$ref": f"{_REF}Problem"}}}}

@@ -54,6 +54,7 @@ class Pipeline:
         self.result: type[Result] = self.task.result
         self.example = self.task.example
         self.explains = self.task.explains
+        self.draws = self.task.draws
         self.languages = list(self.task.languages)
         self.accepts: dict[Modality, int] = {name: item.max_items for name, item in self.config.modalities.items()}
         for item in self.config.modalities.values():

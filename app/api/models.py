@@ -34,7 +34,7 @@ class ModelCard(BaseModel):
     languages: list[str] | None = None
     labels: list[str] | None = None
     streaming: bool = Field(description="Whether it takes a stream of input; every model answers as events")
-    explains: bool = Field(description="Whether explain=true and image/png are answered")
+    explains: bool = Field(description="Whether explain=true adds an explanation")
     options: dict[str, Any] = Field(description="JSON Schema of its options")
     metrics: dict[str, Any] | None = None
     parameters: int

@@ -68,7 +68,7 @@ async def _receive(request: Request, rules: Rules, runner: Runner, seconds: floa
 
 
 def _kind(request: Request, pipeline: "Pipeline") -> str:
-    offered = [JSON, EVENTS, *([PNG] if pipeline.explains else [])]
+    offered = [JSON, EVENTS, *([PNG] if pipeline.draws else [])]
     kind = preferred(request.headers.get("accept", "*/*"), offered)
     if kind is None:
         raise NotAcceptable("The Accept header names no kind of answer that this model has.", f"{', '.join(offered)}.")

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Generator, Iterator, Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -13,13 +13,15 @@ from torch import Tensor
 from models.checkpoint import Checkpoint
 from models.decoding.beam import Beams, beam_search, beam_steps
 from models.decoding.decoder import Hypothesis, drain
-from models.decoding.sampling import Samples, sample_steps
+from models.decoding.sampling import sample_steps
 from models.encoded import Encoded
+from models.encoders.image import MobileNetEncoder
 from models.features.image import ImageFeatures
 from models.features.text import join
 from models.heads.captioning import CaptioningHead, CaptionMemory
 from models.sequence import Padded
 from models.tasks.overlay import draw_attention
+from models.tasks.streaming import certain_samples, tell
 from models.tasks.task import Options, Result, Task
 
 
@@ -55,11 +57,6 @@ class CaptioningTask(Task):
     """Writes sentences about pictures."""
 
     result = CaptioningResult
-    explains = True
-    example: ClassVar[dict[str, Any]] = {
-        "captions": [{"text": "a dog runs through the snow", "language": "en", "log_probability": -7.4}],
-        "modalities": {"image": {"contribution": 1.0}},
-    }
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
@@ -69,6 +66,11 @@ class CaptioningTask(Task):
         self.head, self.tokenizer = head, checkpoint.tokenizer
         self.languages = head.config.languages
         self.options = _options(self.languages, checkpoint.config.defaults)
+        # Only regions of pictures can be shown as a picture.
+        encoders = self.network.encoders
+        self.explains = self.draws = set(encoders) == {"image"} and isinstance(encoders["image"], MobileNetEncoder)
+        caption = {"text": "a dog runs through the snow", "language": self.languages[0], "log_probability": -7.4}
+        self.example = self.example_of({"captions": [caption]})
 
     def predict(self, inputs: Mapping[str, Padded], options: Any, *, explain: bool) -> CaptioningResult:
         encoded = self.network.encode(inputs)
@@ -77,19 +79,7 @@ class CaptioningTask(Task):
     def stream(self, inputs: Mapping[str, Padded], options: Any) -> Iterator[dict[str, Any]]:
         encoded = self.network.encode(inputs)
         steps = self._write(encoded, options)
-        sent = 0
-        while True:
-            try:
-                certain = next(steps)
-            except StopIteration as stop:
-                hypotheses: list[Hypothesis] = stop.value
-                break
-            for index in range(sent, len(certain)):
-                yield self._event(certain, index)
-            sent = max(sent, len(certain))
-        best = hypotheses[0].tokens
-        for index in range(sent, len(best)):
-            yield self._event(best, index)
+        hypotheses = yield from tell(steps, lambda found: found[0].tokens, self.tokenizer)
         result = self._result(hypotheses, encoded, options, explain=False)
         yield {"result": result.model_dump(exclude_none=True)}
 
@@ -125,7 +115,7 @@ class CaptioningTask(Task):
                 self.head, memory, state, starts,
                 end=end, max_length=options.max_length, temperature=options.temperature, generator=generator,
             )  # fmt: skip
-            return (yield from _certain_samples(draws, end, alone=options.num_captions == 1))
+            return (yield from certain_samples(draws, end, alone=options.num_captions == 1))
         width = max(options.beam_size, options.num_captions)
         beams = beam_steps(
             self.head, memory, self.head.initial_state(encoded.fusion.fused, width), starts,
@@ -165,10 +155,6 @@ class CaptioningTask(Task):
             tokens=[AttendedToken(token=word, attention=frames) for word, frames in zip(words, rounded, strict=True)]
         )
 
-    def _event(self, tokens: list[int], index: int) -> dict[str, Any]:
-        words = self.tokenizer.words(tokens[: index + 1])
-        return {"index": index, "token": words[-1], "text": join(words)}
-
 
 def _certain_beams(
     steps: Generator[Beams, None, list[list[Hypothesis]]],
@@ -179,28 +165,6 @@ def _certain_beams(
         except StopIteration as stop:
             found: list[list[Hypothesis]] = stop.value
             return found[0]
-
-
-def _certain_samples(
-    steps: Generator[Tensor, None, Samples], end: int, *, alone: bool
-) -> Generator[list[int], None, list[Hypothesis]]:
-    """Of several samples the best is known only at the end; a single one is certain as it is drawn."""
-    drawn: list[int] = []
-    while True:
-        try:
-            token = int(next(steps)[0, 0])
-        except StopIteration as stop:
-            samples: Samples = stop.value
-            break
-        if alone and token != end:
-            drawn.append(token)
-            yield list(drawn)
-    hypotheses = []
-    for row, ids in enumerate(samples.tokens[0].tolist()):
-        length = ids.index(end) if end in ids else len(ids)
-        total = float(samples.log_probabilities[0, row].sum())
-        hypotheses.append(Hypothesis(ids[:length], total, total, samples.attention[0, row, :length]))
-    return sorted(hypotheses, key=lambda hypothesis: -hypothesis.score)
 
 
 def _options(languages: tuple[str, ...], defaults: dict[str, Any]) -> type[Options]:

@@ -1,13 +1,14 @@
-"""Classification: labels with their probabilities."""
+"""Classification: labels with their probabilities, for a bundle or for each of its steps."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from pydantic import BaseModel, Field, create_model
+from torch import Tensor
 
 from models.checkpoint import Checkpoint
 from models.sequence import Padded
-from models.tasks.task import Contribution, Options, Result, Task
+from models.tasks.task import Options, Result, Task
 
 
 class Prediction(BaseModel):
@@ -17,33 +18,75 @@ class Prediction(BaseModel):
     probability: float = Field(ge=0, le=1)
 
 
+class Votes(BaseModel):
+    """What each present modality would have answered by itself, the most probable label first."""
+
+    votes: dict[str, list[Prediction]]
+
+
 class ClassificationResult(Result):
     """Labels, the most probable first."""
 
     predictions: list[Prediction]
+    explanation: Votes | None = None
+
+
+class Step(BaseModel):
+    """One step's labels, the most probable first."""
+
+    predictions: list[Prediction]
+
+
+class StepClassificationResult(Result):
+    """Labels of each step, such as each utterance of a conversation, in order."""
+
+    steps: list[Step]
 
 
 class ClassificationTask(Task):
-    """Softmax over the head's logits."""
+    """Softmax over the head's logits, divided by ``defaults.temperature`` where training has calibrated one.
 
-    result = ClassificationResult
-    example: ClassVar[dict[str, Any]] = {
-        "predictions": [{"label": "seven", "probability": 0.98}],
-        "modalities": {"image": {"contribution": 1.0}},
-    }
+    The temperature makes probabilities as high as the answers are often right (Guo et al. 2017).
+    """
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         super().__init__(checkpoint)
-        self.labels = checkpoint.config.labels or []
-        default = min(int(checkpoint.config.defaults.get("top_k", 5)), len(self.labels))
-        field = Field(default, ge=1, le=len(self.labels), description="How many labels to return")
+        config = checkpoint.config
+        self.labels = config.labels or []
+        self.temperature = float(config.defaults.get("temperature", 1.0))
+        self.by_step = getattr(config.network.head, "per", "bundle") == "step"
+        self.result = StepClassificationResult if self.by_step else ClassificationResult
+        # A decision head's fusion has votes, whichever modalities are posted.
+        self.explains = config.network.head.type == "decision"
+        most = len(self.labels)
+        # The usual five, where there are as many; a default of the checkpoint's own is held to the bounds.
+        field = Field(
+            config.defaults.get("top_k", min(5, most)), ge=1, le=most, description="How many labels to return"
+        )
         self.options = create_model("ClassificationOptions", __base__=Options, top_k=(int, field))
+        predictions = [{"label": self.labels[0], "probability": 0.98}]
+        self.example = self.example_of(
+            {"steps": [{"predictions": predictions}]} if self.by_step else {"predictions": predictions}
+        )
 
-    def predict(self, inputs: Mapping[str, Padded], options: Any, *, explain: bool) -> ClassificationResult:  # noqa: ARG002
+    def predict(self, inputs: Mapping[str, Padded], options: Any, *, explain: bool) -> Result:
         encoded = self.network.encode(inputs)
-        probabilities = self.network.head(encoded)[0].softmax(0)
-        values, indices = probabilities.topk(options.top_k)
+        probabilities = (self.network.head(encoded)[0] / self.temperature).softmax(-1)
+        modalities = self.contributions(encoded.fusion)
+        if self.by_step:
+            assert encoded.fusion.sequence is not None
+            real = probabilities[: int(encoded.fusion.sequence.lengths[0])]
+            steps = [Step(predictions=self._best(step, options.top_k)) for step in real]
+            return StepClassificationResult(steps=steps, modalities=modalities)
+        explanation = None
+        if explain and encoded.fusion.votes is not None:
+            votes = zip(self.network.modalities, encoded.fusion.votes[0].softmax(-1), strict=True)
+            explanation = Votes(votes={n: self._best(vote, options.top_k) for n, vote in votes if n in modalities})
+        predictions = self._best(probabilities, options.top_k)
+        return ClassificationResult(predictions=predictions, modalities=modalities, explanation=explanation)
+
+    def _best(self, probabilities: Tensor, count: int) -> list[Prediction]:
+        values, indices = probabilities.topk(count)
         found = zip(indices.tolist(), values.tolist(), strict=True)
-        contributions: dict[str, Contribution] = self.contributions(encoded.fusion)
-        predictions = [Prediction(label=self.labels[index], probability=value) for index, value in found]
-        return ClassificationResult(predictions=predictions, modalities=contributions)
+        # Rounding may lift a sum of float32 probabilities a hair above 1.
+        return [Prediction(label=self.labels[index], probability=min(value, 1.0)) for index, value in found]

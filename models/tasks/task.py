@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,23 +26,28 @@ class Result(BaseModel):
 
 
 class Options(BaseModel):
-    """Base of every task's options: flat scalars, unknown ones refused."""
+    """Base of every task's options: flat scalars, unknown ones refused, a checkpoint's defaults held to the bounds."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class Task(ABC):
-    """Runs one checkpoint's network on one bundle (rows of inputs are [1, T, ...])."""
+    """Runs one checkpoint's network on one bundle (rows of inputs are [1, T, ...]).
 
-    result: ClassVar[type[Result]]
-    example: ClassVar[dict[str, Any]]
-    explains: ClassVar[bool] = False
+    ``result`` and ``example`` are the answer's schema and what one may look like; ``explains`` says whether
+    ``explain`` adds anything, and ``draws`` whether ``overlay`` can show it.
+    """
+
+    result: type[Result]
+    example: dict[str, Any]
+    options: type[Options] = Options
+    explains: bool = False
+    draws: bool = False
     languages: tuple[str, ...] = ()
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
         self.network = checkpoint.network
-        self.options: type[Options] = Options
 
     @abstractmethod
     def predict(self, inputs: Mapping[str, Padded], options: Any, *, explain: bool) -> Result:
@@ -64,3 +69,8 @@ class Task(ABC):
         """The first row's contributions by modality; absent ones are left out."""
         shares = zip(self.network.modalities, fusion.contributions[0].tolist(), strict=True)
         return {name: Contribution(contribution=round(share, 4)) for name, share in shares if share > 0}
+
+    def example_of(self, answer: dict[str, Any]) -> dict[str, Any]:
+        """``answer`` with every modality's contribution: an example for the documentation."""
+        share = round(1 / len(self.network.modalities), 4)
+        return answer | {"modalities": {name: {"contribution": share} for name in self.network.modalities}}

@@ -1,0 +1,115 @@
+"""Generation: a text that goes on from the posted one, token by token."""
+
+from collections.abc import Generator, Iterator, Mapping
+from typing import Any
+
+import torch
+from pydantic import Field, create_model
+from torch import Tensor, nn
+
+from models.checkpoint import Checkpoint
+from models.decoding.decoder import Hypothesis, drain
+from models.decoding.sampling import sample_steps
+from models.features.text import join
+from models.heads.language_model import LanguageModelHead
+from models.sequence import Padded
+from models.state import State
+from models.tasks.streaming import certain_samples, tell
+from models.tasks.task import Contribution, Options, Result, Task
+
+
+class GenerationResult(Result):
+    """What follows the posted text; ``log_probability`` is natural, the end token's included."""
+
+    text: str
+    log_probability: float
+
+
+class GenerationTask(Task):
+    """Samples from a causal text encoder and its language-model head; the state is carried from token to token."""
+
+    result = GenerationResult
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__(checkpoint)
+        head = checkpoint.network.head
+        assert isinstance(head, LanguageModelHead)
+        assert checkpoint.tokenizer is not None
+        self.tokenizer = checkpoint.tokenizer
+        self.encoder = checkpoint.network.encoders["text"]
+        self.decoder = TextDecoder(self.encoder, head)
+        self.options = _options(checkpoint.config.defaults)
+        self.example = self.example_of({"text": "in the snow", "log_probability": -5.2})
+
+    def predict(self, inputs: Mapping[str, Padded], options: Any, *, explain: bool) -> GenerationResult:  # noqa: ARG002
+        return self._result(drain(self._write(inputs["text"], options)))
+
+    def stream(self, inputs: Mapping[str, Padded], options: Any) -> Iterator[dict[str, Any]]:
+        steps = self._write(inputs["text"], options)
+        found = yield from tell(steps, lambda found: found[0].tokens, self.tokenizer)
+        yield {"result": self._result(found).model_dump(exclude_none=True)}
+
+    def _write(self, prompt: Padded, options: Any) -> Generator[list[int], None, list[Hypothesis]]:
+        tokens = prompt.values[:, : int(prompt.lengths[0])]
+        generator = None if options.seed is None else torch.Generator(tokens.device).manual_seed(options.seed)
+        draws = sample_steps(
+            self.decoder, None, self.decoder.read(tokens[:, :-1]), tokens[:, -1], end=self.tokenizer.end,
+            max_length=options.max_length, temperature=options.temperature, top_k=options.top_k, generator=generator,
+        )  # fmt: skip
+        return certain_samples(draws, self.tokenizer.end, alone=True)
+
+    def _result(self, found: list[Hypothesis]) -> GenerationResult:
+        return GenerationResult(
+            text=join(self.tokenizer.words(found[0].tokens)),
+            log_probability=round(found[0].log_probability, 4),
+            # The head reads nothing but the text.
+            modalities={"text": Contribution(contribution=1.0)},
+        )
+
+
+class TextDecoder:
+    """The decoders' step contract over a causal text encoder and its language-model head; it attends to nothing."""
+
+    def __init__(self, encoder: nn.Module, head: LanguageModelHead) -> None:
+        """A decoder over ``encoder``.
+
+        Raises:
+            ValueError: the encoder is not causal, so it cannot go on from a state.
+        """
+        if not getattr(encoder, "causal", False):
+            raise ValueError(
+                "text is generated token by token: its encoder must be causal, such as a 'text-rnn' that is not "
+                "bidirectional"
+            )
+        self.encoder: Any = encoder
+        self.head = head
+
+    def read(self, tokens: Tensor) -> State:
+        """The state [B, 1, ...] after ``tokens`` int64 [B, T >= 0]."""
+        state: State = self.encoder.initial_state(len(tokens), tokens.device)
+        if tokens.shape[1]:
+            _, state = self.encoder.step(tokens, state)
+        return {name: value.unsqueeze(1) for name, value in state.items()}
+
+    def step(self, tokens: Tensor, state: State, memory: None) -> tuple[Tensor, State, Tensor]:  # noqa: ARG002
+        """Last tokens [B, K] -> log-probabilities [B, K, V], the next state and, of no memory, weights [B, K, 0]."""
+        rows, columns = tokens.shape
+        flat = {name: value.flatten(0, 1) for name, value in state.items()}
+        outputs, flat = self.encoder.step(tokens.reshape(-1, 1), flat)
+        scores = self.head.score(outputs[:, -1]).log_softmax(1).view(rows, columns, -1)
+        after = {name: value.view(rows, columns, *value.shape[1:]) for name, value in flat.items()}
+        return scores, after, scores.new_empty(rows, columns, 0)
+
+
+def _options(defaults: Mapping[str, Any]) -> type[Options]:
+    def field(name: str, fallback: Any, description: str, **bounds: Any) -> Any:
+        return Field(defaults.get(name, fallback), description=description, **bounds)
+
+    return create_model(
+        "GenerationOptions",
+        __base__=Options,
+        max_length=(int, field("max_length", 50, "Most tokens to write", ge=1, le=1000)),
+        temperature=(float, field("temperature", 1.0, "0 takes the most probable, the higher the freer", ge=0, le=2)),
+        top_k=(int | None, field("top_k", None, "Draw from this many of the most probable tokens", ge=1)),
+        seed=(int | None, field("seed", None, "Makes sampling repeatable", ge=0, lt=2**31)),
+    )

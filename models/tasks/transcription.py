@@ -1,0 +1,138 @@
+"""Transcription: the words that were said, and when."""
+
+import math
+from collections.abc import Generator, Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel, Field, create_model
+from torch import Tensor
+
+from models.checkpoint import Checkpoint
+from models.decoding.alignment import Span, align
+from models.decoding.ctc import Transcript, prefix_beam_search, prefix_beam_steps
+from models.decoding.decoder import drain
+from models.decoding.grammar import Grammar
+from models.encoded import Encoded
+from models.features.text import TextTokenizer, join
+from models.heads.transcription import TranscriptionConfig, TranscriptionHead
+from models.sequence import Padded
+from models.tasks.streaming import tell
+from models.tasks.task import Options, Result, Task
+
+
+class Word(BaseModel):
+    """One word; ``start`` and ``end`` are left out where the checkpoint does not know how long a step lasts."""
+
+    word: str
+    start: float | None = Field(None, ge=0, description="Seconds from the start of the recording")
+    end: float | None = Field(None, ge=0, description="Seconds; a word may last longer than the network listens to it")
+    probability: float = Field(ge=0, le=1, description="Mean (geometric) of its steps on the best path")
+
+
+class TranscriptionResult(Result):
+    """The text, and its words one by one."""
+
+    text: str
+    words: list[Word]
+
+
+class TranscriptionTask(Task):
+    """CTC prefix beam search, then the best alignment of what it found.
+
+    ``defaults.seconds_per_step`` says how long one step of the network's output lasts.
+    """
+
+    result = TranscriptionResult
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__(checkpoint)
+        head = checkpoint.network.head
+        assert isinstance(head, TranscriptionHead)
+        assert checkpoint.tokenizer is not None
+        self.head, self.tokenizer = head, checkpoint.tokenizer
+        defaults = checkpoint.config.defaults
+        self.blank = head.config.blank
+        self.seconds: float | None = defaults.get("seconds_per_step")
+        self.grammar = _grammar(head.config, self.tokenizer)
+        self.options = _options(defaults, has_grammar=self.grammar is not None)
+        times = {} if self.seconds is None else {"start": 0.95, "end": 1.18}
+        example = self.tokenizer.words([self._example_token()])[0]
+        words = [{"word": example, **times, "probability": 0.99}]
+        self.example = self.example_of({"text": example, "words": words})
+
+    def predict(self, inputs: Mapping[str, Padded], options: Any, *, explain: bool) -> TranscriptionResult:  # noqa: ARG002
+        encoded = self.network.encode(inputs)
+        scores = self._scores(encoded)
+        return self._result(drain(self._search(scores, options)), scores, encoded)
+
+    def stream(self, inputs: Mapping[str, Padded], options: Any) -> Iterator[dict[str, Any]]:
+        encoded = self.network.encode(inputs)
+        scores = self._scores(encoded)
+        found = yield from tell(self._search(scores, options), lambda found: found[0].tokens, self.tokenizer)
+        yield {"result": self._result(found, scores, encoded).model_dump(exclude_none=True)}
+
+    def best(self, encoded: Encoded, options: Any) -> list[str]:
+        """The most probable text of every row: what measuring needs, a batch at a time."""
+        found = prefix_beam_search(
+            self.head(encoded),
+            self.head.steps(encoded).lengths,
+            blank=self.blank,
+            beam_size=options.beam_size,
+            grammar=self._grammar(options),
+        )
+        return [join(self.tokenizer.words(transcripts[0].tokens)) for transcripts in found]
+
+    def _scores(self, encoded: Encoded) -> Tensor:
+        scores: Tensor = self.head(encoded)[0, : int(self.head.steps(encoded).lengths[0])]
+        return scores
+
+    def _search(self, scores: Tensor, options: Any) -> Generator[list[int], None, list[Transcript]]:
+        grammar = self._grammar(options)
+        return prefix_beam_steps(scores, blank=self.blank, beam_size=options.beam_size, grammar=grammar)
+
+    def _grammar(self, options: Any) -> Grammar | None:
+        return self.grammar if getattr(options, "grammar", False) else None
+
+    def _result(self, found: list[Transcript], scores: Tensor, encoded: Encoded) -> TranscriptionResult:
+        spans = align(scores, found[0].tokens, blank=self.blank)
+        words = [self._word(span) for span in spans]
+        text = join([word.word for word in words])
+        return TranscriptionResult(text=text, words=words, modalities=self.contributions(encoded.fusion))
+
+    def _word(self, span: Span) -> Word:
+        seconds = self.seconds
+        return Word(
+            word=self.tokenizer.words([span.token])[0],
+            start=None if seconds is None else round(span.start * seconds, 3),
+            end=None if seconds is None else round(span.end * seconds, 3),
+            probability=min(round(math.exp(span.log_probability), 4), 1.0),
+        )
+
+    def _example_token(self) -> int:
+        spoken: list[int] = self.head.spoken.nonzero().flatten().tolist()
+        return max(spoken, default=self.blank)
+
+
+def _grammar(config: TranscriptionConfig, tokenizer: TextTokenizer) -> Grammar | None:
+    if not config.grammar:
+        return None
+    places = []
+    for place, words in enumerate(config.grammar, 1):
+        ids = [tokenizer.encode(word) for word in words]
+        for word, found in zip(words, ids, strict=True):
+            if len(found) != 1 or found[0] == tokenizer.unknown:
+                raise ValueError(f"network.head.grammar, place {place}: '{word}' is not one word of tokenizer.json")
+        places.append([found[0] for found in ids])
+    return Grammar(places, config.vocabulary)
+
+
+def _options(defaults: Mapping[str, Any], *, has_grammar: bool) -> type[Options]:
+    beam = Field(
+        defaults.get("beam_size", 10), ge=1, le=100, description="Beginnings that the search keeps: fewer are faster"
+    )
+    fields: dict[str, Any] = {"beam_size": (int, beam)}
+    if has_grammar:
+        said = "Only sentences that the model's grammar allows"
+        fields["grammar"] = (bool, Field(defaults.get("grammar", True), description=said))
+    options: type[Options] = create_model("TranscriptionOptions", __base__=Options, **fields)
+    return options
