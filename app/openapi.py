@@ -9,14 +9,13 @@ from pydantic.json_schema import models_json_schema
 from app.api.parts import EXPLAIN, needed
 from app.engine.service import Service
 from app.errors import PROBLEM
+from app.samples import TEXT, sample
 from models.media.limits import MediaLimits
 
 if TYPE_CHECKING:
     from models.pipeline import Pipeline
 
 _REF = "#/components/schemas/"
-# Eight by eight pixels of one blue: "Try it out" with the JSON body works as it stands.
-_TINY_PNG = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFElEQVR4nGOM6jnBgA0wYRUdtBIAUz0Bvr3yAr8AAAAASUVORK5CYII="
 _STATUSES = {
     "400": "Undecodable body or medium",
     "413": "Too many bytes",
@@ -84,9 +83,8 @@ def _operation(pipeline: "Pipeline", answer: dict[str, Any], limits: MediaLimits
         status: {"description": said, "content": {PROBLEM: {"schema": {"$ref": f"{_REF}Problem"}}}}
         for status, said in _STATUSES.items()
     }
-    json_body = {"schema": _body(pipeline, limits, base64=True)}
-    if "image" in pipeline.accepts:
-        json_body["example"] = {"image": _TINY_PNG}
+    example = {name: sample(name, item.features) for name, item in config.modalities.items()}
+    json_body: dict[str, Any] = {"schema": _body(pipeline, limits, base64=True), "example": example}
     return {
         "tags": ["predict"],
         "summary": f"{config.name}: {config.task}",
@@ -114,7 +112,10 @@ def _head_schema(pipeline: "Pipeline") -> dict[str, Any]:
 
 
 def _body(pipeline: "Pipeline", limits: MediaLimits, *, base64: bool) -> dict[str, Any]:
-    parts = {name: _part(name, most, limits, base64=base64) for name, most in pipeline.accepts.items()}
+    arrays = {name for name, item in pipeline.config.modalities.items() if item.features.type == "vectors"}
+    parts = {
+        name: _part(name, most, limits, base64=base64, array=name in arrays) for name, most in pipeline.accepts.items()
+    }
     options = {name: _option(item) for name, item in pipeline.options.model_json_schema()["properties"].items()}
     if pipeline.explains:
         options[EXPLAIN] = {"type": "boolean", "default": False, "description": "Say what the network looked at"}
@@ -124,15 +125,18 @@ def _body(pipeline: "Pipeline", limits: MediaLimits, *, base64: bool) -> dict[st
     return body
 
 
-def _part(name: str, most: int, limits: MediaLimits, *, base64: bool) -> dict[str, Any]:
-    if name == "text":
-        one: dict[str, Any] = {"type": "string", "maxLength": limits.text_characters}
+def _part(name: str, most: int, limits: MediaLimits, *, base64: bool, array: bool) -> dict[str, Any]:
+    """Schema of a modality's part; ``array`` says that it takes ready features in place of the medium."""
+    written = name == "text" and not array
+    if written:
+        one: dict[str, Any] = {"type": "string", "maxLength": limits.text_characters, "examples": [TEXT]}
     elif base64:
         one = {"type": "string", "contentEncoding": "base64"}
     else:
         one = {"type": "string", "format": "binary"}
     bound = "" if name == "text" else f", at most {getattr(limits, f'{name}_bytes')} bytes each"
-    said = {"description": f"At most {most} {name}{bound}"}
+    kind = f"{name} as a .npy file of feature vectors" if array else name
+    said = {"description": f"At most {most} {kind}{bound}"}
     if most == 1:
         return one | said
     several = {"type": "array", "items": one, "maxItems": most}

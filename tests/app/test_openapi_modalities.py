@@ -1,0 +1,115 @@
+"""Forms and examples are right for checkpoints of every modality and task, not only for those that see."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fastapi.testclient import TestClient
+
+from app.samples import TEXT
+from models.checkpoint import save_checkpoint
+from models.config import CheckpointConfig
+from models.network import FusionRNN
+from tests.app.conftest import Open
+from tests.support import tiny_tokenizer
+
+VOCABULARY = tiny_tokenizer().size
+TOKENS = ({"type": "tokens"}, {"type": "text-rnn", "vocabulary": VOCABULARY, "embedding": 6, "hidden": 8})
+SOUND = ({"type": "log-mel"}, {"type": "audio-rnn", "channels": [4, 4], "hidden": 8})
+FRAMES = ({"type": "frames", "size": 16, "max_frames": 4}, {"type": "video-rnn", "hidden": 8})
+NUMBERS = ({"type": "vectors", "size": 3}, {"type": "vectors-mean", "size": 3, "width": 8})
+STEPS = {"type": "recurrent", "hidden": 8}
+CLASSES = ({"type": "classification", "classes": 2}, {"labels": ["no", "yes"]})
+
+Parts = dict[str, tuple[dict[str, Any], dict[str, Any]]]
+CHECKPOINTS: dict[str, tuple[str, Parts, dict[str, Any], dict[str, Any]]] = {
+    "everything": ("classification", {"text": TOKENS, "audio": SOUND, "video": FRAMES, "image": NUMBERS}, *CLASSES),
+    "words": (
+        "transcription",
+        {"audio": SOUND},
+        {"type": "transcription", "vocabulary": VOCABULARY},
+        {"fusion": STEPS, "defaults": {"seconds_per_step": 0.02}},
+    ),
+    "writer": ("generation", {"text": TOKENS}, {"type": "language-model", "vocabulary": VOCABULARY}, {}),
+    "joint": ("embedding", {"audio": SOUND, "text": TOKENS}, {"type": "embedding", "size": 4}, {}),
+    "number": ("regression", {"video": FRAMES}, {"type": "regression"}, {}),
+}
+
+
+def save(folder: Path, name: str) -> None:
+    task, modalities, head, rest = CHECKPOINTS[name]
+    config = CheckpointConfig.model_validate(
+        {
+            "name": name,
+            "version": "0.0.1",
+            "task": task,
+            "description": "Random weights, for tests.",
+            "modalities": {key: {"features": features} for key, (features, _) in modalities.items()},
+            "network": {
+                "encoders": {key: encoder for key, (_, encoder) in modalities.items()},
+                "fusion": rest.get("fusion", {"type": "concat", "width": 8}),
+                "head": head,
+            },
+        }
+        | {key: value for key, value in rest.items() if key != "fusion"}
+    )
+    torch.manual_seed(0)
+    save_checkpoint(folder / name, config, FusionRNN(config.network), tiny_tokenizer())
+
+
+@pytest.fixture(scope="module")
+def client(open_client: Open, tmp_path_factory: pytest.TempPathFactory) -> TestClient:
+    root = tmp_path_factory.mktemp("modalities")
+    for name in CHECKPOINTS:
+        save(root, name)
+    return open_client(model_dir=[root])
+
+
+def operation(client: TestClient, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = client.get("/openapi.json").json()["paths"][f"/v1/models/{name}/predict"]["post"]
+    return found
+
+
+@pytest.mark.parametrize("name", CHECKPOINTS)
+def test_the_example_of_every_checkpoint_works_and_looks_like_its_answer(client: TestClient, name: str) -> None:
+    described = operation(client, name)
+    body = described["requestBody"]["content"]["application/json"]["example"]
+    assert body.keys() == CHECKPOINTS[name][1].keys()
+    answer = client.post(f"/v1/models/{name}/predict", json=body)
+    assert answer.status_code == 200, answer.json()
+    example = described["responses"]["200"]["content"]["application/json"]["example"]
+    assert answer.json().keys() - {"notices"} == example.keys()
+    assert answer.json()["modalities"].keys() == example["modalities"].keys()
+
+
+def test_the_form_says_what_each_part_is(client: TestClient) -> None:
+    content = operation(client, "everything")["requestBody"]["content"]
+    form = content["multipart/form-data"]["schema"]["properties"]
+    assert form["text"]["type"] == "string"
+    assert form["text"]["examples"] == [TEXT]
+    assert "format" not in form["text"]
+    for name in ("image", "audio", "video"):
+        assert (form[name]["type"], form[name]["format"]) == ("string", "binary")
+    assert ".npy" in form["image"]["description"]
+    assert ".npy" not in form["audio"]["description"]
+    assert content["application/json"]["schema"]["properties"]["audio"]["contentEncoding"] == "base64"
+
+
+def test_only_what_is_drawn_is_offered_as_a_picture(client: TestClient) -> None:
+    for name in CHECKPOINTS:
+        assert "image/png" not in operation(client, name)["responses"]["200"]["content"]
+    body = operation(client, "everything")["requestBody"]["content"]["application/json"]["example"]
+    refused = client.post("/v1/models/everything/predict", json=body, headers={"Accept": "image/png"})
+    assert refused.status_code == 406
+
+
+def test_words_and_tokens_come_as_events_that_add_up(client: TestClient) -> None:
+    for name in ("words", "writer"):
+        body = operation(client, name)["requestBody"]["content"]["application/json"]["example"]
+        said = client.post(f"/v1/models/{name}/predict", json=body, headers={"Accept": "text/event-stream"}).text
+        told = [json.loads(line.removeprefix("data: ")) for line in said.splitlines() if line.startswith("data: ")]
+        assert "event: error" not in said
+        assert [event["index"] for event in told[:-1]] == list(range(len(told) - 1))
+        assert told[-1]["text"] == (told[-2]["text"] if told[1:] else "")
