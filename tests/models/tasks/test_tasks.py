@@ -11,6 +11,7 @@ import torch
 from pydantic import ValidationError
 
 from models.config import HEADS_OF, CheckpointConfig, Task
+from models.features import Modality
 from models.features.text import join
 from models.media import MediaLimits
 from models.pipeline import Bundle, Pipeline
@@ -24,7 +25,7 @@ CLASSES = {"type": "classification", "classes": 3}
 LABELS = ["one", "two", "three"]
 WORDS = {"type": "transcription", "vocabulary": tiny_tokenizer().size}
 NEXT = {"type": "language-model", "vocabulary": tiny_tokenizer().size}
-TEXT: Bundle = {"text": ["a dog runs in the snow"]}
+TEXT: dict[Modality, list[bytes | str]] = {"text": ["a dog runs in the snow"]}
 
 
 def npy(steps: int = 7, seed: int = 0) -> bytes:
@@ -48,7 +49,7 @@ def test_every_task_has_heads_and_a_way_to_answer() -> None:
     assert set(get_args(Task)) == TASKS.keys() == HEADS_OF.keys()
 
 
-EACH = {
+EACH: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "classification": (CLASSES, {"labels": LABELS}),
     "regression": ({"type": "regression"}, {}),
     "embedding": ({"type": "embedding", "size": 4}, {}),
@@ -277,7 +278,8 @@ def test_generation_carries_the_state_instead_of_reading_again() -> None:
 
 def test_generated_tokens_are_told_one_by_one() -> None:
     served = pipeline(described("generation", NEXT, "text"), loud=3)
-    for options in ({"seed": 4}, {"temperature": 0}, {"seed": 4, "top_k": 2}):
+    choices: list[dict[str, Any]] = [{"seed": 4}, {"temperature": 0}, {"seed": 4, "top_k": 2}]
+    for options in choices:
         *told, last = events(served, TEXT, max_length=9, **options)
         assert last["result"] == answer(served, TEXT, max_length=9, **options)
         assert [event["index"] for event in told] == list(range(len(told)))
