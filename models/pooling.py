@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from models.sequence import length_mask, masked_mean
+from models.sequence import length_mask
 
 PoolingName = Literal["mean", "last", "attention"]
 
@@ -27,15 +27,18 @@ class Pooling(nn.Module):
 
     def forward(self, sequence: Tensor, lengths: Tensor) -> Tensor:
         """Pool the real steps; what padded steps hold does not matter as long as it is finite."""
-        if self.method == "mean":
-            return masked_mean(sequence, lengths)
+        if not sequence.shape[1]:
+            return sequence.sum(1)
         if self.method == "last":
             return self._last(sequence, lengths) * (lengths > 0).unsqueeze(1)
         mask = length_mask(lengths, sequence.shape[1])
-        scores = self.score(torch.tanh(self.hidden(sequence))).squeeze(2)
-        # The least finite number and not -inf: the softmax of a row without steps must not be NaN.
-        weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(1) * mask
-        mixed: Tensor = weights.unsqueeze(1) @ sequence
+        if self.method == "mean":
+            weights = mask / lengths.clamp(min=1).unsqueeze(1)
+        else:
+            scores = self.score(torch.tanh(self.hidden(sequence))).squeeze(2)
+            # The least finite number and not -inf: the softmax of a row without steps must not be NaN.
+            weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(1) * mask
+        mixed: Tensor = weights.to(sequence.dtype).unsqueeze(1) @ sequence
         return mixed.squeeze(1)
 
     def _last(self, sequence: Tensor, lengths: Tensor) -> Tensor:

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.rnn import PackedSequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 
 from models.cells import (
     CELLS,
@@ -26,9 +27,21 @@ from models.sequence import SequenceOutput, length_mask
 from models.state import State
 from models.stepwise import unrolled
 
-__all__ = ["CELLS", "Cell", "CellName", "ElmanCell", "GRUCell", "LSTMCell", "LayerNorm", "RecurrentEncoder"]
+__all__ = [
+    "CELLS",
+    "Cell",
+    "CellName",
+    "ElmanCell",
+    "GRUCell",
+    "LSTMCell",
+    "LayerNorm",
+    "Nonlinearity",
+    "RecurrentEncoder",
+]
 
 LayerNorm = Literal["none", "output", "cell"]
+
+_NEEDS_ALL = "a bidirectional encoder needs the whole sequence and cannot go on from a state"
 
 
 class RecurrentEncoder(nn.Module):
@@ -69,6 +82,7 @@ class RecurrentEncoder(nn.Module):
         self.weight_dropout = weight_dropout
         self.output_size = hidden_size * (2 if bidirectional else 1)
         self.dropout = LockedDropout(dropout)
+        self._names = [[f"{name}{layer}" for name in CELLS[cell].state_names] for layer in range(layers)]
         self.layers = nn.ModuleList()
         for layer in range(layers):
             size = input_size if layer == 0 else self.output_size
@@ -87,8 +101,7 @@ class RecurrentEncoder(nn.Module):
 
     def initial_state(self, rows: int, device: torch.device | None = None) -> State:
         """The all-zero state of ``rows`` rows: ``h{layer}`` and, for LSTM, ``c{layer}``, each [rows, H]."""
-        names = [name for layer in range(len(self.layers)) for name in self._names(layer)]
-        return {name: torch.zeros(rows, self.hidden_size, device=device) for name in names}
+        return {name: torch.zeros(rows, self.hidden_size, device=device) for names in self._names for name in names}
 
     def forward(self, x: Tensor, lengths: Tensor, state: State | None = None) -> SequenceOutput:
         """Encode ``x`` [B, T, X] of ``lengths`` [B], going on from ``state`` if one is given.
@@ -97,64 +110,90 @@ class RecurrentEncoder(nn.Module):
             ValueError: a state was given to a bidirectional encoder, whose backward half needs the sequence's end.
         """
         if self.bidirectional and state is not None:
-            raise ValueError("a bidirectional encoder needs the whole sequence and cannot go on from a state")
+            raise ValueError(_NEEDS_ALL)
+        ragged = _Ragged.of(lengths, x.shape[1])
         before = self.initial_state(len(x), x.device) if state is None else state
+        x, after = self._encode(x, before, ragged)
+        if ragged is not None and ragged.shortest == 0:
+            ran = (lengths > 0).unsqueeze(1)
+            after = {name: torch.where(ran, value, before[name]) for name, value in after.items()}
+        every_step = ragged is None and x.shape[1] > 0
+        pooled = x.mean(1) if every_step and self.pooling.method == "mean" else self.pooling(x, lengths)
+        return SequenceOutput(x, lengths, pooled, {} if self.bidirectional else after)
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """One chunk ``x`` [B, t, X], all steps real -> (outputs [B, t, H], state); equal to ``forward`` in one go.
+
+        Raises:
+            ValueError: the encoder is bidirectional.
+        """
+        if self.bidirectional:
+            raise ValueError(_NEEDS_ALL)
+        return self._encode(x, state, None)
+
+    def _encode(self, x: Tensor, before: State, ragged: "_Ragged | None") -> tuple[Tensor, State]:
+        """All layers: outputs [B, T, D], zeros where there is padding, and the state of the forward direction."""
         if not x.shape[1]:
-            sequence = x.new_zeros(len(x), 0, self.output_size)
-            return SequenceOutput(sequence, lengths, sequence.sum(1), {} if self.bidirectional else before)
-        shortest = int(lengths.min())
-        padding = None if shortest == x.shape[1] else ~length_mask(lengths, x.shape[1]).unsqueeze(2)
+            return x.new_zeros(len(x), 0, self.output_size), before
         after: State = {}
-        x = self.dropout(x)
-        for layer, directions in enumerate(self.layers):
+        x = self.dropout(x) if self.training else x
+        for layer, (names, directions) in enumerate(zip(self._names, self.layers, strict=True)):
             assert isinstance(directions, nn.ModuleList)
             outputs = []
             for backward, runner in enumerate(directions):
-                inputs = _reverse_prefix(x, lengths, padding) if backward else x
-                output, final = self._run(
-                    runner, inputs, lengths, padding, [before[name] for name in self._names(layer)]
-                )
-                outputs.append(_reverse_prefix(output, lengths, padding) if backward else output)
+                inputs = _reverse_prefix(x, ragged) if backward else x
+                output, final = self._run(runner, inputs, [before[name] for name in names], ragged)
+                outputs.append(_reverse_prefix(output, ragged) if backward else output)
                 if not backward:
-                    after |= dict(zip(self._names(layer), final, strict=True))
+                    after.update(zip(names, final, strict=True))
             x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, 2)
-            x = self.dropout(self.norms[layer](x) if self.norms else x)
-            if padding is not None:
-                x = x.masked_fill(padding, 0)
-        if padding is not None and shortest == 0:
-            ran = (lengths > 0).unsqueeze(1)
-            after = {name: torch.where(ran, value, before[name]) for name, value in after.items()}
-        return SequenceOutput(x, lengths, self.pooling(x, lengths), {} if self.bidirectional else after)
-
-    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
-        """One chunk ``x`` [B, t, X], all steps real -> (outputs [B, t, H], state); equal to ``forward`` in one go."""
-        lengths = torch.full((len(x),), x.shape[1], dtype=torch.int64, device=x.device)
-        output = self(x, lengths, state)
-        return output.sequence, output.state
-
-    def _names(self, layer: int) -> list[str]:
-        return [f"{name}{layer}" for name in CELLS[self.cell].state_names]
+            if self.norms:
+                x = self.norms[layer](x)
+            if self.training:
+                x = self.dropout(x)
+            if ragged is not None:
+                x = x.masked_fill(ragged.padding, 0)
+        return x, after
 
     def _run(
-        self, runner: nn.Module, x: Tensor, lengths: Tensor, padding: Tensor | None, state: list[Tensor]
+        self, runner: nn.Module, x: Tensor, state: list[Tensor], ragged: "_Ragged | None"
     ) -> tuple[Tensor, list[Tensor]]:
         """One direction of a layer: outputs [B, T, H], and the state after each row's last real step."""
         if isinstance(runner, Cell):
-            return _unroll(runner, x, padding, state)
+            return _unroll(runner, x, state, ragged)
         run: Callable[..., Any] = runner
         if self.training and self.weight_dropout:
             run = partial(_drop_connect, runner, self.weight_dropout)
         layered = [value.unsqueeze(0) for value in state]
         initial = layered[0] if len(layered) == 1 else tuple(layered)
-        if padding is None:
+        if ragged is None:
             output, final = run(x, initial)
         else:
             # Packing stops each row's recurrence at its own end; what it takes for a row of length 0 is not used.
-            sizes = lengths.clamp(min=1).cpu()
-            packed = nn.utils.rnn.pack_padded_sequence(x, sizes, batch_first=True, enforce_sorted=False)
+            packed = pack_padded_sequence(x, ragged.sizes, batch_first=True, enforce_sorted=False)
             packed, final = run(packed, initial)
-            output, _ = nn.utils.rnn.pad_packed_sequence(packed, batch_first=True, total_length=x.shape[1])
+            output, _ = pad_packed_sequence(packed, batch_first=True, total_length=x.shape[1])
         return output, [value.squeeze(0) for value in (final if isinstance(final, tuple) else (final,))]
+
+
+@dataclass(frozen=True, slots=True)
+class _Ragged:
+    """What a batch of unequal lengths [B] needs at every layer, computed once."""
+
+    lengths: Tensor
+    sizes: Tensor
+    """The lengths on the CPU, at least 1."""
+    padding: Tensor
+    """Bool [B, T, 1]."""
+    shortest: int
+
+    @classmethod
+    def of(cls, lengths: Tensor, size: int) -> "_Ragged | None":
+        """None where every row has ``size`` steps."""
+        shortest = int(lengths.min())
+        if shortest == size:
+            return None
+        return cls(lengths, lengths.clamp(min=1).cpu(), ~length_mask(lengths, size).unsqueeze(2), shortest)
 
 
 def _kernel(cell: CellName, nonlinearity: Nonlinearity, input_size: int, hidden_size: int) -> nn.Module:
@@ -204,24 +243,25 @@ def _drop_connect(
     return PackedSequence(data, sizes, order, back), tuple(final) if len(final) > 1 else final[0]
 
 
-def _unroll(cell: Cell, x: Tensor, padding: Tensor | None, initial: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+def _unroll(cell: Cell, x: Tensor, initial: list[Tensor], ragged: _Ragged | None) -> tuple[Tensor, list[Tensor]]:
     """A literal cell over [B, T, X], step by step."""
     state: State = dict(zip(cell.state_names, initial, strict=True))
     outputs = []
     with unrolled(cell) if torch.is_grad_enabled() else nullcontext():
         for step, projected in enumerate(cell.input(x).unbind(1)):
             after = cell.recur(projected, state)
-            if padding is not None:
-                after = {name: torch.where(padding[:, step], state[name], value) for name, value in after.items()}
+            if ragged is not None:
+                over = ragged.padding[:, step]
+                after = {name: torch.where(over, state[name], value) for name, value in after.items()}
             state = after
             outputs.append(state["h"])
     return torch.stack(outputs, 1), [state[name] for name in cell.state_names]
 
 
-def _reverse_prefix(x: Tensor, lengths: Tensor, padding: Tensor | None) -> Tensor:
-    """Each row's first ``lengths[b]`` steps in reverse order; the padding stays where it is."""
-    if padding is None:
+def _reverse_prefix(x: Tensor, ragged: _Ragged | None) -> Tensor:
+    """Each row's real steps in reverse order; the padding stays where it is."""
+    if ragged is None:
         return x.flip(1)
     steps = torch.arange(x.shape[1], device=x.device).expand(len(x), -1)
-    mirrored = torch.where(padding.squeeze(2), steps, lengths.unsqueeze(1) - 1 - steps)
+    mirrored = torch.where(ragged.padding.squeeze(2), steps, ragged.lengths.unsqueeze(1) - 1 - steps)
     return x.gather(1, mirrored.unsqueeze(2).expand_as(x))

@@ -32,6 +32,14 @@ class AudioRNNConfig(RecurrentConfig):
     def tiny(cls) -> Self:
         return cls(channels=(4, 4), hidden=8)
 
+    @classmethod
+    def variants(cls) -> list[Self]:
+        return [
+            cls.tiny(),
+            cls(channels=(4, 4), strides=(3, 2), hidden=8, causal=True, cell="lstm"),
+            cls(channels=(4, 4), strides=(1, 2), hidden=8, bidirectional=True),
+        ]
+
     @model_validator(mode="after")
     def _can_be(self) -> Self:
         if len(self.channels) != len(self.strides):

@@ -84,5 +84,4 @@ class StepwiseEncoder(nn.Module, ABC):
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """One chunk ``x`` [B, t, ...], all steps real -> (outputs [B, t, H], state); equal to ``forward`` in one go."""
-        output = self(x, x.new_full((len(x),), x.shape[1], dtype=torch.int64), state)
-        return output.sequence, output.state
+        return self.rnn.step(self.front(x, torch.full((len(x),), x.shape[1], device=x.device)), state)

@@ -31,6 +31,10 @@ class TextRNNConfig(_Words, RecurrentConfig):
     def tiny(cls) -> Self:
         return cls(vocabulary=12, embedding=6, hidden=8)
 
+    @classmethod
+    def variants(cls) -> list[Self]:
+        return [cls.tiny(), cls(vocabulary=12, embedding=6, hidden=8, bidirectional=True, pooling="attention")]
+
 
 @ENCODERS.register("text-rnn", TextRNNConfig)
 class TextRNN(StepwiseEncoder):

@@ -35,6 +35,16 @@ class VectorsRNNConfig(_Vectors, RecurrentConfig):
     def tiny(cls) -> Self:
         return cls(size=4, hidden=8)
 
+    @classmethod
+    def variants(cls) -> list[Self]:
+        return [
+            cls.tiny(),
+            cls(size=4, hidden=8, normalize=False, cell="elman", nonlinearity="relu"),
+            cls(size=4, hidden=8, cell="lstm", layers=2, bidirectional=True, pooling="last"),
+            cls(size=4, hidden=8, layer_norm="output", pooling="attention"),
+            cls(size=4, hidden=8, cell="lstm", layer_norm="cell"),
+        ]
+
 
 @ENCODERS.register("vectors-rnn", VectorsRNNConfig)
 class VectorsRNN(StepwiseEncoder):

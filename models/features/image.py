@@ -1,6 +1,6 @@
 """Pictures to pixels of one size: the same resizing when training and when serving."""
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -23,6 +23,10 @@ class ImageFeatures(Features):
     size: int = Field(224, ge=8, le=1024, description="Side of the square, pixels")
 
     stand_ins: ClassVar[tuple[Modality, ...]] = ("video",)
+
+    @classmethod
+    def tiny(cls) -> Self:
+        return cls(size=32)
 
     def decode(
         self,

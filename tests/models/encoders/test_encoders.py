@@ -7,48 +7,44 @@ import torch
 from torch import Tensor, nn
 
 import models.encoders  # noqa: F401  registers them
-from models.registry import ENCODERS, ComponentConfig, EncoderConfig
+from models.registry import ENCODERS, ComponentConfig
 from models.sequence import SequenceOutput
 
-OPTIONS: dict[str, list[dict[str, Any]]] = {
+MORE: dict[str, list[dict[str, Any]]] = {
     "audio-rnn": [
         {"causal": True},
         {"causal": True, "kernel": 1, "strides": (1, 3)},
-        {"causal": True, "kernel": 2, "strides": (3, 2), "cell": "lstm", "layers": 2},
+        {"causal": True, "kernel": 2, "strides": (3, 2), "layers": 2},
         {"kernel": 4, "strides": (1, 1)},
         {"channels": (), "strides": ()},
-        {"bidirectional": True, "pooling": "attention"},
     ],
-    "text-rnn": [{"bidirectional": True, "layers": 2}, {"cell": "elman", "nonlinearity": "relu"}],
-    "vectors-rnn": [{"normalize": False, "layer_norm": "cell"}, {"cell": "lstm", "pooling": "last"}],
-    "video-rnn": [{"planes": 1, "grid": 1}, {"layer_norm": "output"}],
+    "video-rnn": [{"planes": 1, "grid": 1}],
     "video-mean": [{"planes": 1}],
 }
-"""More than the tiny one of a type, where options change what is computed."""
-
-TINY = {
-    name: config.tiny()
-    for name, (part, config) in ENCODERS._parts.items()
-    if part.__module__.startswith("models.encoders")
-}
-CONFIGS = [(name, options) for name in sorted(TINY) for options in [{}, *OPTIONS.get(name, [])]]
-every = pytest.mark.parametrize(("name", "options"), CONFIGS, ids=[f"{n}-{i}" for i, (n, _) in enumerate(CONFIGS)])
+"""Options besides the variants of a type, where they change what is computed."""
 
 
-def parsed(name: str, options: dict[str, Any]) -> ComponentConfig:
-    tiny = ENCODERS.parse({"type": name} | TINY[name].model_dump() | options)
-    assert isinstance(tiny, EncoderConfig)
-    return tiny
+def configured(name: str, **options: Any) -> ComponentConfig:
+    """The tiny encoder of a type, with options."""
+    return ENCODERS.parse(ENCODERS.config(name).tiny().model_dump() | options)
 
 
-def built(name: str, options: dict[str, Any]) -> nn.Module:
+NAMES = [name for name in ENCODERS.names() if ENCODERS.config(name).__module__.startswith("models.")]
+CONFIGS = [
+    config
+    for name in NAMES
+    for config in [*ENCODERS.config(name).variants(), *(configured(name, **options) for options in MORE.get(name, []))]
+]
+every = pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.type)
+
+
+def built(config: ComponentConfig) -> Any:
     torch.manual_seed(0)
-    return ENCODERS.build(parsed(name, options)).eval()
+    return ENCODERS.build(config).eval()
 
 
-def inputs(name: str, options: dict[str, Any], rows: int, steps: int) -> Tensor:
+def inputs(config: Any, rows: int, steps: int) -> Tensor:
     """Input of the kind that the encoder reads, without padding."""
-    config: Any = parsed(name, options)
     torch.manual_seed(1)
     match config.reads[0]:
         case "tokens":
@@ -72,8 +68,8 @@ def loss(output: SequenceOutput) -> Tensor:
 
 
 @every
-def test_padding_and_batch_mates_change_nothing_nor_any_gradient(name: str, options: dict[str, Any]) -> None:
-    encoder, x = built(name, options), inputs(name, options, 3, 9)
+def test_padding_and_batch_mates_change_nothing_nor_any_gradient(config: ComponentConfig) -> None:
+    encoder, x = built(config), inputs(config, 3, 9)
     lengths = [9, 4, 1]
     noisy = x.clone()
     noisy[1, 4:], noisy[2, 1:] = x[0, 4:], x[0, 1:]
@@ -97,8 +93,8 @@ def test_padding_and_batch_mates_change_nothing_nor_any_gradient(name: str, opti
 
 
 @every
-def test_a_row_without_steps_is_zeros_and_harms_no_gradient(name: str, options: dict[str, Any]) -> None:
-    encoder, x = built(name, options), inputs(name, options, 2, 3)
+def test_a_row_without_steps_is_zeros_and_harms_no_gradient(config: ComponentConfig) -> None:
+    encoder, x = built(config), inputs(config, 2, 3)
     output = encoder(x, torch.tensor([3, 0]))
     assert int(output.lengths[1]) == 0
     assert not output.sequence[1].any()
@@ -112,20 +108,18 @@ def test_a_row_without_steps_is_zeros_and_harms_no_gradient(name: str, options: 
 
 @every
 @pytest.mark.parametrize("chunks", [[1] * 9, [2, 3, 4], [8, 1]])
-def test_chunks_equal_the_whole_or_are_refused_with_the_reason(
-    name: str, options: dict[str, Any], chunks: list[int]
-) -> None:
-    encoder, x = built(name, options), inputs(name, options, 2, 9)
+def test_chunks_equal_the_whole_or_are_refused_with_the_reason(config: ComponentConfig, chunks: list[int]) -> None:
+    encoder, x = built(config), inputs(config, 2, 9)
     if not hasattr(encoder, "step"):
         return  # a type without memory: each step is by itself already
     if not encoder.causal:
         with pytest.raises(ValueError, match="needs the whole sequence and cannot go on from a state"):
-            encoder.step(x[:, :1], encoder.initial_state(2))  # type: ignore[operator]
+            encoder.step(x[:, :1], encoder.initial_state(2))
         return
     whole = encoder(x, torch.tensor([9, 9]))
-    state, outputs = encoder.initial_state(2), []  # type: ignore[operator]
+    state, outputs = encoder.initial_state(2), []
     for chunk in torch.split(x, chunks, 1):
-        output, state = encoder.step(chunk, state)  # type: ignore[operator]
+        output, state = encoder.step(chunk, state)
         outputs.append(output)
     torch.testing.assert_close(torch.cat(outputs, 1), whole.sequence, atol=1e-5, rtol=0)
     assert state.keys() == whole.state.keys()
@@ -135,8 +129,8 @@ def test_chunks_equal_the_whole_or_are_refused_with_the_reason(
 
 
 @every
-def test_a_causal_encoder_goes_on_from_rows_of_unequal_length(name: str, options: dict[str, Any]) -> None:
-    encoder, x = built(name, options), inputs(name, options, 2, 18)
+def test_a_causal_encoder_goes_on_from_rows_of_unequal_length(config: ComponentConfig) -> None:
+    encoder, x = built(config), inputs(config, 2, 18)
     if not getattr(encoder, "causal", False):
         return
     first = encoder(x[:, :12], torch.tensor([12, 0]))
@@ -147,10 +141,10 @@ def test_a_causal_encoder_goes_on_from_rows_of_unequal_length(name: str, options
 
 
 @every
-def test_weights_survive_the_meta_device_and_a_save(name: str, options: dict[str, Any]) -> None:
-    encoder, x = built(name, options), inputs(name, options, 2, 3)
+def test_weights_survive_the_meta_device_and_a_save(config: ComponentConfig) -> None:
+    encoder, x = built(config), inputs(config, 2, 3)
     with torch.device("meta"):
-        empty = ENCODERS.build(parsed(name, options))
+        empty = ENCODERS.build(config)
     empty.load_state_dict(encoder.state_dict(), strict=True, assign=True)
     lengths = torch.tensor([3, 2])
     assert torch.equal(empty.eval()(x, lengths).pooled, encoder(x, lengths).pooled)
@@ -158,11 +152,11 @@ def test_weights_survive_the_meta_device_and_a_save(name: str, options: dict[str
 
 @pytest.mark.parametrize("strides", [(2, 2), (3, 1)])
 def test_audio_outputs_stand_at_multiples_of_the_stride(strides: tuple[int, int]) -> None:
-    options = {"causal": True, "strides": strides}
-    encoder = built("audio-rnn", options)
+    config = configured("audio-rnn", causal=True, strides=strides)
+    encoder = built(config)
     total = strides[0] * strides[1]
     assert encoder.stride == total
-    x = inputs("audio-rnn", options, 1, 13)
+    x = inputs(config, 1, 13)
     output = encoder(x, torch.tensor([13])).sequence
     assert output.shape[1] == -(-13 // total)
     for frame in range(13):
@@ -175,7 +169,7 @@ def test_audio_outputs_stand_at_multiples_of_the_stride(strides: tuple[int, int]
 
 
 def test_audio_rows_at_different_places_cannot_be_stepped_together() -> None:
-    encoder: Any = built("audio-rnn", {"causal": True})
+    encoder = built(configured("audio-rnn", causal=True))
     state = encoder.initial_state(2)
     state["phase0"][1] = 1
     with pytest.raises(ValueError, match="rows at different places"):
@@ -200,8 +194,8 @@ def test_what_cannot_be_is_refused_before_it_is_built(config: dict[str, Any], re
 
 
 def test_video_may_be_seen_by_mobilenet() -> None:
-    encoder = built("video-mean", {"backbone": "mobilenet-v2", "grid": 1})
-    frames = inputs("video-mean", {}, 2, 2)
+    config = configured("video-mean", backbone="mobilenet-v2", grid=1)
+    encoder, frames = built(config), inputs(config, 2, 2)
     together = encoder(frames, torch.tensor([2, 1]))
     torch.testing.assert_close(
         together.pooled[1:], encoder(frames[1:, :1], torch.tensor([1])).pooled, atol=1e-5, rtol=0
@@ -211,19 +205,21 @@ def test_video_may_be_seen_by_mobilenet() -> None:
 def test_the_order_of_words_matters_to_the_rnn_and_not_to_the_bag() -> None:
     ids = torch.tensor([[1, 2, 3, 4], [4, 3, 2, 1]])
     lengths = torch.tensor([4, 4])
-    bag, rnn = (built(name, {})(ids, lengths).pooled for name in ("text-bag", "text-rnn"))
+    bag, rnn = (built(configured(name))(ids, lengths).pooled for name in ("text-bag", "text-rnn"))
     torch.testing.assert_close(bag[0], bag[1])
     assert (rnn[0] - rnn[1]).abs().max() > 1e-3
 
 
 def test_dropout_acts_in_training_only() -> None:
-    for name, options, steps in (
+    cases: list[tuple[str, dict[str, Any], int]] = [
         ("text-rnn", {"word_dropout": 0.5}, 6),
         ("text-bag", {"word_dropout": 0.5}, 6),
         ("vectors-mean", {"dropout": 0.5}, 6),
         ("image-small", {"dropout": 0.5}, 2),
-    ):
-        encoder, x = built(name, options), inputs(name, options, 2, steps)
+    ]
+    for name, options, steps in cases:
+        config = configured(name, **options)
+        encoder, x = built(config), inputs(config, 2, steps)
         lengths = torch.full((2,), steps)
         served = encoder(x, lengths).pooled
         assert torch.equal(served, encoder(x, lengths).pooled)
