@@ -106,6 +106,24 @@ def verify(folder: Path, device: Device = "cpu") -> None:
 
 
 @app.command()
+def manifest(
+    data: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder with one subfolder a class.")],
+    share: Annotated[float, typer.Option(min=0.01, max=0.9, help="Part of each class that is kept for val.")] = 0.2,
+) -> None:
+    """List a folder of files, sorted into classes, in train.jsonl and val.jsonl. Files of one name are one example."""
+    from models.training.folders import write_manifests
+    from models.training.manifest import DataError
+
+    try:
+        written = write_manifests(data, share=share)
+    except DataError as error:
+        _fail(str(error))
+    typer.echo(f"{data}: {written.train} examples in train.jsonl, {written.val} in val.jsonl")
+    if written.ignored:
+        typer.echo(f"No medium: {', '.join(written.ignored[:10])}", err=True)
+
+
+@app.command()
 def train(
     recipe: Annotated[str, typer.Argument(help="An experiment (a .toml file), or the name of a shipped recipe.")],
     data: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder with train.jsonl and val.jsonl.")],

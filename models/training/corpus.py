@@ -86,11 +86,14 @@ def load_corpus(experiment: Experiment, target: Target, folder: Path, cache: Pat
     names = list(experiment.modalities)
     kinds = {name: str(experiment.features(name)["type"]) for name in names}
     ready = {name for name in names if kinds[name] == _READY}
-    parts = frozenset(part for name in names for part in _parts(name, kinds[name], names))
+    parts = {name: _parts(name, kinds[name], names) for name in names}
     inline: frozenset[Modality] = frozenset(() if "text" in ready else ("text",))
-    splits = {name: read_split(folder, name, parts, inline, target.read, faults) for name in SPLITS}
+    splits = {
+        name: read_split(folder, name, frozenset().union(*parts.values()), inline, target.read, faults)
+        for name in SPLITS
+    }
     _check_left_out(experiment, splits, {name: len(split.examples) for name, split in splits.items()}, faults)
-    _check_modalities(splits["train"], {name: _parts(name, kinds[name], names) for name in names}, faults)
+    _check_modalities(splits["train"], parts, faults)
     targets = {name: [example.target for example in split.examples] for name, split in splits.items()}
     target.fit(targets["train"], targets["val"], faults)
     _check_duplicates(splits["train"], splits["val"], faults)
@@ -100,7 +103,7 @@ def load_corpus(experiment: Experiment, target: Target, folder: Path, cache: Pat
     features = {name: FEATURES.parse(experiment.features(name, _size(vectors, name))) for name in names}
     ragged = {
         split.name: {
-            name: _ragged(experiment, split, name, features[name], tokenizer, cache)  # type: ignore[arg-type]
+            name: _ragged(experiment, split, name, features[name], parts, tokenizer, cache)  # type: ignore[arg-type]
             for name in names
         }
         for split in splits.values()
@@ -136,15 +139,16 @@ def _ragged(
     split: Split,
     name: Modality,
     features: Features,
+    parts: Mapping[Modality, frozenset[Modality]],
     tokenizer: TextTokenizer | None,
     cache: Path,
 ) -> Ragged:
-    parts = parts_for(name, features, list(experiment.modalities))
     most = experiment.modalities[name].max_items
 
     def compute(row: int) -> tuple[Tensor | None, list[str]]:
         example = split.examples[row]
-        given = {part: data for part, data in split.sources(example).items() if part in parts}
+        posted = split.sources(example, parts)
+        given = {part: data for part, data in posted.items() if part in parts[name]}
         try:
             media = features.decode(name, given, MediaLimits(), most)
         except MediaError as error:
@@ -163,7 +167,7 @@ def _ragged(
         "features": features.model_dump(),
         "items": most,
         "words": words,
-        "media": [[example.digests.get(part) for part in sorted(parts)] for example in split.examples],
+        "media": [[example.digests.get(part) for part in sorted(parts[name])] for example in split.examples],
     }
     room = experiment.training.cache_gigabytes * 1e9
     return cached_ragged(cache, f"{name}-{split.name}", key, len(split.examples), compute, most_bytes=room)

@@ -1,12 +1,13 @@
 """The examples of one split: a manifest's lines with their media by part and the target that is learned."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from models.features import Modality
+from models.features.features import Sources
 from models.training.manifest import read_manifest
 from models.training.report import Faults
 
@@ -38,11 +39,16 @@ class Split:
     inline: frozenset[Modality]
     """Parts whose value is the medium itself rather than the path of a file."""
 
-    def sources(self, example: Example) -> dict[Modality, list[bytes | str]]:
-        """The example's media as they would be posted."""
+    def sources(self, example: Example, modalities: Mapping[Modality, Collection[Modality]]) -> Sources:
+        """The example's media as they would be posted to a network of ``modalities``, each with the parts it can read.
+
+        What can stand in for a modality is posted only where the modality itself is missing.
+        """
+        posted = {part for name, parts in modalities.items() for part in ([name] if name in example.parts else parts)}
         return {
             part: [item if part in self.inline else (self.folder / item).read_bytes() for item in items]
             for part, items in example.parts.items()
+            if part in posted
         }
 
 

@@ -71,7 +71,7 @@ class TrainingPlan(_Strict):
         None, ge=0, le=10, description="Peak rate of the encoders; 0 freezes them; as `rate` where it is left out"
     )
     weight_decay: float = Field(1e-4, ge=0, le=10)
-    warmup_steps: int = Field(20, ge=1, le=1_000_000)
+    warmup_steps: int = Field(20, ge=1, le=1_000_000, description="At most a tenth of all steps")
     averaging: float = Field(0.99, ge=0, lt=1, description="Decay of the moving average of the weights")
     clip: float = Field(1.0, gt=0, le=1e6, description="Largest norm of the gradient")
     patience: int = Field(8, ge=1, le=100_000, description="Epochs without a better validation figure before the end")
@@ -170,7 +170,8 @@ class Experiment(_Strict):
             },
             "network": {
                 "encoders": {
-                    name: self.encoder(name, _dictated(vocabulary, vectors.get(name))) for name in self.modalities
+                    name: self.encoder(name, _dictated(vocabulary, vectors.get(name), self.features(name)))
+                    for name in self.modalities
                 },
                 "fusion": self.fusion_table(head.get("outputs")),
                 "head": self.head_table(head),
@@ -279,8 +280,16 @@ def _encoder_for(name: Modality, features: str) -> str:
     return next((kind for kind in readers if kind.endswith("-rnn")), readers[0] if readers else usual[1])
 
 
-def _dictated(vocabulary: int, size: int | None) -> dict[str, Any]:
-    return {"vocabulary": vocabulary} | ({} if size is None else {"size": size})
+def _dictated(vocabulary: int, size: int | None, features: Mapping[str, Any]) -> dict[str, Any]:
+    """What an encoder must know of its features."""
+    values: dict[str, Any] = {"vocabulary": vocabulary}
+    if size is not None:
+        values["size"] = size
+    if "n_mels" in features:
+        values["bands"] = features["n_mels"]
+    if features.get("colours") == "grey":
+        values["planes"] = 1
+    return values
 
 
 def _first(error: ValidationError) -> str:

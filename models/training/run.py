@@ -93,7 +93,12 @@ def _train(experiment: Experiment, data: Path, out: Path, cache: Path) -> _Outco
     Trainer(trained, [stage], out, seed=experiment.training.seed).run()
     draw_curves(out / "log.jsonl", out / "curves.png")
     network.eval()
-    notes, defaults = _calibrated(stage, target, corpus, out) if experiment.task == "classification" else ({}, {})
+    notes: dict[str, Any] = {}
+    defaults: dict[str, Any] = {}
+    if experiment.task == "classification":
+        notes, defaults = _calibrated(stage, target, corpus, out)
+    elif experiment.task == "transcription" and (seconds := seconds_per_step(config, network)) is not None:
+        defaults = {"seconds_per_step": seconds}
     config = _config(experiment, target, corpus, defaults)
     save_checkpoint(out / CHECKPOINT, config, network, corpus.tokenizer)
     return _Outcome(config, network, corpus, notes)
@@ -137,6 +142,21 @@ def _calibrated(stage: FusionStage, target: Target, corpus: Corpus, out: Path) -
     draw_confusion(confusion(probabilities.argmax(1), truth, len(places)), list(places), out / "confusion.png")
     note = {"temperature": round(heat, 4), "error_before": before, "error_after": after}
     return {"calibration": note}, {"temperature": round(heat, 4)}
+
+
+def seconds_per_step(config: CheckpointConfig, network: FusionRNN) -> float | None:
+    """How long one transcribed step lasts, where features and encoders say it; None where they do not.
+
+    Of several modalities the one with most steps sets the pace of the others.
+    """
+    paces = []
+    for name, item in config.modalities.items():
+        rate = getattr(item.features, "fps", None)
+        seconds = 1 / rate if rate else getattr(item.features, "hop", None)
+        if seconds is None:
+            return None
+        paces.append(seconds * int(getattr(network.encoders[name], "stride", 1)))
+    return min(paces)
 
 
 def _measured(folder: Path, outcome: _Outcome) -> dict[str, Any]:

@@ -49,10 +49,11 @@ class FusionStage(Stage):
         self.trained, self.network, self.target, self.corpus = trained, trained.network, target, corpus
         self.plan = plan = experiment.training
         self.augment = {name: modality.augment for name, modality in experiment.modalities.items()}
+        steps = plan.epochs * -(-len(corpus.train.rows) // plan.batch_size)
         self.schedule = Schedule(
             epochs=plan.epochs,
             metric="score",
-            warmup_steps=plan.warmup_steps,
+            warmup_steps=min(plan.warmup_steps, max(steps // 10, 1)),
             clip=plan.clip,
             patience=plan.patience,
             averaging=plan.averaging,

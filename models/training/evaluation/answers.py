@@ -9,7 +9,7 @@ from models.encoded import Encoded
 from models.features import Extracted
 from models.media.errors import MediaError
 from models.media.limits import MediaLimits
-from models.pipeline import Pipeline
+from models.pipeline import Pipeline, parts_for
 from models.sequence import Padded, pad
 from models.training.examples import Example, Split
 from models.training.manifest import DataError
@@ -42,9 +42,10 @@ def encoded_batches(pipeline: Pipeline, split: Split, size: int = 25) -> Iterato
 
 def extracted(pipeline: Pipeline, split: Split, example: Example) -> Extracted:
     """An example's features, by the code that serves."""
-    accepted = {part: data for part, data in split.sources(example).items() if part in pipeline.accepts}
+    modalities = pipeline.config.modalities
+    parts = {name: parts_for(name, item.features, modalities) for name, item in modalities.items()}
     try:
-        return pipeline.features(pipeline.decode(accepted, MediaLimits()))
+        return pipeline.features(pipeline.decode(split.sources(example, parts), MediaLimits()))
     except MediaError as error:
         raise DataError(f"{split.name}.jsonl, {example.name()}, cannot be used: {error}") from error
 

@@ -1,0 +1,77 @@
+from pathlib import Path
+
+import pytest
+
+from models.training.experiment import ExperimentError, load_experiment
+from tests.models.training.data import IMAGE, TEXT, VECTORS, make_experiment
+
+MINIMAL = """
+name = "cats"
+task = "classification"
+
+[modalities.image]
+[modalities.text]
+"""
+
+
+def load(tmp_path: Path, text: str) -> object:
+    path = tmp_path / "my.toml"
+    path.write_text(text)
+    return load_experiment(path)
+
+
+def test_a_few_lines_are_enough(tmp_path: Path) -> None:
+    path = tmp_path / "my.toml"
+    path.write_text(MINIMAL)
+    experiment = load_experiment(path)
+    config = experiment.checkpoint(
+        head={"classes": 2, "outputs": 2}, vocabulary=50, vectors={}, labels=["cat", "dog"], defaults={}
+    )
+    assert {name: item.features.type for name, item in config.modalities.items()} == {
+        "image": "pixels",
+        "text": "tokens",
+    }
+    assert config.network.encoders["text"].model_dump()["vocabulary"] == 50
+    assert (config.network.fusion.type, config.network.head.model_dump()["classes"]) == ("concat", 2)
+
+
+def test_sizes_of_ready_vectors_and_of_decisions_come_from_the_data(tmp_path: Path) -> None:
+    path = make_experiment(tmp_path / "my.toml", "classification", VECTORS, IMAGE, '[fusion]\ntype = "decision"\n')
+    config = load_experiment(path).checkpoint(
+        head={"classes": 3, "outputs": 3}, vocabulary=0, vectors={"video": 7}, labels=["a", "b", "c"], defaults={}
+    )
+    assert config.modalities["video"].features.model_dump()["size"] == 7
+    assert config.network.encoders["video"].model_dump()["size"] == 7
+    assert config.network.fusion.model_dump()["outputs"] == 3
+    assert config.network.head.type == "decision"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (MINIMAL + "[trainign]\nepochs = 3", r"unknown key 'trainign': did you mean 'training'\?"),
+        (MINIMAL + "[training]\nepoch = 3", r"\[training\] has an unknown key 'epoch': did you mean 'epochs'\?"),
+        (MINIMAL + "[modalities.sound]", r"no 'sound': known are audio, image, text, video"),
+        (MINIMAL.replace("classification", "clasification"), r"no task 'clasification': did you mean 'classification'"),
+        (MINIMAL + 'encoder = "text-rn"', r"\[modalities.text.encoder\].*'text-rn': did you mean 'text-rnn'\?"),
+        (MINIMAL + 'encoder = { type = "text-rnn", hiden = 3 }', r"unknown key 'hiden': did you mean 'hidden'\?"),
+        (MINIMAL + 'encoder = { type = "text-rnn", hidden = 0 }', r"hidden: .*greater than or equal to 1"),
+        (MINIMAL + 'augment = ["miror"]', r"no augmentation 'miror': did you mean 'mirror'\?"),
+        (MINIMAL + '[fusion]\ntype = "tensr"', r"\[fusion\].*'tensr': did you mean 'tensor'\?"),
+        (MINIMAL + "[head]\ndropuot = 0.1", r"\[head\].*'dropuot': did you mean 'dropout'\?"),
+        (MINIMAL + "[training]\nrate = -1", r"training.rate: .*greater than 0"),
+        (MINIMAL.replace("task", 'target = "text"\ntask'), r"'text' is read as a modality"),
+        (MINIMAL.replace("[modalities.image]\n[modalities.text]", ""), r"modalities: Field required"),
+        ("name = ", r"is not TOML"),
+    ],
+)
+def test_what_is_wrong_is_said_with_the_name_that_was_meant(tmp_path: Path, text: str, said: str) -> None:
+    with pytest.raises(ExperimentError, match=said) as caught:
+        load(tmp_path, text)
+    assert "my.toml" in str(caught.value)
+
+
+def test_an_encoder_that_cannot_read_the_features_is_refused(tmp_path: Path) -> None:
+    path = make_experiment(tmp_path / "my.toml", "classification", '[modalities.image]\nencoder = "audio-rnn"\n', TEXT)
+    with pytest.raises(ExperimentError, match=r"'audio-rnn' encoder reads log-mel, not the 'pixels' of image"):
+        load_experiment(path).checkpoint(head={"classes": 2}, vocabulary=9, vectors={}, labels=["a", "b"], defaults={})

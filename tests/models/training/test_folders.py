@@ -1,0 +1,56 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from models.training.folders import write_manifests
+from models.training.manifest import DataError
+from tests.support import encoded_photo
+
+
+def make(folder: Path, count: int = 10) -> Path:
+    """Two classes of ``count`` examples, each a picture, and a text and a sound for every second one."""
+    for label in ("calm", "alarm"):
+        (folder / label).mkdir(parents=True)
+        for number in range(count):
+            (folder / label / f"{number}.jpg").write_bytes(encoded_photo())
+            if number % 2:
+                (folder / label / f"{number}.txt").write_text(f"{label} {number}\n")
+    return folder
+
+
+def lines(folder: Path, split: str) -> list[dict[str, str]]:
+    return [json.loads(line) for line in (folder / f"{split}.jsonl").read_text().splitlines()]
+
+
+def test_files_of_one_name_are_one_example(tmp_path: Path) -> None:
+    (make(tmp_path) / "calm" / "notes.bin").write_bytes(b"\0\1\2")
+    written = write_manifests(tmp_path)
+    assert (written.train, written.val, written.ignored) == (16, 4, ["calm/notes.bin"])
+    train, val = lines(tmp_path, "train"), lines(tmp_path, "val")
+    assert sorted(line["label"] for line in val) == ["alarm", "alarm", "calm", "calm"]
+    assert not {line["image"] for line in train} & {line["image"] for line in val}
+    everything = {line["image"]: line for line in train + val}
+    assert everything["calm/3.jpg"] == {"image": "calm/3.jpg", "text": "calm 3", "label": "calm"}
+    assert everything["calm/4.jpg"] == {"image": "calm/4.jpg", "label": "calm"}
+
+
+def test_content_decides_what_a_file_is(tmp_path: Path) -> None:
+    make(tmp_path, 2)
+    (tmp_path / "calm" / "0.jpg").rename(tmp_path / "calm" / "0.dat")
+    write_manifests(tmp_path)
+    images = {line["image"] for line in lines(tmp_path, "train") + lines(tmp_path, "val")}
+    assert "calm/0.dat" in images
+
+
+def test_what_cannot_be_listed_is_said(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="0 subfolders: give it one a class"):
+        write_manifests(tmp_path)
+    make(tmp_path, 2)
+    (tmp_path / "calm" / "0.jpeg").write_bytes(encoded_photo())
+    with pytest.raises(DataError, match=r"calm/0.jpg and calm/0.jpeg are both the image"):
+        write_manifests(tmp_path)
+    (tmp_path / "calm" / "0.jpeg").unlink()
+    write_manifests(tmp_path)
+    with pytest.raises(DataError, match=r"already has train.jsonl and val.jsonl"):
+        write_manifests(tmp_path)

@@ -1,0 +1,126 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.network import FusionRNN
+from models.sequence import Padded
+from models.training.augmentation import AUGMENTATIONS
+from models.training.corpus import load_corpus
+from models.training.experiment import ExperimentError, load_experiment
+from models.training.stage import FusionStage, Trained, bucketed, drop_modalities
+from models.training.targets import TARGETS
+from tests.models.training.data import AUDIO, IMAGE, TEXT, make_data, make_experiment
+
+
+def make_stage(tmp_path: Path, *tables: str, training: str, task: str = "classification") -> FusionStage:
+    experiment = load_experiment(make_experiment(tmp_path / "my.toml", task, *tables, training=training))
+    target = TARGETS[task](experiment)
+    corpus = load_corpus(experiment, target, make_data(tmp_path / "data", train=12, val=6), tmp_path / "cache")
+    config = experiment.checkpoint(
+        head=target.head(corpus.tokenizer),
+        vocabulary=corpus.tokenizer.size if corpus.tokenizer else 0,
+        vectors={},
+        labels=target.labels,
+        defaults={},
+    )
+    torch.manual_seed(0)
+    network = FusionRNN(config.network)
+    target.prepare(network, config, corpus.tokenizer, corpus.train.targets)
+    return FusionStage(Trained(network, experiment, target), experiment, target, corpus)
+
+
+def gradients(stage: FusionStage) -> dict[str, float]:
+    """Norm of the gradient of each encoder after one batch."""
+    stage.start_epoch(0)
+    loss, _ = stage.loss(torch.arange(8))
+    loss.backward()  # type: ignore[no-untyped-call]
+    return {
+        name: float(sum(p.grad.square().sum() for p in encoder.parameters() if p.grad is not None) ** 0.5)
+        for name, encoder in stage.network.encoders.items()
+    }
+
+
+def test_batches_hold_every_example_once_and_like_lengths_together() -> None:
+    cost = torch.randint(1, 100, (203,), generator=torch.Generator().manual_seed(1)).tolist()
+    batches = bucketed(cost, 8, torch.Generator().manual_seed(2))
+    assert sorted(torch.cat(batches).tolist()) == list(range(203))
+    padding = sum(8 * max(cost[i] for i in batch) - sum(cost[i] for i in batch) for batch in batches)
+    assert padding < 0.25 * sum(cost)
+    assert [b.tolist() for b in batches] == [b.tolist() for b in bucketed(cost, 8, torch.Generator().manual_seed(2))]
+
+
+def test_modality_dropout_hides_but_never_the_last_one() -> None:
+    torch.manual_seed(0)
+    lengths = torch.randint(1, 5, (500,))
+    inputs = {name: Padded(torch.ones(500, 4, 2), lengths * here) for name, here in (("a", 1), ("b", 1), ("c", 1))}
+    inputs["c"] = Padded(inputs["c"].values, lengths * (torch.arange(500) % 2))
+    hidden = drop_modalities(inputs, 0.6)
+    present = torch.stack([hidden[name].lengths > 0 for name in "abc"])
+    assert bool(present.any(0).all())
+    # Of two or three, each is kept as the last one or survives: between 0.4 and 0.4 + 0.6 / 2.
+    assert 0.4 < float(present[0].float().mean()) < 0.72
+    assert not bool(present[2, ::2].any())
+    assert torch.equal(hidden["a"].values, inputs["a"].values)
+
+
+def test_modality_dropout_rises_from_nothing(tmp_path: Path) -> None:
+    stage = make_stage(tmp_path, IMAGE, TEXT, training="modality_dropout = 0.4\nepochs = 5")
+    chances = []
+    for epoch in range(5):
+        stage.start_epoch(epoch)
+        chances.append(stage.dropped)
+    assert chances == pytest.approx([0, 0.2, 0.4, 0.4, 0.4])
+
+
+def test_encoders_have_a_rate_of_their_own_or_none(tmp_path: Path) -> None:
+    slow = make_stage(tmp_path, IMAGE, TEXT, training="encoder_rate = 1e-5").parameter_groups()
+    encoders = make_stage(tmp_path, IMAGE, TEXT, training="encoder_rate = 0")
+    frozen = encoders.parameter_groups()
+    assert [group["lr"] for group in slow] == [0.01, 1e-5]
+    assert len(frozen) == 1
+    trained = {id(parameter) for parameter in frozen[0]["params"]}
+    assert not trained & {id(parameter) for parameter in encoders.network.encoders.parameters()}
+    everything = [id(parameter) for group in slow for parameter in group["params"]]
+    assert len(everything) == len(set(everything))
+
+
+def test_auxiliary_losses_teach_the_encoders_and_scores_for_the_balance_do_not(tmp_path: Path) -> None:
+    plain = gradients(make_stage(tmp_path, IMAGE, TEXT, training=""))
+    helped = gradients(make_stage(tmp_path, IMAGE, TEXT, training="auxiliary = 1.0"))
+    balanced = make_stage(tmp_path, IMAGE, TEXT, training='balance = "ogm-ge"')
+    scored = gradients(balanced)
+    assert all(abs(helped[name] - plain[name]) > 1e-4 for name in plain)
+    assert scored == pytest.approx(plain, rel=1e-4)
+    assert set(balanced.scores) == {"image", "text"}
+    balanced.after_backward()
+    after = {name: next(e.parameters()).grad for name, e in balanced.network.encoders.items()}
+    assert all(grad is not None and bool(grad.isfinite().all()) for grad in after.values())
+
+
+@pytest.mark.parametrize(
+    ("task", "training", "said"),
+    [("transcription", "auxiliary = 1.0", "auxiliary losses need"), ("regression", 'balance = "ogm-ge"', "balance")],
+)
+def test_what_a_task_does_not_have_is_refused(tmp_path: Path, task: str, training: str, said: str) -> None:
+    with pytest.raises(ExperimentError, match=said):
+        make_stage(tmp_path, AUDIO, training=training, task=task)
+
+
+def test_rare_classes_can_weigh_more(tmp_path: Path) -> None:
+    stage = make_stage(tmp_path, TEXT, training='class_weights = "balanced"')
+    assert stage.target.weights.tolist() == pytest.approx([1, 1, 1])  # type: ignore[attr-defined]
+    stage.target.prepare(stage.network, None, None, ["red", "red", "red", "blue"])  # type: ignore[arg-type]
+    assert stage.target.weights.tolist() == pytest.approx([4 / 3, 4 / 3, 4 / 9])  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", sorted(AUGMENTATIONS))
+def test_augmentations_change_values_and_keep_shapes(name: str) -> None:
+    pixels = torch.randint(0, 256, (3, 3, 10, 10), dtype=torch.uint8)
+    x = pixels if name in ("mirror", "shift") else torch.randn(40, 16)
+    changed = [AUGMENTATIONS[name](x) for _ in range(20)]
+    assert all(found.shape == x.shape and found.dtype == x.dtype for found in changed)
+    assert any(not torch.equal(found, x) for found in changed)
+    one = AUGMENTATIONS[name](x[:1])
+    assert one.shape == x[:1].shape
+    assert bool(one.float().isfinite().all())
