@@ -146,13 +146,17 @@ def _tokenizer(folder: Path) -> TextTokenizer | None:
 
 
 def _check_vocabulary(folder: Path, config: CheckpointConfig, tokenizer: TextTokenizer | None) -> None:
-    size = getattr(config.network.head, "vocabulary", None)
-    if size is None:
-        return
+    parts = [(part, f"'{part.type}' encoder") for part in config.network.encoders.values()]
+    for part, role in [*parts, (config.network.head, f"'{config.network.head.type}' head")]:
+        size = getattr(part, "vocabulary", None)
+        if size is None:
+            continue
+        if tokenizer is None:
+            raise CheckpointError(folder, f"{TOKENIZER} is missing, which the {role} needs")
+        if tokenizer.size != size:
+            raise CheckpointError(folder, f"{TOKENIZER} has {tokenizer.size} tokens, but the {role} takes {size}")
     if tokenizer is None:
-        raise CheckpointError(folder, f"{TOKENIZER} is missing, which a '{config.network.head.type}' head needs")
-    if tokenizer.size != size:
-        raise CheckpointError(folder, f"{TOKENIZER} has {tokenizer.size} tokens, but the head's vocabulary is {size}")
+        return
     for language in getattr(config.network.head, "languages", ()):
         try:
             tokenizer.start(language)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, model_validator
 
 from models.features import FEATURES, Features, Modality
-from models.registry import ENCODERS, FUSIONS, HEADS, ComponentConfig
+from models.registry import ENCODERS, FUSIONS, HEADS, ComponentConfig, EncoderConfig
 
 Task = Literal["captioning", "classification", "embedding", "generation", "regression", "transcription"]
 
@@ -70,6 +70,8 @@ class CheckpointConfig(_Strict):
                 raise ValueError(
                     f"a '{encoder.type}' encoder reads {' or '.join(reads)}, not the '{features}' of {name}"
                 )
+            if isinstance(encoder, EncoderConfig):
+                encoder.check(self.modalities[name].features)
         self._check_head()
         if (self.task == "classification") != (self.labels is not None):
             raise ValueError("labels belong to classification, which needs them")

@@ -34,6 +34,13 @@ class EncoderConfig(ComponentConfig):
     reads: ClassVar[tuple[str, ...]] = ()
     """Types of the features that it reads; empty if any."""
 
+    def check(self, features: Any) -> None:
+        """Compare sizes with those of the features, of a type that it reads: override it where there are any.
+
+        Raises:
+            ValueError: they do not agree.
+        """
+
 
 class FusionConfig(ComponentConfig):
     """Base of a fusion's configuration."""

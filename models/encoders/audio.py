@@ -1,6 +1,6 @@
 """Audio encoder: log-mel frames through convolutions over time and frequency into a recurrent network."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -39,6 +39,10 @@ class AudioRNNConfig(RecurrentConfig):
             cls(channels=(4, 4), strides=(3, 2), hidden=8, causal=True, cell="lstm"),
             cls(channels=(4, 4), strides=(1, 2), hidden=8, bidirectional=True),
         ]
+
+    def check(self, features: Any) -> None:
+        if features.n_mels != self.bands:
+            raise ValueError(f"the audio encoder reads {self.bands} bands, and the features have {features.n_mels}")
 
     @model_validator(mode="after")
     def _can_be(self) -> Self:

@@ -1,6 +1,6 @@
 """Encoders of ready feature vectors: a recurrent network, and the mean as the baseline without one."""
 
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 from torch import Tensor, nn
@@ -18,6 +18,10 @@ class _Vectors(EncoderConfig):
     normalize: bool = Field(True, description="Layer normalization of each vector: extractors differ in scale")
 
     reads: ClassVar[tuple[str, ...]] = ("vectors",)
+
+    def check(self, features: Any) -> None:
+        if features.size != self.size:
+            raise ValueError(f"the encoder reads vectors of {self.size} numbers, and the features have {features.size}")
 
     @model_validator(mode="after")
     def _can_normalize(self) -> Self:

@@ -1,6 +1,6 @@
 """Video encoders: a CNN over each frame, then a recurrent network, or the mean as the baseline without one."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -25,6 +25,11 @@ class _Frames(EncoderConfig):
     width: int = Field(128, ge=1, le=4096, description="Size of a frame's vector")
 
     reads: ClassVar[tuple[str, ...]] = ("frames", "pixels")
+
+    def check(self, features: Any) -> None:
+        planes = 1 if getattr(features, "colours", "rgb") == "grey" else 3
+        if planes != self.planes:
+            raise ValueError(f"the video encoder reads frames of {self.planes} planes, and the features have {planes}")
 
     @model_validator(mode="after")
     def _can_see(self) -> Self:
