@@ -38,6 +38,11 @@ class CaptioningConfig(ComponentConfig):
     def tiny(cls) -> Self:
         return cls(languages=("en",), vocabulary=12, hidden=8, embedding=6, attention=4)
 
+    @classmethod
+    def variants(cls) -> list[Self]:
+        """One tiny instance a way to attend, and a cell."""
+        return [cls.tiny(), cls(languages=("en",), vocabulary=12, hidden=8, embedding=6, cell="gru", attend="mean")]
+
 
 @dataclass(frozen=True, slots=True)
 class CaptionMemory:

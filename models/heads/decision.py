@@ -20,6 +20,11 @@ class DecisionConfig(ComponentConfig):
     def tiny(cls) -> Self:
         return cls(outputs=3)
 
+    @classmethod
+    def variants(cls) -> list[Self]:
+        """One tiny instance a kind."""
+        return [cls(outputs=3), cls(outputs=1, kind="regression")]
+
 
 @HEADS.register("decision", DecisionConfig)
 class DecisionHead(nn.Module):

@@ -30,6 +30,11 @@ class EmbeddingConfig(ComponentConfig):
     def tiny(cls) -> Self:
         return cls(size=4, fused=True)
 
+    @classmethod
+    def variants(cls) -> list[Self]:
+        """With the fused vector and without."""
+        return [cls(size=4, fused=True), cls(size=4)]
+
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
