@@ -149,7 +149,7 @@ def seconds_per_step(config: CheckpointConfig, network: FusionRNN) -> float | No
 
     Of several modalities the one with most steps sets the pace of the others.
     """
-    paces = []
+    paces: list[float] = []
     for name, item in config.modalities.items():
         rate = getattr(item.features, "fps", None)
         seconds = 1 / rate if rate else getattr(item.features, "hop", None)
