@@ -1,5 +1,6 @@
 """Training and evaluation: what ``fusionrnn train`` and ``fusionrnn evaluate`` call."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,11 @@ def cli_train(recipe: str, data: Path, out: Path, seed: int | None = None, *, ba
     Raises:
         DataError: no such recipe or file, or the data cannot be trained on.
     """
+    if find_spec("matplotlib") is None:
+        # Said now rather than by the picture that is drawn when training is over.
+        raise DataError(
+            "training draws its curves with matplotlib, which is not installed: pip install fusionrnn[train]"
+        )
     if recipe.endswith(EXPERIMENT_ENDING):
         from models.training.run import train_experiment
 

@@ -114,6 +114,8 @@ class Experiment(_Strict):
             raise ValueError(f"'{self.target}' is read as a modality and cannot be the target as well")
         if self.task == "embedding" and self.training.modality_dropout:
             raise ValueError("training.modality_dropout would part the pairs that an embedding learns from")
+        if self.head.get("per", "bundle") != "bundle":
+            raise ValueError("head.per: an experiment has one target an example, so it must be 'bundle' or left out")
         return self
 
     def features(self, name: Modality, dictated: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -66,12 +66,10 @@ def train_experiment(
     metrics |= {"seed": experiment.training.seed, **outcome.notes}
     if experiment.target is not None:
         metrics["target"] = experiment.target
+    _describe(folder, experiment, outcome, metrics)
     if baselines:
         metrics["baselines"] = _baselines(experiment, outcome.corpus, data, out)
-    parameters = sum(parameter.numel() for parameter in outcome.network.parameters())
-    card = model_card(experiment, outcome.config, outcome.corpus.report, metrics, parameters)
-    (folder / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    (folder / CARD).write_text(card, encoding="utf-8")
+        _describe(folder, experiment, outcome, metrics)
     return metrics
 
 
@@ -159,6 +157,14 @@ def seconds_per_step(config: CheckpointConfig, network: FusionRNN) -> float | No
     return min(paces)
 
 
+def _describe(folder: Path, experiment: Experiment, outcome: _Outcome, metrics: Mapping[str, Any]) -> None:
+    """Write the checkpoint's ``metrics.json`` and model card."""
+    parameters = sum(parameter.numel() for parameter in outcome.network.parameters())
+    card = model_card(experiment, outcome.config, outcome.corpus.report, metrics, parameters)
+    (folder / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    (folder / CARD).write_text(card, encoding="utf-8")
+
+
 def _measured(folder: Path, outcome: _Outcome) -> dict[str, Any]:
     """Figures of the saved checkpoint, as it is served, on the validation examples that were used."""
     return measure(Pipeline.load(folder), outcome.corpus.val.examples())
@@ -180,4 +186,7 @@ def _alone(experiment: Experiment, name: Modality) -> Experiment:
     plan = experiment.training.model_copy(
         update={"modality_dropout": 0.0, "balance": "none", "auxiliary": 0.0, "left_out": 0.999}
     )
-    return experiment.model_copy(update={"modalities": {name: experiment.modalities[name]}, "training": plan})
+    # Weights that were given to each modality have nothing to weigh.
+    fusion = {key: value for key, value in experiment.fusion.items() if key != "weights"}
+    modalities = {name: experiment.modalities[name]}
+    return experiment.model_copy(update={"modalities": modalities, "fusion": fusion, "training": plan})

@@ -80,9 +80,9 @@ class FusionStage(Stage):
 
     def loss(self, batch: Tensor) -> tuple[Tensor, dict[str, float]]:
         inputs = drop_modalities(self.corpus.train.inputs(batch, self.augment), self.dropped)
-        encoded = self.network.encode(inputs)
         figures: dict[str, float] = {}
         try:
+            encoded = self.network.encode(inputs)
             loss = self.target.loss(encoded, batch)
         except ValueError as error:
             raise DataError(f"A batch cannot be learned from: {error}") from error

@@ -1,0 +1,54 @@
+"""What a person who trains sees: results where they were asked for, and errors as one sentence, not a traceback."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.app.test_cli import run
+from tests.models.training.data import TEXT, make_data, make_experiment
+
+
+def test_train_then_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from models.training import run as training
+
+    monkeypatch.setattr(training, "draw_curves", lambda *arguments: None)
+    monkeypatch.setattr(training, "draw_confusion", lambda *arguments: None)
+    data = make_data(tmp_path / "data", train=6, val=3)
+    toml = make_experiment(tmp_path / "my.toml", "classification", TEXT, training="epochs = 1")
+    code, shown, _ = run("train", toml, "--data", data, "--out", tmp_path / "run", "--seed", 5)
+    assert code == 0
+    assert "train: 6 examples" in shown
+    checkpoint = tmp_path / "run" / "checkpoint"
+    assert f"fusionrnn serve --model-dir {checkpoint}" in shown
+    code, shown, _ = run("evaluate", checkpoint, "--data", data)
+    assert (code, json.loads(shown)["seed"], json.loads(shown)["n"]) == (0, 5, 3)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "arguments", "said"),
+    [
+        ("poet", (), "no recipe is called 'poet': there are captioner"),
+        ("captioner", ("--baselines",), "--baselines belong to an experiment"),
+        ("none.toml", (), "none.toml cannot be read"),
+        ("my.toml", (), "train.jsonl does not exist"),
+    ],
+)
+def test_training_says_what_is_wrong(tmp_path: Path, recipe: str, arguments: tuple[str, ...], said: str) -> None:
+    toml = make_experiment(tmp_path / "my.toml", "classification", TEXT)
+    (tmp_path / "data").mkdir()
+    asked = toml if recipe == toml.name else recipe
+    code, _, complaint = run("train", asked, "--data", tmp_path / "data", "--out", tmp_path / "run", *arguments)
+    assert code == 1
+    assert said in complaint
+
+
+def test_manifest(tmp_path: Path) -> None:
+    code, _, complaint = run("manifest", tmp_path)
+    assert (code, "one a class" in complaint) == (1, True)
+    for label in ("good", "bad"):
+        (tmp_path / label).mkdir()
+        for number in range(5):
+            (tmp_path / label / f"{number}.txt").write_text(f"{label} {number}")
+    code, shown, _ = run("manifest", tmp_path)
+    assert (code, "8 examples in train.jsonl, 2 in val.jsonl" in shown) == (0, True)
