@@ -42,12 +42,13 @@ def beam_search(
     beam_size: int,
     max_length: int,
     length_penalty: float,
+    no_repeat: int = 0,
 ) -> list[list[Hypothesis]]:
     """The ``beam_size`` best sequences of each row, best first: ``beam_steps`` run to its end."""
     return drain(
         beam_steps(
             decoder, memory, state, starts,
-            end=end, beam_size=beam_size, max_length=max_length, length_penalty=length_penalty,
+            end=end, beam_size=beam_size, max_length=max_length, length_penalty=length_penalty, no_repeat=no_repeat,
         )
     )  # fmt: skip
 
@@ -62,6 +63,7 @@ def beam_steps(
     beam_size: int,
     max_length: int,
     length_penalty: float,
+    no_repeat: int = 0,
 ) -> Generator[Beams, None, list[list[Hypothesis]]]:
     """Search step by step; returns the ``beam_size`` best sequences of each row, best first.
 
@@ -70,6 +72,7 @@ def beam_steps(
         starts: first token of each row, int64 [B].
         end: the token that finishes a sequence; one that reaches ``max_length`` tokens is finished as it is.
         length_penalty: alpha in score = log p / length ** alpha; 0 prefers short sequences, 1 long ones.
+        no_repeat: no sequence may hold the same n-gram of this order twice (Paulus et al. 2018, sec. 2.5); 0 allows it.
     """
     rows = len(starts)
     device = starts.device
@@ -82,6 +85,8 @@ def beam_steps(
     finished: list[list[Hypothesis]] = [[] for _ in range(rows)]
     for length in range(1, max_length + 1):
         log_probabilities, state, weights = decoder.step(tokens, state, memory)
+        if no_repeat:
+            log_probabilities = _without_repeats(log_probabilities, written, no_repeat)
         vocabulary = log_probabilities.shape[2]
         candidates = (alive.unsqueeze(2) + log_probabilities).flatten(1)
         # At most beam_size of these can end, so beam_size others are left to go on.
@@ -108,6 +113,20 @@ def beam_steps(
         written = torch.cat([_pick(written, parents), tokens.unsqueeze(2)], 2)
         yield Beams(written, alive, finished)
     return [sorted(hypotheses, key=lambda h: -h.score) for hypotheses in finished]
+
+
+def _without_repeats(log_probabilities: Tensor, written: Tensor, order: int) -> Tensor:
+    """Scores [B, K, V] where no token would complete an n-gram that ``written`` [B, K, T] has already."""
+    banned = []
+    for row, group in enumerate(written.tolist()):
+        for column, ids in enumerate(group):
+            last = ids[len(ids) - order + 1 :]
+            starts = range(len(ids) - order + 1)
+            banned += [(row, column, ids[at + order - 1]) for at in starts if ids[at : at + order - 1] == last]
+    if not banned:
+        return log_probabilities
+    rows, columns, tokens = torch.tensor(banned, device=written.device).unbind(1)
+    return log_probabilities.index_put((rows, columns, tokens), log_probabilities.new_tensor(float("-inf")))
 
 
 def _pick(value: Tensor, beams: Tensor) -> Tensor:

@@ -95,6 +95,7 @@ class CaptioningTask(Task):
             beam_size=options.beam_size,
             max_length=options.max_length,
             length_penalty=options.length_penalty,
+            no_repeat=options.no_repeat,
         )
         return [join(self.tokenizer.words(hypotheses[0].tokens)) for hypotheses in found]
 
@@ -120,6 +121,7 @@ class CaptioningTask(Task):
         beams = beam_steps(
             self.head, memory, self.head.initial_state(encoded.fusion.fused, width), starts,
             end=end, beam_size=width, max_length=options.max_length, length_penalty=options.length_penalty,
+            no_repeat=options.no_repeat,
         )  # fmt: skip
         found = yield from _certain_beams(beams)
         return found[: options.num_captions]
@@ -180,6 +182,10 @@ def _options(languages: tuple[str, ...], defaults: dict[str, Any]) -> type[Optio
         num_captions=(int, field("num_captions", 1, "How many captions to return", ge=1, le=10)),
         max_length=(int, field("max_length", 20, "Most tokens in a caption", ge=1, le=50)),
         length_penalty=(float, field("length_penalty", 0.7, "Above 0 favours longer captions", ge=0, le=2)),
+        no_repeat=(
+            int,
+            field("no_repeat", 3, "The search writes no n-gram of this order twice; 0 lets it", ge=0, le=5),
+        ),
         temperature=(float, field("temperature", 0.0, "0 searches; above 0 samples, the higher the freer", ge=0, le=2)),
         seed=(int | None, field("seed", None, "Makes sampling repeatable", ge=0, lt=2**31)),
     )

@@ -64,7 +64,7 @@ def describe(tokenizer: TextTokenizer, **head: Any) -> CheckpointConfig:
                 "head": {"type": "captioning", "languages": LANGUAGES, "vocabulary": tokenizer.size, "dropout": 0.4}
                 | head,
             },
-            "defaults": {"language": "en", "beam_size": 3, "max_length": 20, "length_penalty": 0.7},
+            "defaults": {"language": "en", "beam_size": 3, "max_length": 20, "length_penalty": 0.7, "no_repeat": 3},
         }
     )
 
@@ -189,6 +189,7 @@ def write_captions(stage: _CaptionStage, split: str, *, beam_size: int, batch: i
             found = beam_search(
                 stage.head, memory, state, starts,
                 end=tokenizer.end, beam_size=beam_size, max_length=LONGEST[language], length_penalty=0.7,
+                no_repeat=3,
             )  # fmt: skip
             written[language] += [tokenizer.split(join(tokenizer.words(best[0].tokens))) for best in found]
     return written

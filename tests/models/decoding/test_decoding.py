@@ -134,3 +134,28 @@ def test_top_k_keeps_the_most_probable_tokens_in_proportion() -> None:
     wanted = torch.zeros(WORDS).index_put((indices,), values.softmax(0))
     torch.testing.assert_close(shares, wanted, atol=0.03, rtol=0)
     assert shares[wanted == 0].eq(0).all()
+
+
+class Stutter:
+    """Writes token 1 and token 2 in turn, far more probably than 3, and ends (0) only when it must."""
+
+    def step(self, tokens: torch.Tensor, state: State, memory: None) -> tuple[torch.Tensor, State, torch.Tensor]:
+        scores = torch.full((*tokens.shape, 4), -50.0)
+        scores[..., 0] = -99.0
+        scores.scatter_(2, torch.where(tokens == 1, 2, 1).unsqueeze(2), -0.01)
+        return scores, state, torch.zeros(*tokens.shape, 1)
+
+
+@pytest.mark.parametrize("order", [2, 3])
+def test_no_ngram_is_written_twice_where_it_is_forbidden(order: int) -> None:
+    state = {"h": torch.zeros(2, 3, 1)}
+    starts = torch.full((2,), 3)
+    free = beam_search(Stutter(), None, state, starts, end=0, beam_size=3, max_length=9, length_penalty=0.7)
+    held = beam_search(
+        Stutter(), None, state, starts, end=0, beam_size=3, max_length=9, length_penalty=0.7, no_repeat=order
+    )
+    assert free[0][0].tokens == [1, 2, 1, 2, 1, 2, 1, 2, 1]
+    for row in held:
+        for hypothesis in row:
+            grams = list(zip(*(hypothesis.tokens[at:] for at in range(order)), strict=False))
+            assert len(set(grams)) == len(grams)
