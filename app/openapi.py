@@ -13,6 +13,7 @@ from app.samples import TEXT, sample
 from models.media.limits import MediaLimits
 
 if TYPE_CHECKING:
+    from models.features import Modality
     from models.pipeline import Pipeline
 
 _REF = "#/components/schemas/"
@@ -112,10 +113,7 @@ def _head_schema(pipeline: "Pipeline") -> dict[str, Any]:
 
 
 def _body(pipeline: "Pipeline", limits: MediaLimits, *, base64: bool) -> dict[str, Any]:
-    arrays = {name for name, item in pipeline.config.modalities.items() if item.features.type == "vectors"}
-    parts = {
-        name: _part(name, most, limits, base64=base64, array=name in arrays) for name, most in pipeline.accepts.items()
-    }
+    parts = {name: _part(pipeline, name, most, limits, base64=base64) for name, most in pipeline.accepts.items()}
     options = {name: _option(item) for name, item in pipeline.options.model_json_schema()["properties"].items()}
     if pipeline.explains:
         options[EXPLAIN] = {"type": "boolean", "default": False, "description": "Say what the network looked at"}
@@ -125,16 +123,17 @@ def _body(pipeline: "Pipeline", limits: MediaLimits, *, base64: bool) -> dict[st
     return body
 
 
-def _part(name: str, most: int, limits: MediaLimits, *, base64: bool, array: bool) -> dict[str, Any]:
-    """Schema of a modality's part; ``array`` says that it takes ready features in place of the medium."""
-    written = name == "text" and not array
+def _part(pipeline: "Pipeline", name: "Modality", most: int, limits: MediaLimits, *, base64: bool) -> dict[str, Any]:
+    item = pipeline.config.modalities.get(name)
+    array = item is not None and item.features.type == "vectors"
+    written = pipeline.is_written(name)
     if written:
         one: dict[str, Any] = {"type": "string", "maxLength": limits.text_characters, "examples": [TEXT]}
     elif base64:
         one = {"type": "string", "contentEncoding": "base64"}
     else:
         one = {"type": "string", "format": "binary"}
-    bound = "" if name == "text" else f", at most {getattr(limits, f'{name}_bytes')} bytes each"
+    bound = "" if written else f", at most {pipeline.part_bytes(name, limits)} bytes each"
     kind = f"{name} as a .npy file of feature vectors" if array else name
     said = {"description": f"At most {most} {kind}{bound}"}
     if most == 1:

@@ -62,6 +62,16 @@ class Pipeline:
                 self.accepts.setdefault(part, 1)
         self._tokenizer = checkpoint.tokenizer
 
+    def part_bytes(self, part: Modality, limits: MediaLimits) -> int:
+        """Most bytes of a part: what its features say, or the medium's limit where it only stands in for others."""
+        item = self.config.modalities.get(part)
+        return item.features.most_bytes(part, limits) if item else int(getattr(limits, f"{part}_bytes"))
+
+    def is_written(self, part: Modality) -> bool:
+        """Whether a part is text that may come as a string, and not a file."""
+        item = self.config.modalities.get(part)
+        return item is not None and item.features.written
+
     @classmethod
     def load(cls, folder: Path, device: torch.device | str = "cpu") -> "Pipeline":
         """Load a checkpoint folder.

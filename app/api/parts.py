@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 EXPLAIN = "explain"
 _OPTION_BYTES = 4096
-_UTF8_BYTES = 4
 _CLOSE = {"Connection": "close"}
 
 
@@ -34,16 +33,19 @@ class Rules:
     """What one checkpoint takes: most parts of each modality, and the names of its options."""
 
     accepts: Mapping["Modality", int]
+    part_bytes: Mapping["Modality", int]
+    written: frozenset["Modality"]
     options: tuple[str, ...]
     needed: frozenset["Modality"]
-    limits: MediaLimits
     most_bytes: int
 
     @classmethod
     def of(cls, pipeline: "Pipeline", limits: MediaLimits, most_bytes: int) -> "Rules":
         """The rules of ``pipeline``."""
         options = (*pipeline.options.model_fields, EXPLAIN)
-        return cls(pipeline.accepts, options, needed(pipeline), limits, most_bytes)
+        part_bytes = {part: pipeline.part_bytes(part, limits) for part in pipeline.accepts}
+        written = frozenset(part for part in pipeline.accepts if pipeline.is_written(part))
+        return cls(pipeline.accepts, part_bytes, written, options, needed(pipeline), most_bytes)
 
     @property
     def known(self) -> list[str]:
@@ -52,9 +54,7 @@ class Rules:
 
     def bytes_of(self, name: str) -> int:
         """Most bytes of a part."""
-        if name == "text":
-            return self.limits.text_characters * _UTF8_BYTES
-        return int(getattr(self.limits, f"{name}_bytes")) if name in self.accepts else _OPTION_BYTES
+        return next((most for part, most in self.part_bytes.items() if part == name), _OPTION_BYTES)
 
     def check_name(self, name: str, count: int) -> None:
         """Refuse the ``count``-th part of the name where there may not be as many.
@@ -286,7 +286,7 @@ def _read_json(body: bytes | bytearray, rules: Rules) -> Posted:
 def _json_medium(name: str, entry: Any, rules: Rules) -> bytes | str:
     if not isinstance(entry, str):
         raise BadRequest(f"'{name}' must be a string or a list of strings.", "Send media as base64.", modality=name)
-    if name == "text":
+    if name in rules.written:
         return entry
     if len(entry) // 4 * 3 - 2 > rules.bytes_of(name):
         raise rules.too_large(name)

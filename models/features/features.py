@@ -34,8 +34,15 @@ class Features(ComponentConfig, ABC):
     stand_ins: ClassVar[tuple[Modality, ...]] = ()
     """Parts that may be posted for the modality instead of its own: a video for pictures, or for its sound."""
 
+    written: ClassVar[bool] = False
+    """Whether the part is written text, which may come as a string, and not a file."""
+
     shares: ClassVar[bool] = False
     """Whether a stand-in serves this modality even where it is one of the network's modalities itself: sound does."""
+
+    def most_bytes(self, modality: Modality, limits: MediaLimits) -> int:
+        """Most bytes that a part of the modality may have before it is decoded."""
+        return int(getattr(limits, f"{modality}_bytes"))
 
     @abstractmethod
     def decode(self, modality: Modality, sources: Sources, limits: MediaLimits, room: int) -> list[Any]:

@@ -1,6 +1,6 @@
 """Text to token ids."""
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -17,6 +17,12 @@ class TextFeatures(Features):
 
     type: Literal["tokens"] = "tokens"
     max_tokens: int = Field(256, ge=1, le=16_384, description="Where a longer text is cut off")
+
+    written: ClassVar[bool] = True
+
+    def most_bytes(self, modality: Modality, limits: MediaLimits) -> int:  # noqa: ARG002
+        """As many as the characters that are accepted can have in UTF-8."""
+        return 4 * limits.text_characters
 
     def decode(self, modality: Modality, sources: Sources, limits: MediaLimits, room: int) -> list[str]:
         """The posted texts, in Unicode's composed form."""

@@ -13,6 +13,8 @@ from models.features.text import TextTokenizer
 from models.media.limits import MediaLimits
 from models.media.vectors import decode_vectors
 
+_HEADER_BYTES = 1 << 16
+
 
 class VectorFeatures(Features):
     """A sequence of vectors, posted as a ``.npy`` file in the part of the modality that it was extracted from."""
@@ -24,6 +26,10 @@ class VectorFeatures(Features):
     @classmethod
     def tiny(cls) -> Self:
         return cls(size=4)
+
+    def most_bytes(self, modality: Modality, limits: MediaLimits) -> int:  # noqa: ARG002
+        """As many as the longest sequence has in double precision, with its header."""
+        return 8 * self.size * self.max_steps + _HEADER_BYTES
 
     def decode(self, modality: Modality, sources: Sources, limits: MediaLimits, room: int) -> list[NDArray[np.float32]]:  # noqa: ARG002
         """The posted sequences, each [T, size]; ``size`` and ``max_steps`` are their limits."""

@@ -34,6 +34,7 @@ CHECKPOINTS: dict[str, tuple[str, Parts, dict[str, Any], dict[str, Any]]] = {
     ),
     "writer": ("generation", {"text": TOKENS}, {"type": "language-model", "vocabulary": VOCABULARY}, {}),
     "joint": ("embedding", {"audio": SOUND, "text": TOKENS}, {"type": "embedding", "size": 4}, {}),
+    "ready": ("classification", {"text": NUMBERS, "audio": NUMBERS}, *CLASSES),
     "number": ("regression", {"video": FRAMES}, {"type": "regression"}, {}),
 }
 
