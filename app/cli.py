@@ -163,6 +163,29 @@ def evaluate(
         _fail(str(error))
 
 
+@app.command()
+def study(
+    name: Annotated[str, typer.Argument(help="gradients, missing-modality or mosi.")],
+    out: Annotated[Path, typer.Option(help="Folder for the page; a study that was killed goes on there.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="Folder of the CMU-MOSI features; gradients needs none."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=2, help="How many times everything is trained.")] = 5,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Try the way from data to page; the figures mean nothing.")
+    ] = False,
+) -> None:
+    """Measure what is claimed of the library, and write a page with its tables and pictures."""
+    from models.training import TRAINING_ERRORS
+    from models.training.studies import run_study
+
+    try:
+        typer.echo(f"Wrote {run_study(name, data, out, seeds=seeds, quick=quick)}")
+    except TRAINING_ERRORS as error:
+        _fail(str(error))
+
+
 def main() -> None:
     """Entry point of the console script."""
     app()

@@ -1,0 +1,197 @@
+"""Time of cells and fusions, beside the bare torch kernel that does the same products.
+
+``python -m benchmarks.speed`` prints a Markdown page; ``--out FILE`` writes it.
+"""
+
+import argparse
+import platform
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+import models.fusion  # noqa: F401  registers the fusions
+from benchmarks.timing import alone, interleaved
+from models.registry import FUSIONS
+from models.rnn import CELLS, CellName, RecurrentEncoder
+from models.sequence import SequenceOutput, masked_mean
+
+TARGET = 1.15
+KERNELS: dict[CellName, type[nn.RNNBase]] = {"elman": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+SHAPES = ((1, 64, 128, 100), (8, 128, 256, 100), (32, 256, 512, 50))
+"""Rows, inputs, units and steps."""
+BUNDLES = ((1, 64, 20), (16, 64, 20), (16, 256, 50))
+"""Rows, size of each of three encoders' outputs, and steps."""
+
+
+def main() -> None:
+    """Print the page, or write it."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--out", type=Path)
+    arguments.add_argument("--threads", type=int, default=1)
+    arguments.add_argument("--seconds", type=float, default=0.6, help="about how long each side of a pair is measured")
+    chosen = arguments.parse_args()
+    torch.set_num_threads(chosen.threads)
+    # Denormals, which a decaying state is full of, would measure the processor's slow path.
+    torch.set_flush_denormal(True)
+    with torch.no_grad():
+        page = "\n".join(_page(chosen.threads, chosen.seconds)) + "\n"
+    if chosen.out is None:
+        print(page)
+    else:
+        chosen.out.write_text(page, encoding="utf-8")
+
+
+def _page(threads: int, seconds: float) -> Iterator[str]:
+    yield "# Speed of cells and fusions\n"
+    yield (
+        f"Medians of calls measured in turn, float32, no gradient, {threads} thread{'s'[: threads != 1]}, torch "
+        f"{torch.__version__.partition('+')[0]}, {_processor()}. On the CPU it is the process's own time that counts. "
+        f"The ratio is the median of the neighbours' ratios; the target is at most {TARGET}.\n"
+    )
+    yield "    .venv/bin/python -m benchmarks.speed --out docs/results/speed.md\n"
+    for device in ("cpu", "cuda"):
+        yield f"## {'CPU' if device == 'cpu' else 'GPU'}\n"
+        if device == "cuda" and not torch.cuda.is_available():
+            yield "Not measured: torch saw no GPU."
+            continue
+        yield from _cells(device, seconds)
+        yield from _fusions(device, seconds)
+
+
+def _cells(device: str, seconds: float) -> Iterator[str]:
+    yield (
+        "`RecurrentEncoder` against `nn.RNN`, `nn.GRU` or `nn.LSTM` of the same sizes, packed where rows are padded. "
+        "The encoder also pools and hands on each row's state. A step goes through `step`, as a stream does; the "
+        "last columns are the textbook cell in a Python loop over the sequence.\n"
+    )
+    yield "| cell | rows | inputs | units | steps | what | encoder, ms | kernel, ms | ratio | literal cell, ms |"
+    yield "|---|---:|---:|---:|---:|---|---:|---:|---:|---:|"
+    for name, kind in KERNELS.items():
+        for rows, inputs, units, steps in SHAPES:
+            encoder = RecurrentEncoder(inputs, units, cell=name).to(device).eval()
+            kernel = kind(inputs, units, batch_first=True).to(device).eval()
+            cell = CELLS[name](inputs, units).to(device).eval()
+            for what, ours, bare, literal in _calls(encoder, kernel, cell, rows, inputs, steps, device):
+                pair = interleaved(ours, bare, device=device, seconds=seconds)
+                slow = "" if literal is None else f"{1e3 * alone(literal, device=device, seconds=seconds / 2):.3g}"
+                length = 1 if what == "step" else steps
+                yield (
+                    f"| {name} | {rows} | {inputs} | {units} | {length} | {what} | {1e3 * pair.ours:.3g} | "
+                    f"{1e3 * pair.bare:.3g} | {_marked(pair.ratio)} | {slow} |"
+                )
+    yield ""
+
+
+Calls = Iterator[tuple[str, Callable[[], object], Callable[[], object], Callable[[], object] | None]]
+
+
+def _calls(
+    encoder: RecurrentEncoder, kernel: nn.RNNBase, cell: nn.Module, rows: int, inputs: int, steps: int, device: str
+) -> Calls:
+    x = torch.randn(rows, steps, inputs, device=device)
+    full = torch.full((rows,), steps, device=device)
+    state = encoder.initial_state(rows, torch.device(device))
+    given = tuple(value.unsqueeze(0) for value in state.values())
+    initial = given if len(given) > 1 else given[0]
+
+    def loop() -> None:
+        now = {name.rstrip("0"): value for name, value in state.items()}
+        for step in x.unbind(1):
+            now = cell(step, now)
+
+    yield "sequence", partial(encoder, x, full), partial(kernel, x, initial), loop
+    if rows > 1:
+        lengths = torch.linspace(steps, steps // 4, rows).long()
+        on_device = lengths.to(device)
+
+        def packed() -> Tensor:
+            sequence = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+            padded: Tensor = nn.utils.rnn.pad_packed_sequence(kernel(sequence, initial)[0], batch_first=True)[0]
+            return padded
+
+        yield "padded", partial(encoder, x, on_device), packed, None
+    one = x[:, :1].contiguous()
+    yield "step", partial(encoder.step, one, state), partial(kernel, one, initial), None
+
+
+def _fusions(device: str, seconds: float) -> Iterator[str]:
+    yield (
+        "Fusions of three modalities, against the bare layers that do their largest products: of `concat` one "
+        "`nn.Linear` over the concatenation, of `recurrent` an `nn.LSTM` over it, of `contextual` one bidirectional "
+        "`nn.LSTM` a modality and one over their outputs. The others have no bare counterpart. Contributions "
+        "and masking are included on our side only.\n"
+    )
+    yield "| fusion | rows | size | steps | fusion, ms | bare layers, ms | ratio |"
+    yield "|---|---:|---:|---:|---:|---:|---:|"
+    for name, config in _configs().items():
+        for rows, size, steps in BUNDLES:
+            sizes = dict.fromkeys(("audio", "text", "video"), size)
+            fusion = FUSIONS.build(FUSIONS.parse(config), sizes).to(device).eval()
+            inputs = {modality: _output(rows, size, steps, device) for modality in sizes}
+            present = torch.ones(rows, 3, dtype=torch.bool, device=device)
+            ours = partial(fusion, inputs, present)
+            bare = _bare(config, inputs, size, device)
+            shape = f"| {name} | {rows} | {size} | {steps} |"
+            if bare is None:
+                yield f"{shape} {1e3 * alone(ours, device=device, seconds=seconds):.3g} | | |"
+            else:
+                pair = interleaved(ours, bare, device=device, seconds=seconds)
+                yield f"{shape} {1e3 * pair.ours:.3g} | {1e3 * pair.bare:.3g} | {_marked(pair.ratio)} |"
+    yield ""
+
+
+def _configs() -> dict[str, dict[str, Any]]:
+    modes = {
+        "decision": ("combine", ["mean", "weighted", "product", "stacked"]),
+        "tensor": ("mode", ["full", "low-rank"]),
+    }
+    modes["weighted-sum"] = ("mode", ["fixed", "learned", "gated"])
+    more: dict[str, dict[str, Any]] = {"decision": {"outputs": 10}, "concat": {"width": 128}}
+    found: dict[str, dict[str, Any]] = {}
+    for kind in FUSIONS.names():
+        key, values = modes.get(kind, ("type", [kind]))
+        for value in values:
+            found[kind if key == "type" else f"{kind}, {value}"] = {"type": kind, key: value} | more.get(kind, {})
+    return found
+
+
+def _output(rows: int, size: int, steps: int, device: str) -> SequenceOutput:
+    sequence = torch.randn(rows, steps, size, device=device)
+    lengths = torch.full((rows,), steps, device=device)
+    return SequenceOutput(sequence, lengths, masked_mean(sequence, lengths))
+
+
+def _bare(
+    config: Mapping[str, Any], inputs: Mapping[str, SequenceOutput], size: int, device: str
+) -> Callable[[], object] | None:
+    sequences = [output.sequence for output in inputs.values()]
+    pooled = [output.pooled for output in inputs.values()]
+    if config["type"] == "concat":
+        layer = nn.Linear(3 * size, config["width"]).to(device)
+        return lambda: layer(torch.cat(pooled, 1))
+    if config["type"] == "recurrent":
+        kernel = nn.LSTM(3 * size, 128, batch_first=True).to(device)
+        return lambda: kernel(torch.cat(sequences, 2))
+    if config["type"] == "contextual":
+        contexts = [nn.LSTM(size, 128, batch_first=True, bidirectional=True).to(device) for _ in sequences]
+        last = nn.LSTM(3 * 256, 128, batch_first=True, bidirectional=True).to(device)
+        return lambda: last(torch.cat([net(x)[0] for net, x in zip(contexts, sequences, strict=True)], 2))
+    return None
+
+
+def _marked(ratio: float) -> str:
+    return f"{ratio:.2f}" if ratio <= TARGET else f"**{ratio:.2f}**"
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    names = [line for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
+    return names[0].partition(":")[2].strip() if names else platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    main()
