@@ -22,9 +22,14 @@ def recipe_called(name: str) -> Recipe:
     Raises:
         DataError: there is none; the message lists those there are.
     """
-    from models.training.recipes import captioner
+    from models.training.recipes import captioner, sentiment, sound_events, voice_commands
 
-    available = [Recipe("captioner", captioner.train)]
+    available = [
+        Recipe("captioner", captioner.train),
+        Recipe("sentiment", sentiment.train),
+        Recipe("sound-events", sound_events.train),
+        Recipe("voice-commands", voice_commands.train),
+    ]
     available += [Recipe(f"captioner-{name}", partial(captioner.train, baseline=name)) for name in captioner.BASELINES]
     recipes = {recipe.name: recipe for recipe in available}
     if name not in recipes:

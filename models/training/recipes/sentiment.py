@@ -1,0 +1,330 @@
+"""``sentiment``: whether an English or Chinese text is positive or negative, by one bidirectional LSTM for both.
+
+SST-2 (Socher et al. 2013) has only 6920 sentences, so the English half learns from a teacher as well: MiniLM,
+fine-tuned on the same sentences, gives its opinion of them and of pieces of them (Tang et al. 2019, "Distilling
+Task-Specific Knowledge from BERT into Simple Neural Networks"), and what it makes of single words is where word vectors
+start, so that words which no training sentence has are not unknown. Traditional characters read as simplified ones.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from models.config import CheckpointConfig
+from models.features.text import TextTokenizer, frequent
+from models.network import FusionRNN
+from models.sequence import Padded, pad
+from models.training.manifest import DataError, read_manifest
+from models.training.recipes.classifier import (
+    ClassifierStage,
+    Held,
+    Inputs,
+    Run,
+    calibrate,
+    figures,
+    over_seeds,
+    publish,
+    train_seeds,
+    without_recurrence,
+)
+from models.training.recipes.minilm import MiniLM, WordPieces
+from models.training.recipes.traditional import SIMPLIFIED
+from models.training.recipes.waveforms import chance, choice
+from models.training.stage import bucketed
+from models.training.trainer import Schedule, Trainer
+
+LABELS = ("negative", "positive")
+SETS = ("sst2", "chn_hotel")
+SEEDS = 3
+EPOCHS = 6
+EMBEDDING = 64
+LONGEST = 128
+"""Words of a text that are read in training; the served network reads more."""
+PIECES = 3
+"""Pieces of each English sentence that the teacher judges."""
+COMMON = 12_000
+"""Frequent English words that are in the vocabulary even if no training sentence has them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """One set's texts and classes."""
+
+    texts: list[str]
+    classes: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What is learned from one text: its words, what to answer, and, of English ones, judged pieces of it."""
+
+    ids: Tensor
+    goal: Tensor
+    pieces: tuple[tuple[Tensor, Tensor], ...] = ()
+
+
+def describe(vocabulary: int, heat: float | None = None) -> CheckpointConfig:
+    """The checkpoint's config."""
+    encoder = {
+        "type": "text-rnn", "vocabulary": vocabulary, "embedding": EMBEDDING, "word_dropout": 0.1,
+        "cell": "lstm", "hidden": 96, "bidirectional": True, "pooling": "attention", "dropout": 0.3,
+    }  # fmt: skip
+    return CheckpointConfig.model_validate(
+        {
+            "name": "sentiment",
+            "version": "1.0.0",
+            "task": "classification",
+            "description": "Whether a text in English or Chinese speaks well or ill of its subject.",
+            "modalities": {"text": {"required": True, "features": {"type": "tokens", "max_tokens": 512}}},
+            "network": {
+                "encoders": {"text": encoder},
+                "fusion": {"type": "concat", "width": 64},
+                "head": {"type": "classification", "classes": 2, "dropout": 0.3},
+            },
+            "labels": list(LABELS),
+            "defaults": {} if heat is None else {"temperature": heat},
+        }
+    )
+
+
+def vocabulary(english: Sequence[str], chinese: Sequence[str], common: Sequence[str]) -> TextTokenizer:
+    """Words of the training texts, frequent English words, and the traditional forms of Chinese characters."""
+    splitter = TextTokenizer.build([])
+    words = [Counter(word for text in texts for word in splitter.split(text)) for texts in (english, chinese)]
+    known = dict.fromkeys([*frequent(words[0], 2), *frequent(words[1], 2), *common])
+    traditional = [old for old, new in SIMPLIFIED.items() if new in known and old not in known]
+    return TextTokenizer.build([*known, *traditional])
+
+
+def piece(text: str) -> str:
+    """Some neighbouring words of a text, two at least, at times with one word left out."""
+    words = text.split()
+    size = min(len(words), 2 + choice(max(len(words) - 1, 1)))
+    start = choice(len(words) - size + 1)
+    chosen = words[start : start + size]
+    if len(chosen) > 3 and chance(0.3):
+        del chosen[choice(len(chosen))]
+    return " ".join(chosen)
+
+
+class Draw:
+    """Batches of lessons, padded with a token of their own that counts as a word.
+
+    So all rows are of one length, for which torch's kernels take a seventh of the time that packed ones take.
+    """
+
+    def __init__(self, lessons: Sequence[Lesson], padding: int) -> None:
+        self.lessons, self.padding = lessons, padding
+
+    def __call__(self, rows: Tensor) -> tuple[Inputs, Tensor]:
+        """Token ids and goals; half of the English texts are replaced by one of their pieces."""
+        drawn = [self._drawn(self.lessons[int(row)]) for row in rows]
+        ids = pad_sequence([ids for ids, _ in drawn], batch_first=True, padding_value=self.padding)
+        lengths = torch.full((len(ids),), ids.shape[1], dtype=torch.int64)
+        return {"text": Padded(ids, lengths)}, torch.stack([goal for _, goal in drawn])
+
+    def _drawn(self, lesson: Lesson) -> tuple[Tensor, Tensor]:
+        if lesson.pieces and chance(0.5):
+            return lesson.pieces[choice(len(lesson.pieces))]
+        return lesson.ids, lesson.goal
+
+
+class TextStage(ClassifierStage):
+    """Batches of texts of like length."""
+
+    lengths: Sequence[int]
+
+    def batches(self, generator: torch.Generator) -> list[Tensor]:
+        return bucketed(self.lengths, self.batch, generator)
+
+
+def train(data: Path, out: Path, seed: int) -> None:
+    """Train the teacher, three seeds and the baseline without recurrence in ``out``, and write ``out/checkpoint``.
+
+    ``data`` holds the folders ``sst2`` and ``chn_hotel``, and ``minilm`` with the teacher's pre-trained weights.
+
+    Raises:
+        DataError: one of them is missing.
+    """
+    taught = {name: _read(data / name, "train") for name in SETS}
+    asked = {name: _read(data / name, "val") for name in SETS}
+    pieces = WordPieces(data / "minilm")
+    tokenizer = vocabulary(taught["sst2"].texts, taught["chn_hotel"].texts, pieces.whole_words(COMMON))
+    teacher = _teacher(data / "minilm", pieces, taught["sst2"], asked["sst2"], out / "teacher", seed)
+    lessons = _lessons(taught, tokenizer, teacher, pieces, out / "lessons.pt")
+    vectors = _word_vectors(tokenizer, teacher, pieces)
+    held = Held([batch for name in SETS for batch in _batches(asked[name], tokenizer)])
+    config = describe(tokenizer.size)
+    draw = Draw(lessons, tokenizer.pad)
+
+    def prepare(network: FusionRNN) -> None:
+        known = vectors.norm(dim=1) > 0
+        network.encoders["text"].embedding.weight.data[known] = vectors[known]  # type: ignore[union-attr]
+
+    def stages(network: FusionRNN) -> list[TextStage]:
+        schedule = Schedule(
+            epochs=EPOCHS, metric="score", averaging=0.99, patience=EPOCHS, bf16=True, weight_decay=1e-3
+        )
+        stage = TextStage(network, draw, len(lessons), held, schedule, rate=2e-3, batch=64)
+        stage.lengths = [len(lesson.ids) for lesson in lessons]
+        return [stage]
+
+    def plain(network: FusionRNN) -> None:
+        prepare(network)
+        without_recurrence(network, "text")
+
+    most = int(taught["sst2"].classes.float().mean() > 0.5)
+    sizes = [len(asked[name].classes) for name in SETS]
+    runs: list[Run] = []
+    baselines = {f"always '{LABELS[most]}'": _accuracies(np.eye(2)[np.full(sum(sizes), most)], held.truth, sizes)}
+    judged = teacher.answers(pieces(asked["sst2"].texts)).numpy()
+    baselines["the teacher"] = {"sst2": _accuracies(judged, asked["sst2"].classes.numpy(), sizes[:1])["sst2"]}
+    for run in train_seeds(config.network, stages, held, out, range(seed, seed + SEEDS), prepare=prepare):
+        runs.append(run)
+        _publish(data, out, runs, held, sizes, tokenizer, baselines)
+    for run in train_seeds(config.network, stages, held, out / "no-recurrence", [seed], prepare=plain):
+        baselines["no recurrence"] = _accuracies(run.probabilities, held.truth, sizes)
+        _publish(data, out, runs, held, sizes, tokenizer, baselines)
+
+
+def read_alike(network: FusionRNN, tokenizer: TextTokenizer) -> None:
+    """Give traditional characters, which no training text has, the vectors of their simplified forms."""
+    weight = network.encoders["text"].embedding.weight.data  # type: ignore[union-attr]
+    for old, new in SIMPLIFIED.items():
+        (traditional,), (simplified,) = tokenizer.encode(old), tokenizer.encode(new)
+        if tokenizer.unknown not in (traditional, simplified):
+            weight[traditional] = weight[simplified]
+
+
+def _publish(
+    data: Path,
+    out: Path,
+    runs: list[Run],
+    held: Held,
+    sizes: list[int],
+    tokenizer: TextTokenizer,
+    baselines: dict[str, dict[str, float]],
+) -> None:
+    """Write the best of the networks trained so far, with what is known of it."""
+    best = max(runs, key=lambda run: sum(_accuracies(run.probabilities, held.truth, sizes).values()))
+    read_alike(best.network, tokenizer)
+    truth = held.truth
+    calibrated = calibrate(best.probabilities, truth)
+    split = np.split(np.arange(len(truth)), np.cumsum(sizes)[:-1])
+    metrics = {
+        "dataset": "+".join(SETS),
+        "split": "val",
+        "n": len(truth),
+        "command": f"fusionrnn train sentiment --data {data.resolve().name}",
+        "seed": best.seed,
+        "figures": {
+            name: figures(calibrated.probabilities[rows], truth[rows]) for name, rows in zip(SETS, split, strict=True)
+        },
+        "seeds": {
+            "accuracy": {
+                name: over_seeds([_accuracies(run.probabilities, truth, sizes)[name] for run in runs]) for name in SETS
+            },
+            "of": [run.seed for run in runs],
+        },
+        "baselines": baselines,
+        "calibration": calibrated.note,
+    }
+    config = describe(tokenizer.size, calibrated.heat)
+    publish(out, config, best.network, metrics, calibrated.probabilities, truth, tokenizer)
+
+
+def _accuracies(probabilities: NDArray[np.float64], truth: NDArray[np.int64], sizes: list[int]) -> dict[str, float]:
+    right = np.split(probabilities.argmax(1) == truth, np.cumsum(sizes)[:-1])
+    return {name: round(float(part.mean()), 4) for name, part in zip(SETS[: len(sizes)], right, strict=True)}
+
+
+def _read(folder: Path, split: str) -> Texts:
+    manifest = read_manifest(folder, split)
+    for line, example in zip(manifest.lines, manifest.examples, strict=True):
+        if not isinstance(example.get("text"), str) or example.get("label") not in LABELS:
+            raise DataError(f"{folder}/{split}.jsonl, line {line}, needs a text and a label, {' or '.join(LABELS)}")
+    classes = torch.tensor([LABELS.index(example["label"]) for example in manifest.examples])
+    return Texts([example["text"] for example in manifest.examples], classes)
+
+
+def _teacher(folder: Path, pieces: WordPieces, taught: Texts, asked: Texts, out: Path, seed: int) -> MiniLM:
+    """MiniLM, fine-tuned on the English training sentences but for its word vectors."""
+    torch.manual_seed(seed)
+    teacher = MiniLM(len(LABELS))
+    teacher.load(folder)
+    ids = pieces(taught.texts)
+
+    def draw(rows: Tensor) -> tuple[Inputs, Tensor]:
+        return {"text": pad([ids[int(row)] for row in rows])}, F.one_hot(taught.classes[rows], len(LABELS)).float()
+
+    held = Held([({"text": pad(pieces(asked.texts[i : i + 64]))}, asked.classes[i : i + 64])
+                 for i in range(0, len(asked.texts), 64)])  # fmt: skip
+    schedule = Schedule(epochs=1, metric="score", averaging=0.98, bf16=True, weight_decay=1e-2)
+    stage = TeacherStage(teacher, draw, len(ids), held, schedule, rate=1e-4, batch=32)
+    stage.lengths = [len(row) for row in ids]
+    Trainer(teacher, [stage], out, seed=seed).run()
+    return teacher.eval()
+
+
+class TeacherStage(TextStage):
+    """Word vectors stay as they are: few of them occur here."""
+
+    def parameter_groups(self) -> list[dict[str, object]]:
+        frozen = ("words.", "positions.")
+        chosen = [value for name, value in self.network.named_parameters() if not name.startswith(frozen)]
+        return [{"params": chosen, "lr": self.rate}]
+
+
+def _lessons(
+    taught: dict[str, Texts], tokenizer: TextTokenizer, teacher: MiniLM, pieces: WordPieces, path: Path
+) -> list[Lesson]:
+    """Chinese texts with smoothed labels; English ones with the mean of label and the teacher's opinion, and pieces."""
+    english, chinese = (taught[name] for name in SETS)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        parts = [piece(text) for text in english.texts for _ in range(PIECES)]
+    if not path.exists():
+        torch.save(teacher.answers(pieces([*english.texts, *parts])), path)
+    opinions = torch.load(path, weights_only=True)
+    count = len(english.texts)
+    hard = {name: 0.9 * F.one_hot(texts.classes, len(LABELS)).float() + 0.05 for name, texts in taught.items()}
+
+    def ids(text: str) -> Tensor:
+        return torch.tensor(tokenizer.encode(text)[:LONGEST] or [tokenizer.unknown])
+
+    lessons = []
+    for row, text in enumerate(english.texts):
+        places = range(row * PIECES, (row + 1) * PIECES)
+        judged = tuple((ids(parts[place]), opinions[count + place]) for place in places)
+        lessons.append(Lesson(ids(text), 0.5 * (hard["sst2"][row] + opinions[row]), judged))
+    return lessons + [Lesson(ids(text), hard["chn_hotel"][row]) for row, text in enumerate(chinese.texts)]
+
+
+def _word_vectors(tokenizer: TextTokenizer, teacher: MiniLM, pieces: WordPieces) -> Tensor:
+    """What the teacher makes of each English word by itself, in its 64 principal components; zeros for other tokens.
+
+    float32 [vocabulary, EMBEDDING], of unit length on average.
+    """
+    words = tokenizer.words(range(tokenizer.size))
+    english = [row for row, word in enumerate(words) if word.isascii() and word.replace("'", "").isalnum()]
+    given = teacher.vectors(pieces([words[row] for row in english]))
+    centred = given - given.mean(0)
+    directions = torch.linalg.eigh(centred.t() @ centred).eigenvectors[:, -EMBEDDING:]
+    small = centred @ directions
+    vectors = torch.zeros(tokenizer.size, EMBEDDING)
+    vectors[english] = small / small.norm(dim=1).mean()
+    return vectors
+
+
+def _batches(asked: Texts, tokenizer: TextTokenizer, batch: int = 64) -> list[tuple[Inputs, Tensor]]:
+    ids = [torch.tensor(tokenizer.encode(text)[:512] or [tokenizer.unknown]) for text in asked.texts]
+    places = range(0, len(ids), batch)
+    return [({"text": pad(ids[start : start + batch])}, asked.classes[start : start + batch]) for start in places]

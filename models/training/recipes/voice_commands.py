@@ -1,0 +1,261 @@
+"""``voice-commands``: one of ten spoken commands, silence or another word; causal, so that it can follow a stream.
+
+Trained on Speech Commands (Warden 2018) under what happens to recordings: other speeds, levels and places in the
+window, background noise, narrow bands, and masked times and bands (SpecAugment, Park et al. 2019).
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.config import CheckpointConfig
+from models.features.audio import AudioFeatures
+from models.network import FusionRNN
+from models.training.augmentation import mask_frequency, mask_time
+from models.training.calibration import scaled
+from models.training.manifest import DataError, Manifest, read_manifest
+from models.training.recipes.classifier import (
+    ClassifierStage,
+    Held,
+    Inputs,
+    Run,
+    always,
+    answers,
+    calibrate,
+    figures,
+    over_seeds,
+    publish,
+    train_seeds,
+    without_recurrence,
+)
+from models.training.recipes.waveforms import (
+    Waveforms,
+    amplified,
+    chance,
+    choice,
+    coloured_noise,
+    excerpt,
+    log_mel,
+    low_passed,
+    mixed,
+    placed,
+    speed,
+    uniform,
+)
+from models.training.trainer import Schedule
+
+COMMANDS = ("down", "go", "left", "no", "off", "on", "right", "stop", "up", "yes")
+LABELS = (*COMMANDS, "silence", "unknown")
+SEEDS = 3
+EPOCHS = 13
+RATE = 16_000
+FEATURES: dict[str, Any] = {"type": "log-mel", "sample_rate": RATE, "n_mels": 40, "mean": -6.0, "std": 4.0}
+MEASURED_FOLD = 4
+"""The fold of environmental sounds that is not heard in training: false accepts are counted on it."""
+MOST_FALSE_ACCEPTS = 0.05
+"""The share of unknown words that may pass for a command at the threshold that the card names."""
+
+
+def describe(heat: float | None = None) -> CheckpointConfig:
+    """The checkpoint's config."""
+    encoder = {
+        "type": "audio-rnn", "bands": 40, "channels": [24, 40, 56], "strides": [2, 2, 1], "kernel": 5, "causal": True,
+        "cell": "gru", "hidden": 128, "pooling": "attention", "dropout": 0.1,
+    }  # fmt: skip
+    return CheckpointConfig.model_validate(
+        {
+            "name": "voice-commands",
+            "version": "1.0.0",
+            "task": "classification",
+            "description": "Which of ten English commands is spoken, if any; it can follow a stream.",
+            "modalities": {"audio": {"required": True, "features": FEATURES}},
+            "network": {
+                "encoders": {"audio": encoder},
+                "fusion": {"type": "concat", "width": 64},
+                "head": {"type": "classification", "classes": len(LABELS), "dropout": 0.1},
+            },
+            "labels": list(LABELS),
+            "defaults": {} if heat is None else {"temperature": heat},
+        }
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Sounds:
+    """Training and validation words, environmental sounds as noise, and those that are only measured on."""
+
+    train: Waveforms
+    val: Waveforms
+    noise: Waveforms
+    train_classes: Tensor
+    val_classes: Tensor
+    noise_rows: list[int]
+    measured_rows: list[int]
+
+
+def load(data: Path, cache: Path) -> Sounds:
+    """Read ``data`` and, beside it, ``esc10``.
+
+    Raises:
+        DataError: either is missing, or has a label that is not one of the twelve.
+    """
+    noise = read_manifest(data.parent / "esc10", "train", media=("audio",))
+    splits = {name: read_manifest(data, name, media=("audio",)) for name in ("train", "val")}
+    folds = [int(example["fold"]) for example in noise.examples]
+    return Sounds(
+        Waveforms(splits["train"], RATE, cache),
+        Waveforms(splits["val"], RATE, cache),
+        Waveforms(noise, RATE, cache),
+        _classes(splits["train"]),
+        _classes(splits["val"]),
+        [row for row, fold in enumerate(folds) if fold != MEASURED_FOLD],
+        [row for row, fold in enumerate(folds) if fold == MEASURED_FOLD],
+    )
+
+
+class Draw:
+    """Batches of words as a microphone might have heard them."""
+
+    def __init__(self, sounds: Sounds, features: AudioFeatures) -> None:
+        self.sounds, self.features = sounds, features
+
+    def __call__(self, rows: Tensor) -> tuple[Inputs, Tensor]:
+        """Log-mel frames of 1 to 2 seconds, and smoothed goals."""
+        size = RATE if chance(0.75) else round(uniform(1.0, 2.0) * RATE)
+        heard = [self._heard(int(row), size) for row in rows]
+        frames = log_mel(self.features, heard)
+        masked = torch.stack([mask_frequency(mask_time(row, 0.15), 0.15) for row in frames.values])
+        goals = F.one_hot(self.sounds.train_classes[rows], len(LABELS)).float()
+        return {"audio": type(frames)(masked, frames.lengths)}, 0.95 * goals + 0.05 / len(LABELS)
+
+    def _heard(self, row: int, size: int) -> Tensor:
+        silent = int(self.sounds.train_classes[row]) == LABELS.index("silence")
+        if silent:
+            return self._silence(row, size)
+        word = self.sounds.train[row]
+        if chance(0.8):
+            word = speed(word, uniform(0.85, 1.15))
+        if chance(0.15):
+            word = low_passed(word, RATE, uniform(3000, 7000))
+        room = size - len(word)
+        slack = RATE // 8
+        start = min(room, 0) - slack + choice(abs(room) + 2 * slack + 1)
+        heard = placed(word, size, start)
+        if chance(0.75):
+            heard = mixed(heard, self._noise(size), uniform(0, 30))
+        return amplified(heard, uniform(-20, 6))
+
+    def _silence(self, row: int, size: int) -> Tensor:
+        if chance(0.5):
+            return amplified(excerpt(self.sounds.train[row], size), uniform(-20, 6))
+        noise = self._noise(size)
+        return amplified(noise / noise.abs().max().clamp(min=1e-4), uniform(-80, 0))
+
+    def _noise(self, size: int) -> Tensor:
+        if chance(0.3):
+            return coloured_noise(size, uniform(0, 2))
+        if chance(0.3):
+            quiet = (self.sounds.train_classes == LABELS.index("silence")).nonzero().flatten()
+            return excerpt(self.sounds.train[int(quiet[choice(len(quiet))])], size)
+        rows = self.sounds.noise_rows
+        return excerpt(self.sounds.noise[rows[choice(len(rows))]], size)
+
+
+def train(data: Path, out: Path, seed: int) -> None:
+    """Train three seeds and the baseline without recurrence in ``out``, and write ``out/checkpoint``.
+
+    Raises:
+        DataError: the data, or ``esc10`` beside it, are missing.
+    """
+    sounds = load(data, out / "cache")
+    config = describe()
+    features = config.modalities["audio"].features
+    assert isinstance(features, AudioFeatures)
+    held = _held(features, sounds.val, list(range(len(sounds.val))), sounds.val_classes)
+    draw = Draw(sounds, features)
+    strange = _held(features, sounds.noise, sounds.measured_rows, torch.zeros(len(sounds.noise), dtype=torch.int64))
+    most = Counter(sounds.train_classes.tolist()).most_common(1)[0][0]
+
+    def stages(network: FusionRNN) -> list[ClassifierStage]:
+        schedule = Schedule(
+            epochs=EPOCHS, metric="score", averaging=0.995, patience=EPOCHS, bf16=True, weight_decay=1e-2
+        )
+        return [ClassifierStage(network, draw, len(sounds.train), held, schedule, rate=3e-3, batch=64)]
+
+    runs: list[Run] = []
+    baselines = {f"always '{LABELS[most]}'": {"accuracy": always(most, held.truth)}}
+    for run in train_seeds(config.network, stages, held, out, range(seed, seed + SEEDS)):
+        runs.append(run)
+        _publish(data, out, runs, held, strange, baselines)
+    plain = partial(without_recurrence, modality="audio")
+    for run in train_seeds(config.network, stages, held, out / "no-recurrence", [seed], prepare=plain):
+        baselines["no recurrence"] = {"accuracy": round(run.accuracy, 4)}
+        _publish(data, out, runs, held, strange, baselines)
+
+
+def _publish(
+    data: Path, out: Path, runs: list[Run], held: Held, strange: Held, baselines: dict[str, dict[str, float]]
+) -> None:
+    """Write the best of the networks trained so far, with what is known of it."""
+    best = max(runs, key=lambda run: run.accuracy)
+    calibrated = calibrate(best.probabilities, held.truth)
+    environment = scaled(answers(best.network, strange), calibrated.heat)
+    metrics = {
+        "dataset": data.resolve().name,
+        "split": "val",
+        "n": len(held.truth),
+        "command": f"fusionrnn train voice-commands --data {data.resolve().name}",
+        "seed": best.seed,
+        "figures": figures(calibrated.probabilities, held.truth),
+        "seeds": {"accuracy": over_seeds([run.accuracy for run in runs]), "of": [run.seed for run in runs]},
+        "baselines": baselines,
+        "calibration": calibrated.note,
+        "false_accepts": false_accepts(calibrated.probabilities, held.truth, environment),
+    }
+    publish(out, describe(calibrated.heat), best.network, metrics, calibrated.probabilities, held.truth)
+
+
+def false_accepts(
+    probabilities: NDArray[np.float64], truth: NDArray[np.int64], environment: NDArray[np.float64]
+) -> dict[str, float]:
+    """What passes for a command when one is accepted from a threshold on, and how many commands then still do.
+
+    The threshold is the lowest at which at most 5 % of the unknown words pass.
+
+    Args:
+        probabilities: of validation words [N, 12].
+        environment: of sounds that are no words [M, 12].
+    """
+    commands = len(COMMANDS)
+    sure = probabilities[:, :commands].max(1)
+    unknown, spoken = truth == LABELS.index("unknown"), truth < commands
+    threshold = float(np.quantile(sure[unknown], 1 - MOST_FALSE_ACCEPTS, method="higher")) + 1e-4
+    right = (probabilities[:, :commands].argmax(1) == truth) & (sure >= threshold)
+    shares = {
+        "threshold": threshold,
+        "unknown_accepted": (sure[unknown] >= threshold).mean(),
+        "silence_accepted": (sure[truth == LABELS.index("silence")] >= threshold).mean(),
+        "environment_accepted": (environment[:, :commands].max(1) >= threshold).mean(),
+        "commands_accepted_rightly": right[spoken].mean(),
+    }
+    return {name: round(float(value), 4) for name, value in shares.items()}
+
+
+def _classes(manifest: Manifest) -> Tensor:
+    strange = sorted({str(example.get("label")) for example in manifest.examples} - set(LABELS))
+    if strange:
+        raise DataError(f"{manifest.split}.jsonl has labels that are no command: {', '.join(strange[:10])}")
+    return torch.tensor([LABELS.index(example["label"]) for example in manifest.examples])
+
+
+def _held(features: AudioFeatures, sounds: Waveforms, rows: list[int], classes: Tensor, batch: int = 64) -> Held:
+    parts = [rows[start : start + batch] for start in range(0, len(rows), batch)]
+    return Held([({"audio": log_mel(features, [sounds[row] for row in part])}, classes[part]) for part in parts])
