@@ -166,7 +166,9 @@ class RecurrentEncoder(nn.Module):
             run = partial(_drop_connect, runner, self.weight_dropout)
         layered = [value.unsqueeze(0) for value in state]
         initial = layered[0] if len(layered) == 1 else tuple(layered)
-        if ragged is None:
+        if ragged is None or self.bidirectional:
+            # Nobody asks for the state at a row's end, and no real step comes after padding. On a CPU the kernel of the
+            # LSTM is several times faster on an unpacked sequence.
             output, final = run(x, initial)
         else:
             # Packing stops each row's recurrence at its own end; what it takes for a row of length 0 is not used.
