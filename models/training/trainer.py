@@ -155,7 +155,7 @@ class Trainer:
                 step = self._at.epoch * len(batches) + self._at.step
                 for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
                     group["lr"] = rate * learning_rate(step, total, stage.schedule.warmup_steps)
-                with torch.autocast("cpu", torch.bfloat16, enabled=stage.schedule.bf16 and _multiplies_bf16()):
+                with torch.autocast("cpu", torch.bfloat16, enabled=stage.schedule.bf16 and multiplies_bf16()):
                     loss, figures = stage.loss(batch)
                 if not bool(loss.isfinite()):
                     raise DivergedError(
@@ -234,7 +234,8 @@ def learning_rate(step: int, total: int, warmup: int) -> float:
     return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * min(through, 1.0)))
 
 
-def _multiplies_bf16() -> bool:
+def multiplies_bf16() -> bool:
+    """Whether this CPU takes products in bfloat16 faster than in float32."""
     # AVX-512 alone converts bfloat16 but multiplies it no faster than float32; AMX is six times as fast.
     return bool(torch.cpu.get_capabilities().get("amx_bf16"))
 

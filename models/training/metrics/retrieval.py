@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from models.training.metrics.figures import Figures
 
 _CUTS = (1, 5, 10)
+_NAMES = (*(f"recall_at_{cut}" for cut in _CUTS), "median_rank")
 
 
 def retrieval_figures(queries: NDArray[np.float64], answers: NDArray[np.float64]) -> Figures:
@@ -13,11 +14,32 @@ def retrieval_figures(queries: NDArray[np.float64], answers: NDArray[np.float64]
 
     The candidates are all N answers, also where an interval is taken over some of the queries.
     """
+    rows = np.arange(len(queries))
+    return group_retrieval_figures(queries, answers, rows, rows)
+
+
+def group_retrieval_figures(
+    queries: NDArray[np.float64],
+    answers: NDArray[np.float64],
+    query_groups: NDArray[np.int64],
+    answer_groups: NDArray[np.int64],
+) -> Figures:
+    """The same for unit vectors [Q, D] and [A, D] of which several belong together: the captions of one photo.
+
+    An answer is right if its group, int64 [A], is the query's, int64 [Q]; the first right one counts. Every group
+    0..G-1 has queries and answers. An interval is taken over groups, since queries of one group fare alike.
+    """
     scores = queries @ answers.T
+    right = query_groups[:, None] == answer_groups
+    best = np.where(right, scores, -np.inf).max(1)
     # Ties count against the right answer: vectors that are all alike must not score as if they told it apart.
-    ranks = (scores >= np.diagonal(scores)[:, None]).sum(1)
+    ranks = ((scores >= best[:, None]) & ~right).sum(1) + 1
+    order = np.argsort(query_groups, kind="stable")
+    count = int(query_groups.max()) + 1
+    members = np.split(order, np.searchsorted(query_groups[order], np.arange(1, count)))
 
     def statistic(rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        return np.array([*(100 * (ranks[rows] <= cut).mean() for cut in _CUTS), np.median(ranks[rows])])
+        drawn = ranks[np.concatenate([members[row] for row in rows])]
+        return np.array([*(100 * (drawn <= cut).mean() for cut in _CUTS), np.median(drawn)])
 
-    return Figures((*(f"recall_at_{cut}" for cut in _CUTS), "median_rank"), len(ranks), statistic)
+    return Figures(_NAMES, count, statistic)

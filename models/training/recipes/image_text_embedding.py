@@ -1,0 +1,281 @@
+"""``image-text-embedding``: photos, English and Chinese sentences in one space, trained on Flickr8k and Flickr8k-CN.
+
+A dual encoder: the CNN that the captioner has fine-tuned, and one bidirectional GRU that reads both languages. Each
+photo is pulled towards a sentence of each language, and those two towards each other (InfoNCE). The first stage leaves
+the CNN as it is, whose output is then read from disk; the second trains the CNN's upper blocks too.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor
+
+from models.checkpoint import WEIGHTS, save_checkpoint
+from models.config import CheckpointConfig
+from models.encoders.image import MobileNetEncoder
+from models.encoders.mobilenet import CHANNELS, STRIDE
+from models.features.text import TextTokenizer
+from models.heads import EmbeddingHead
+from models.heads.embedding import FUSED
+from models.network import FusionRNN
+from models.sequence import SequenceOutput, pad
+from models.training.cache import FeatureArray, cached_features
+from models.training.curves import draw_curves
+from models.training.manifest import DataError
+from models.training.metrics.retrieval import group_retrieval_figures
+from models.training.objectives import info_nce
+from models.training.recipes.captioner import CUT, IMAGE_SIZE, LANGUAGES, CaptionData
+from models.training.recipes.captioner import build as build_captioner
+from models.training.trainer import Schedule, Stage, Trainer, multiplies_bf16
+
+NAME = "image-text-embedding"
+CAPTIONER = Path(__file__).parents[2] / "zoo" / "captioner"
+"""The checkpoint whose CNN this one starts from."""
+FROZEN_VIEWS = (0, 3)
+"""Views of each photo that the first stage sees, as it is and cropped and mirrored: 125 kB each on disk."""
+ABSENT_SHARE = 0.25
+"""How often the fused vector has to do without the photo, and how often without the sentence."""
+
+
+def describe(tokenizer: TextTokenizer, *, bag: bool = False) -> CheckpointConfig:
+    """The checkpoint's config; ``bag`` replaces the GRU by the mean of the words, for the baseline."""
+    text: dict[str, Any] = {"vocabulary": tokenizer.size, "embedding": 256, "word_dropout": 0.1}
+    recurrent = {"cell": "gru", "hidden": 384, "bidirectional": True, "dropout": 0.2, "pooling": "mean"}
+    return CheckpointConfig.model_validate(
+        {
+            "name": NAME,
+            "version": "1.0.0",
+            "task": "embedding",
+            "description": "Photos, English and Chinese sentences as unit vectors of one space: like lies by like.",
+            "modalities": {
+                "image": {"features": {"type": "pixels", "size": IMAGE_SIZE}},
+                "text": {"features": {"type": "tokens", "max_tokens": 64}},
+            },
+            "network": {
+                "encoders": {
+                    "image": {"type": "mobilenet-v2", "width": 768, "dropout": 0.1},
+                    "text": text | ({"type": "text-bag"} if bag else {"type": "text-rnn"} | recurrent),
+                },
+                "fusion": {"type": "concat", "width": 256},
+                "head": {"type": "embedding", "size": 256, "fused": True, "dropout": 0.1},
+            },
+        }
+    )
+
+
+class PairData:
+    """The captioner's photos and captions, and the photos as the CNN's output while it stays as it is."""
+
+    def __init__(self, captions: CaptionData, cache: Path, cnn: MobileNetEncoder) -> None:
+        self.lower = captions.lower
+        self.photos = len(captions.words["train"])
+        pad_id, end = captions.tokenizer.pad, captions.tokenizer.end
+        self.tokens = {language: ids.masked_fill(ids == end, pad_id) for language, ids in captions.tokens.items()}
+        self.lengths = {language: (ids != pad_id).sum(2).clamp(min=1) for language, ids in self.tokens.items()}
+        self.val = {
+            language: [
+                torch.tensor(captions.tokenizer.encode(" ".join(words)) or [captions.tokenizer.unknown])
+                for photo in captions.words["val"]
+                for words in photo[language]
+            ]
+            for language in LANGUAGES
+        }
+        counts = {language: [len(photo[language]) for photo in captions.words["val"]] for language in LANGUAGES}
+        self.val_photos = {language: np.repeat(np.arange(len(most)), most) for language, most in counts.items()}
+        self.maps = {
+            split: _upper(lower, FROZEN_VIEWS if split == "train" else (0,), split, cache, cnn)
+            for split, lower in captions.lower.items()
+        }
+
+
+class PairStage(Stage):
+    """InfoNCE between photos, sentences of both languages, and what both are together.
+
+    ``cnn_rate`` above 0 trains the CNN's upper blocks as well.
+    """
+
+    def __init__(
+        self, name: str, model: FusionRNN, data: PairData, schedule: Schedule, *, rate: float, cnn_rate: float = 0,
+        batch: int = 128,
+    ) -> None:  # fmt: skip
+        self.name, self.model, self.data, self.schedule = name, model, data, schedule
+        self.rate, self.cnn_rate, self.batch = rate, cnn_rate, batch
+
+    @property
+    def encoder(self) -> MobileNetEncoder:
+        encoder = self.model.encoders["image"]
+        assert isinstance(encoder, MobileNetEncoder)
+        return encoder
+
+    @property
+    def head(self) -> EmbeddingHead:
+        assert isinstance(self.model.head, EmbeddingHead)
+        return self.model.head
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        cnn = {id(parameter) for parameter in self.encoder.cnn.parameters()}
+        groups = [{"params": [p for p in self.model.parameters() if id(p) not in cnn], "lr": self.rate}]
+        if self.cnn_rate:
+            upper = [*self.encoder.cnn.blocks[CUT:].parameters(), *self.encoder.cnn.head.parameters()]
+            groups.append({"params": upper, "lr": self.cnn_rate})
+        return groups
+
+    def batches(self, generator: torch.Generator) -> list[Tensor]:
+        """[B, 4]: photo, view, and which of its captions in each language."""
+        views = (self.data.lower if self.cnn_rate else self.data.maps)["train"].shape[1]
+        choices = (views, *(self.data.tokens[language].shape[1] for language in LANGUAGES))
+        order = torch.randperm(self.data.photos, generator=generator)
+        drawn = [torch.randint(most, (self.data.photos,), generator=generator) for most in choices]
+        return [batch for batch in torch.split(torch.stack([order, *drawn], 1), self.batch) if len(batch) > 1]
+
+    def images(self, split: str, photos: Tensor, views: Tensor) -> SequenceOutput:
+        """Photos (int64 [B]), each in one of its views."""
+        place = photos.numpy(), views.numpy()
+        if self.cnn_rate:
+            maps = self.encoder.cnn.upper(torch.from_numpy(self.data.lower[split][place]).float(), CUT)
+        else:
+            maps = torch.from_numpy(self.data.maps[split][place]).float()
+        return self.encoder.regions(maps, torch.ones(len(photos), dtype=torch.int64), 1)
+
+    def texts(self, tokens: Tensor, lengths: Tensor) -> SequenceOutput:
+        """Sentences [B, T]."""
+        output: SequenceOutput = self.model.encoders["text"](tokens[:, : int(lengths.max())], lengths)
+        return output
+
+    def loss(self, batch: Tensor) -> tuple[Tensor, dict[str, float]]:
+        photos, views, *columns = batch.unbind(1)
+        image = self.images("train", photos, views)
+        losses, sentences = {}, []
+        for language, column in zip(LANGUAGES, columns, strict=True):
+            text = self.texts(self.data.tokens[language][photos, column], self.data.lengths[language][photos, column])
+            found = self.head(self.model.fuse({"image": image, "text": text}))
+            photo, sentence = found.vectors["image"], found.vectors["text"]
+            fused = self.head(self.model.fuse(_fewer(image, text))).vectors[FUSED]
+            losses[f"{language}_loss"] = info_nce(photo @ sentence.t(), scale=found.scale)
+            losses[f"{language}_fused_loss"] = info_nce(fused @ (photo + sentence).t() / 2, scale=found.scale)
+            sentences.append(sentence)
+        losses["languages_loss"] = info_nce(sentences[0] @ sentences[1].t(), scale=self.head.scale)
+        total = torch.stack(list(losses.values())).mean()
+        return total, {name: float(value.detach()) for name, value in losses.items()}
+
+    @torch.inference_mode()
+    def validate(self) -> dict[str, float]:
+        images = self._val_images()
+        figures: dict[str, float] = {}
+        for language in LANGUAGES:
+            texts, photos = self._val_texts(language), self.data.val_photos[language]
+            places = np.arange(len(images))
+            there = group_retrieval_figures(images, texts, places, photos).values()
+            back = group_retrieval_figures(texts, images, photos, places).values()
+            figures[f"{language}_image_to_text"] = there["recall_at_10"]
+            figures[f"{language}_text_to_image"] = back["recall_at_10"]
+        figures["score"] = float(np.mean(list(figures.values())))
+        return figures
+
+    def _val_images(self) -> NDArray[np.float64]:
+        count = len(self.data.lower["val"])
+        blocks = []
+        for photos in torch.split(torch.arange(count), 100):
+            image = self.images("val", photos, torch.zeros_like(photos))
+            blocks.append(self.head(self.model.fuse({"image": image})).vectors["image"])
+        vectors: NDArray[np.float64] = torch.cat(blocks).double().numpy()
+        return vectors
+
+    def _val_texts(self, language: str) -> NDArray[np.float64]:
+        sentences = self.data.val[language]
+        # Sentences of one length share a batch, so that none is spent on padding.
+        order = sorted(range(len(sentences)), key=lambda place: len(sentences[place]))
+        vectors = np.empty((len(sentences), self.head.config.size))
+        for rows in np.array_split(np.array(order), max(1, len(order) // 500)):
+            padded = pad([sentences[row] for row in rows])
+            encoded = self.model.fuse({"text": self.texts(padded.values, padded.lengths)})
+            vectors[rows] = self.head(encoded).vectors["text"].double().numpy()
+        return vectors
+
+
+def stages(model: FusionRNN, data: PairData) -> list[Stage]:
+    """The recipe."""
+    return [
+        PairStage(
+            "frozen", model, data,
+            Schedule(epochs=24, metric="score", warmup_steps=50, averaging=0.99, bf16=True, patience=6),
+            rate=1.5e-3,
+        ),
+        PairStage(
+            "fine-tune", model, data,
+            Schedule(epochs=8, metric="score", warmup_steps=50, averaging=0.99, bf16=True),
+            rate=3e-4, cnn_rate=1e-4,
+        ),
+    ]  # fmt: skip
+
+
+BASELINES = {"bag": True}
+"""What the shipped network is compared with, after the recipe's first stage: a bag of words, without a network."""
+
+
+def train(data_folder: Path, out: Path, seed: int, *, baseline: str | None = None) -> None:
+    """Train in ``out``, resuming what is there, and write the checkpoint folder ``out/checkpoint``.
+
+    The CNN's lower blocks are ImageNet's, as the captioner's are (``mobilenet_v2/imagenet.safetensors`` beside the data
+    folder), and the upper ones those of the shipped captioner; a link from ``out/cache`` to the captioner's saves
+    computing the photos' features again. A ``baseline`` stops after the first stage.
+
+    Raises:
+        DataError: the data or the CNN's weights are missing.
+    """
+    weights = data_folder.parent / "mobilenet_v2" / "imagenet.safetensors"
+    for needed in (weights, CAPTIONER / WEIGHTS):
+        if not needed.is_file():
+            raise DataError(f"{needed} does not exist: the photos' encoder starts from it")
+    torch.manual_seed(seed)
+    start, captions, _ = build_captioner(data_folder, out, weights)
+    cnn = start.encoders["image"]
+    assert isinstance(cnn, MobileNetEncoder)
+    prefix = "encoders.image.cnn."
+    tuned = {name.removeprefix(prefix): value.float() for name, value in load_file(CAPTIONER / WEIGHTS).items()
+             if name.startswith(prefix)}  # fmt: skip
+    cnn.cnn.load_state_dict(tuned)
+    config = describe(captions.tokenizer, bag=baseline is not None and BASELINES[baseline])
+    model = FusionRNN(config.network)
+    encoder = model.encoders["image"]
+    assert isinstance(encoder, MobileNetEncoder)
+    encoder.cnn.load_state_dict(tuned)
+    data = PairData(captions, out / "cache", cnn)
+    planned = stages(model, data)
+    Trainer(model, planned[:1] if baseline else planned, out, seed=seed).run()
+    draw_curves(out / "log.jsonl", out / "curves.png")
+    save_checkpoint(out / "checkpoint", config, model, captions.tokenizer)
+
+
+def _fewer(image: SequenceOutput, text: SequenceOutput) -> dict[str, SequenceOutput]:
+    """Both, but for some rows that lack the photo and some that lack the sentence."""
+    chance = torch.rand(len(image.lengths))
+    return {
+        "image": replace(image, lengths=image.lengths * (chance >= ABSENT_SHARE)),
+        "text": replace(text, lengths=text.lengths * (chance < 1 - ABSENT_SHARE)),
+    }
+
+
+def _upper(
+    lower: FeatureArray, views: tuple[int, ...], split: str, cache: Path, encoder: MobileNetEncoder
+) -> FeatureArray:
+    """fp16 [N, views, 1280, 7, 7]: what the whole CNN says about some views of each photo."""
+
+    @torch.inference_mode()
+    def compute(first: int) -> Iterator[NDArray[np.float32]]:
+        for start in range(first, len(lower), 32):
+            block = torch.from_numpy(lower[start : start + 32][:, views].astype(np.float32))
+            with torch.autocast("cpu", torch.bfloat16, enabled=multiplies_bf16()):
+                maps = encoder.cnn.upper(block.flatten(0, 1), CUT).float()
+            yield from maps.unflatten(0, block.shape[:2]).numpy()
+
+    side = IMAGE_SIZE // STRIDE
+    weights = sum(float(parameter.detach().double().abs().sum()) for parameter in encoder.cnn.parameters())
+    key = {"weights": weights, "cut": CUT, "views": views}
+    return cached_features(cache, key, (len(lower), len(views), CHANNELS, side, side), compute, label=f"maps-{split}")
