@@ -10,13 +10,16 @@ from pydantic import BaseModel
 
 from models.checkpoint import Checkpoint, load_checkpoint
 from models.config import ModalityConfig
+from models.decoding.decoder import SharedDecoder, StepAnswer
 from models.features import Extracted, Features, Modality
 from models.features.features import Sources
 from models.media.errors import UnsupportedMedia
 from models.media.limits import MediaLimits
 from models.sequence import Padded, pad
 from models.tasks import TASKS, Task
+from models.tasks.streaming import Told
 from models.tasks.task import Options, Result
+from models.tasks.writing import WritingTask
 
 Bundle = Sources
 
@@ -108,6 +111,24 @@ class Pipeline:
             if noticed := features.notices(media, self._tokenizer):
                 notices[str(name)] = noticed
         return Extracted(tensors, notices)
+
+    def decoder(self) -> SharedDecoder[Any] | None:
+        """What takes the steps of this checkpoint's searches, where its task writes token by token."""
+        return self.task.decoder if isinstance(self.task, WritingTask) else None
+
+    def search(self, features: Extracted, options: BaseModel, *, explain: bool, told: bool) -> Told[Result]:
+        """The answer as a search over ``decoder()``, whose steps can be shared; ``told``: its words are events, too."""
+        assert isinstance(self.task, WritingTask)
+        steps = self.task.search(self._inputs(features), options, explain=explain, told=told)
+        answer: StepAnswer | None = None
+        while True:
+            try:
+                with torch.inference_mode():
+                    part = steps.send(answer)
+            except StopIteration as stop:
+                result: Result = stop.value
+                return result.model_copy(update={"notices": features.notices}) if features.notices else result
+            answer = yield part
 
     @torch.inference_mode()
     def predict(self, features: Extracted, options: BaseModel, *, explain: bool = False) -> Result:

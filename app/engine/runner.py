@@ -4,11 +4,12 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from app.engine.device import Device
 from app.errors import DeadlinePassed, Unavailable
 from app.telemetry import ServerTiming
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from models.features import Extracted, Modality
     from models.media.limits import MediaLimits
     from models.pipeline import Decoded, Pipeline
+    from models.tasks.streaming import Told
     from models.tasks.task import Result
 
 T = TypeVar("T")
@@ -44,7 +46,7 @@ class Runner:
         self.waiting = 0
         self._seconds = _FIRST_GUESS
         self._media = ThreadPoolExecutor(decode_workers, "media")
-        self._devices: dict[str, ThreadPoolExecutor] = {}
+        self._devices: dict[str, Device] = {}
 
     @contextmanager
     def admitted(self) -> Iterator[None]:
@@ -90,7 +92,12 @@ class Runner:
                 return call.pipeline.predict(features, options, explain=explain)
 
         started = time.perf_counter()
-        result = await self._run(self.device(call.pipeline.device), call, work)
+        device = self.device(call.pipeline.device)
+        if call.pipeline.decoder() is None:
+            result = await self._run(device, call, work)
+        else:
+            search = self._search(device, call, features, options, lambda _: None, explain=explain, told=False)
+            result = await _within(call, asyncio.wrap_future(search))
         self._seconds += _SMOOTHING * (time.perf_counter() - started - self._seconds)
         return result
 
@@ -103,6 +110,11 @@ class Runner:
             DeadlinePassed: it took too long.
         """
         device = self.device(call.pipeline.device)
+        if call.pipeline.decoder() is not None:
+            async with aclosing(self._told(device, call, features, options)) as events:
+                async for event in events:
+                    yield event
+            return
         parts = call.pipeline.stream(features, options)
 
         def work() -> dict[str, Any] | None:
@@ -130,32 +142,90 @@ class Runner:
         """Warm up on the thread that will serve: torch keeps a pool of workers for each calling thread."""
         self.device(pipeline.device).submit(pipeline.warm_up).result()
 
-    def device(self, device: "torch.device") -> ThreadPoolExecutor:
+    def device(self, device: "torch.device") -> Device:
         """The thread of a device."""
-        return self._devices.setdefault(str(device), ThreadPoolExecutor(1, f"inference-{device}"))
+        if (found := self._devices.get(str(device))) is None:
+            found = self._devices[str(device)] = Device(f"inference-{device}")
+        return found
 
     def close(self) -> None:
         """Drop what has not begun and let the threads end."""
-        for pool in (self._media, *self._devices.values()):
-            pool.shutdown(wait=False, cancel_futures=True)
+        self._media.shutdown(wait=False, cancel_futures=True)
+        for device in self._devices.values():
+            device.close()
 
-    async def _run(self, pool: ThreadPoolExecutor, call: Call, work: Callable[[], T]) -> T:
+    async def _told(
+        self, device: Device, call: Call, features: "Extracted", options: "BaseModel"
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        loop = asyncio.get_running_loop()
+        events: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
+
+        def tell(event: dict[str, Any] | None) -> None:
+            # A loop that is closed has nobody left to tell.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(events.put_nowait, event)
+
+        search = self._search(device, call, features, options, tell, explain=False, told=True)
+        search.add_done_callback(lambda _: tell(None))
+        try:
+            while (event := await _within(call, asyncio.ensure_future(events.get()))) is not None:
+                yield event
+            yield {"result": search.result().model_dump(exclude_none=True)}
+        finally:
+            search.cancel()
+
+    @staticmethod
+    def _search(
+        device: Device,
+        call: Call,
+        features: "Extracted",
+        options: "BaseModel",
+        tell: Callable[[dict[str, Any]], object],
+        *,
+        explain: bool,
+        told: bool,
+    ) -> "Future[Result]":
+        submitted = time.perf_counter()
+        begun = submitted
+
+        def begin() -> "Told[Result]":
+            nonlocal begun
+            begun = time.perf_counter()
+            call.timing.add("queue", begun - submitted)
+            return call.pipeline.search(features, options, explain=explain, told=told)
+
+        decoder = call.pipeline.decoder()
+        assert decoder is not None
+        search = device.search(decoder, begin, tell)
+        # Registered before anybody awaits it, so the time is there when the answer is.
+        search.add_done_callback(lambda _: call.timing.add("inference", time.perf_counter() - begun))
+        return search
+
+    async def _run(self, pool: Device | ThreadPoolExecutor, call: Call, work: Callable[[], T]) -> T:
         submitted = time.perf_counter()
 
         def timed() -> T:
             call.timing.add("queue", time.perf_counter() - submitted)
             return work()
 
-        # Not asyncio.timeout: it would also take a TimeoutError that the work itself raises for the deadline.
-        task = asyncio.wrap_future(pool.submit(timed))
-        remaining = call.until - asyncio.get_running_loop().time()
-        try:
-            done, _ = await asyncio.wait([task], timeout=max(remaining, 0))
-        except asyncio.CancelledError:
-            task.cancel()
-            raise
-        if not done:
-            # Takes it out of the queue; if it already runs, its end is not waited for.
-            task.cancel()
-            raise DeadlinePassed("The answer was not ready in time.", "Send less, or set a longer deadline.")
-        return task.result()
+        return await _within(call, asyncio.wrap_future(pool.submit(timed)))
+
+
+async def _within(call: Call, task: "asyncio.Future[T]") -> T:
+    """What ``task`` returns, if it does so before the call's deadline; a task that is left is cancelled.
+
+    Raises:
+        DeadlinePassed: it did not.
+    """
+    # Not asyncio.timeout: it would also take a TimeoutError that the work itself raises for the deadline.
+    remaining = call.until - asyncio.get_running_loop().time()
+    try:
+        done, _ = await asyncio.wait([task], timeout=max(remaining, 0))
+    except asyncio.CancelledError:
+        task.cancel()
+        raise
+    if not done:
+        # Takes it out of the queue or the batch; if it already runs as a whole, its end is not waited for.
+        task.cancel()
+        raise DeadlinePassed("The answer was not ready in time.", "Send less, or set a longer deadline.")
+    return task.result()

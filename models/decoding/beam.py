@@ -3,38 +3,18 @@
 Knows nothing of captions: it searches whatever network keeps to the ``Decoder`` contract.
 """
 
-from collections.abc import Generator
-from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from models.decoding.decoder import Decoder, Hypothesis, Memory_contra, drain
+from models.decoding.decoder import Decoder, Hypothesis, Memory, Search, StepCall, run
 from models.state import State
 
 
-@dataclass(frozen=True, slots=True)
-class Beams:
-    """The search between two steps: unfinished beams ``written`` [B, K, T], their scores, and what is finished."""
-
-    written: Tensor
-    alive: Tensor
-    finished: list[list[Hypothesis]]
-
-    def agreed(self, row: int) -> list[int]:
-        """The tokens that every sequence which may still win begins with: these will not change any more."""
-        rivals = self.written[row, self.alive[row].isfinite()].tolist() + [h.tokens for h in self.finished[row]]
-        prefix = []
-        for column in zip(*rivals, strict=False):
-            if len(set(column)) > 1:
-                break
-            prefix.append(column[0])
-        return prefix
-
-
 def beam_search(
-    decoder: Decoder[Memory_contra],
-    memory: Memory_contra,
+    decoder: Decoder[Memory],
+    memory: Memory,
     state: State,
     starts: Tensor,
     *,
@@ -45,17 +25,15 @@ def beam_search(
     no_repeat: int = 0,
 ) -> list[list[Hypothesis]]:
     """The ``beam_size`` best sequences of each row, best first: ``beam_steps`` run to its end."""
-    return drain(
-        beam_steps(
-            decoder, memory, state, starts,
-            end=end, beam_size=beam_size, max_length=max_length, length_penalty=length_penalty, no_repeat=no_repeat,
-        )
+    steps = beam_steps(
+        memory, state, starts,
+        end=end, beam_size=beam_size, max_length=max_length, length_penalty=length_penalty, no_repeat=no_repeat,
     )  # fmt: skip
+    return run(decoder, steps)
 
 
 def beam_steps(
-    decoder: Decoder[Memory_contra],
-    memory: Memory_contra,
+    memory: Memory,
     state: State,
     starts: Tensor,
     *,
@@ -64,7 +42,7 @@ def beam_steps(
     max_length: int,
     length_penalty: float,
     no_repeat: int = 0,
-) -> Generator[Beams, None, list[list[Hypothesis]]]:
+) -> Search[list[list[Hypothesis]]]:
     """Search step by step; returns the ``beam_size`` best sequences of each row, best first.
 
     Args:
@@ -84,7 +62,8 @@ def beam_steps(
     attended: list[Tensor] = []
     finished: list[list[Hypothesis]] = [[] for _ in range(rows)]
     for length in range(1, max_length + 1):
-        log_probabilities, state, weights = decoder.step(tokens, state, memory)
+        certain = partial(_agreed, written[0], alive[0], finished[0])
+        log_probabilities, state, weights = yield StepCall(tokens, state, memory, certain)
         if no_repeat:
             log_probabilities = _without_repeats(log_probabilities, written, no_repeat)
         vocabulary = log_probabilities.shape[2]
@@ -111,8 +90,18 @@ def beam_steps(
         state = {name: _pick(value, parents) for name, value in state.items()}
         attended = [_pick(step, parents) for step in attended]
         written = torch.cat([_pick(written, parents), tokens.unsqueeze(2)], 2)
-        yield Beams(written, alive, finished)
     return [sorted(hypotheses, key=lambda h: -h.score) for hypotheses in finished]
+
+
+def _agreed(written: Tensor, alive: Tensor, finished: list[Hypothesis]) -> list[int]:
+    """The tokens that every sequence of a row which may still win begins with: these will not change any more."""
+    rivals = written[alive.isfinite()].tolist() + [hypothesis.tokens for hypothesis in finished]
+    prefix = []
+    for column in zip(*rivals, strict=False):
+        if len(set(column)) > 1:
+            break
+        prefix.append(column[0])
+    return prefix
 
 
 def _without_repeats(log_probabilities: Tensor, written: Tensor, order: int) -> Tensor:

@@ -1,12 +1,12 @@
 """Ancestral sampling with a temperature; differentiable, so that self-critical training samples with the same code."""
 
-from collections.abc import Generator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from models.decoding.decoder import Decoder, Memory_contra, drain
+from models.decoding.decoder import Decoder, Memory, Search, StepCall, run
 from models.state import State
 
 
@@ -23,8 +23,8 @@ class Samples:
 
 
 def sample(
-    decoder: Decoder[Memory_contra],
-    memory: Memory_contra,
+    decoder: Decoder[Memory],
+    memory: Memory,
     state: State,
     starts: Tensor,
     *,
@@ -35,17 +35,15 @@ def sample(
     generator: torch.Generator | None = None,
 ) -> Samples:
     """One sequence a row of ``state``: ``sample_steps`` run to its end."""
-    return drain(
-        sample_steps(
-            decoder, memory, state, starts,
-            end=end, max_length=max_length, temperature=temperature, top_k=top_k, generator=generator,
-        )
+    steps = sample_steps(
+        memory, state, starts,
+        end=end, max_length=max_length, temperature=temperature, top_k=top_k, generator=generator,
     )  # fmt: skip
+    return run(decoder, steps)
 
 
 def sample_steps(
-    decoder: Decoder[Memory_contra],
-    memory: Memory_contra,
+    memory: Memory,
     state: State,
     starts: Tensor,
     *,
@@ -54,8 +52,8 @@ def sample_steps(
     temperature: float = 1.0,
     top_k: int | None = None,
     generator: torch.Generator | None = None,
-) -> Generator[Tensor, None, Samples]:
-    """Draw step by step, yielding each step's tokens [B, K]; returns one sequence a row of the state.
+) -> Search[Samples]:
+    """Draw step by step; returns one sequence a row of the state.
 
     Tokens come from softmax(log p / temperature) over the ``top_k`` most probable ones (Fan et al. 2018), or over all;
     a temperature of 0 takes the most probable one.
@@ -63,19 +61,28 @@ def sample_steps(
     count = next(iter(state.values())).shape[1]
     tokens = starts.unsqueeze(1).expand(-1, count)
     over = torch.zeros_like(tokens, dtype=torch.bool)
-    written, scores, attended = [], [], []
+    written: list[Tensor] = []
+    scores, attended = [], []
     for _ in range(max_length):
-        log_probabilities, state, weights = decoder.step(tokens, state, memory)
+        certain = partial(_drawn, written, end)
+        log_probabilities, state, weights = yield StepCall(tokens, state, memory, certain)
         drawn = _choose(log_probabilities.detach(), temperature, top_k, generator)
         tokens = drawn.masked_fill(over, end)
         written.append(tokens)
         scores.append(log_probabilities.gather(2, tokens.unsqueeze(2)).squeeze(2).masked_fill(over, 0.0))
         attended.append(weights)
         over = over | (tokens == end)
-        yield tokens
         if bool(over.all()):
             break
     return Samples(torch.stack(written, 2), torch.stack(scores, 2), torch.stack(attended, 2))
+
+
+def _drawn(written: list[Tensor], end: int) -> list[int]:
+    """The first row's tokens so far: of several samples the best is known only at the end, one alone is certain."""
+    if not written or written[0].shape[1] > 1:
+        return []
+    tokens = [int(step[0, 0]) for step in written]
+    return tokens[: tokens.index(end)] if end in tokens else tokens
 
 
 def _choose(

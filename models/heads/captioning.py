@@ -4,12 +4,14 @@ One decoder writes several languages: the first input token names the language, 
 follow. Word embeddings are tied to the output layer (Press and Wolf 2017).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Self
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from models.attention import AdditiveAttention
 from models.encoded import Encoded, Sizes
@@ -87,6 +89,21 @@ class CaptioningHead(nn.Module):
         keys = regions.sequence if self.attention is None else self.attention.keys(regions.sequence)
         mask = length_mask(regions.lengths, regions.sequence.shape[1])
         return CaptionMemory(regions.sequence, keys, mask, languages)
+
+    def entries(self, memory: CaptionMemory) -> int:
+        """How many regions the memory's widest row has."""
+        return memory.mask.shape[1]
+
+    def join(self, memories: Sequence[CaptionMemory]) -> CaptionMemory:
+        """Memories below one another, those of fewer regions padded and masked."""
+        widest = max(memory.mask.shape[1] for memory in memories)
+
+        def together(name: str) -> Tensor:
+            values: list[Tensor] = [getattr(memory, name) for memory in memories]
+            return torch.cat([pad(value, (*(0, 0) * (value.ndim - 2), 0, widest - value.shape[1])) for value in values])
+
+        languages = torch.cat([memory.languages for memory in memories])
+        return CaptionMemory(together("values"), together("keys"), together("mask"), languages)
 
     def initial_state(self, fused: Tensor, rows: int = 1) -> State:
         """State before the first token, each tensor [B, rows, H], from ``fused`` [B, F]."""

@@ -1,7 +1,7 @@
 """Captioning: beam search or sampling over the caption decoder, and where it looked for each word."""
 
 import math
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -11,8 +11,8 @@ from pydantic import BaseModel, Field, create_model
 from torch import Tensor
 
 from models.checkpoint import Checkpoint
-from models.decoding.beam import Beams, beam_search, beam_steps
-from models.decoding.decoder import Hypothesis, drain
+from models.decoding.beam import beam_search, beam_steps
+from models.decoding.decoder import Hypothesis, Search
 from models.decoding.sampling import sample_steps
 from models.encoded import Encoded
 from models.encoders.image import MobileNetEncoder
@@ -21,8 +21,9 @@ from models.features.text import join
 from models.heads.captioning import CaptioningHead, CaptionMemory
 from models.sequence import Padded
 from models.tasks.overlay import draw_attention
-from models.tasks.streaming import certain_samples, tell
-from models.tasks.task import Options, Result, Task
+from models.tasks.streaming import Told, sampled, tell_search
+from models.tasks.task import Options, Result
+from models.tasks.writing import WritingTask
 
 
 class Caption(BaseModel):
@@ -53,16 +54,16 @@ class CaptioningResult(Result):
     explanation: CaptionExplanation | None = None
 
 
-class CaptioningTask(Task):
+class CaptioningTask(WritingTask):
     """Writes sentences about pictures."""
 
     result = CaptioningResult
 
     def __init__(self, checkpoint: Checkpoint) -> None:
-        super().__init__(checkpoint)
         head = checkpoint.network.head
         assert isinstance(head, CaptioningHead)
         assert checkpoint.tokenizer is not None
+        super().__init__(checkpoint, head)
         self.head, self.tokenizer = head, checkpoint.tokenizer
         self.languages = head.config.languages
         self.options = _options(self.languages, checkpoint.config.defaults)
@@ -72,16 +73,15 @@ class CaptioningTask(Task):
         caption = {"text": "a dog runs through the snow", "language": self.languages[0], "log_probability": -7.4}
         self.example = self.example_of({"captions": [caption]})
 
-    def predict(self, inputs: Mapping[str, Padded], options: Any, *, explain: bool) -> CaptioningResult:
+    def search(
+        self, inputs: Mapping[str, Padded], options: Any, *, explain: bool, told: bool
+    ) -> Told[CaptioningResult]:
         encoded = self.network.encode(inputs)
-        return self._result(drain(self._write(encoded, options)), encoded, options, explain=explain)
-
-    def stream(self, inputs: Mapping[str, Padded], options: Any) -> Iterator[dict[str, Any]]:
-        encoded = self.network.encode(inputs)
-        steps = self._write(encoded, options)
-        hypotheses = yield from tell(steps, lambda found: found[0].tokens, self.tokenizer)
-        result = self._result(hypotheses, encoded, options, explain=False)
-        yield {"result": result.model_dump(exclude_none=True)}
+        search: Told[list[Hypothesis]] = self._write(encoded, options)
+        if told:
+            search = tell_search(self._write(encoded, options), lambda found: found[0].tokens, self.tokenizer)
+        found = yield from search
+        return self._result(found, encoded, options, explain=explain)
 
     def best(self, encoded: Encoded, options: Any) -> list[str]:
         """The best caption of every row by beam search: what measuring needs, a batch at a time."""
@@ -105,26 +105,25 @@ class CaptioningTask(Task):
         tokens = [(token.token, np.asarray(token.attention)) for token in result.explanation.tokens]
         return draw_attention(pictures, tokens, title=result.captions[0].text)
 
-    def _write(self, encoded: Encoded, options: Any) -> Generator[list[int], None, list[Hypothesis]]:
-        """Yields the tokens of the first caption that are certain; returns the captions, best first."""
+    def _write(self, encoded: Encoded, options: Any) -> Search[list[Hypothesis]]:
+        """Returns the captions, best first."""
         memory, starts = self._start(encoded, options.language)
         end = self.tokenizer.end
         if options.temperature > 0:
             generator = None if options.seed is None else torch.Generator(starts.device).manual_seed(options.seed)
             state = self.head.initial_state(encoded.fusion.fused, options.num_captions)
-            draws = sample_steps(
-                self.head, memory, state, starts,
+            samples = yield from sample_steps(
+                memory, state, starts,
                 end=end, max_length=options.max_length, temperature=options.temperature, generator=generator,
             )  # fmt: skip
-            return (yield from certain_samples(draws, end, alone=options.num_captions == 1))
+            return sampled(samples, end)
         width = max(options.beam_size, options.num_captions)
-        beams = beam_steps(
-            self.head, memory, self.head.initial_state(encoded.fusion.fused, width), starts,
+        found = yield from beam_steps(
+            memory, self.head.initial_state(encoded.fusion.fused, width), starts,
             end=end, beam_size=width, max_length=options.max_length, length_penalty=options.length_penalty,
             no_repeat=options.no_repeat,
         )  # fmt: skip
-        found = yield from _certain_beams(beams)
-        return found[: options.num_captions]
+        return found[0][: options.num_captions]
 
     def _start(self, encoded: Encoded, language: str) -> tuple[CaptionMemory, Tensor]:
         rows = encoded.fusion.fused.new_zeros(len(encoded.fusion.fused), dtype=torch.int64)
@@ -156,17 +155,6 @@ class CaptioningTask(Task):
         return CaptionExplanation(
             tokens=[AttendedToken(token=word, attention=frames) for word, frames in zip(words, rounded, strict=True)]
         )
-
-
-def _certain_beams(
-    steps: Generator[Beams, None, list[list[Hypothesis]]],
-) -> Generator[list[int], None, list[Hypothesis]]:
-    while True:
-        try:
-            yield next(steps).agreed(0)
-        except StopIteration as stop:
-            found: list[list[Hypothesis]] = stop.value
-            return found[0]
 
 
 def _options(languages: tuple[str, ...], defaults: dict[str, Any]) -> type[Options]:

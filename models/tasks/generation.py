@@ -1,6 +1,6 @@
 """Generation: a text that goes on from the posted one, token by token."""
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -8,14 +8,15 @@ from pydantic import Field, create_model
 from torch import Tensor, nn
 
 from models.checkpoint import Checkpoint
-from models.decoding.decoder import Hypothesis, drain
+from models.decoding.decoder import Hypothesis, Search
 from models.decoding.sampling import sample_steps
 from models.features.text import join
 from models.heads.language_model import LanguageModelHead
 from models.sequence import Padded
 from models.state import State
-from models.tasks.streaming import certain_samples, tell
-from models.tasks.task import Contribution, Options, Result, Task
+from models.tasks.streaming import Told, sampled, tell_search
+from models.tasks.task import Contribution, Options, Result
+from models.tasks.writing import WritingTask
 
 
 class GenerationResult(Result):
@@ -25,38 +26,43 @@ class GenerationResult(Result):
     log_probability: float
 
 
-class GenerationTask(Task):
+class GenerationTask(WritingTask):
     """Samples from a causal text encoder and its language-model head; the state is carried from token to token."""
 
     result = GenerationResult
 
     def __init__(self, checkpoint: Checkpoint) -> None:
-        super().__init__(checkpoint)
         head = checkpoint.network.head
         assert isinstance(head, LanguageModelHead)
         assert checkpoint.tokenizer is not None
+        self.text = TextDecoder(checkpoint.network.encoders["text"], head)
+        super().__init__(checkpoint, self.text)
         self.tokenizer = checkpoint.tokenizer
-        self.encoder = checkpoint.network.encoders["text"]
-        self.decoder = TextDecoder(self.encoder, head)
         self.options = _options(checkpoint.config.defaults)
         self.example = self.example_of({"text": "in the snow", "log_probability": -5.2})
 
-    def predict(self, inputs: Mapping[str, Padded], options: Any, *, explain: bool) -> GenerationResult:  # noqa: ARG002
-        return self._result(drain(self._write(inputs["text"], options)))
+    def search(
+        self,
+        inputs: Mapping[str, Padded],
+        options: Any,
+        *,
+        explain: bool,  # noqa: ARG002
+        told: bool,
+    ) -> Told[GenerationResult]:
+        search: Told[list[Hypothesis]] = self._write(inputs["text"], options)
+        if told:
+            search = tell_search(self._write(inputs["text"], options), lambda found: found[0].tokens, self.tokenizer)
+        found = yield from search
+        return self._result(found)
 
-    def stream(self, inputs: Mapping[str, Padded], options: Any) -> Iterator[dict[str, Any]]:
-        steps = self._write(inputs["text"], options)
-        found = yield from tell(steps, lambda found: found[0].tokens, self.tokenizer)
-        yield {"result": self._result(found).model_dump(exclude_none=True)}
-
-    def _write(self, prompt: Padded, options: Any) -> Generator[list[int], None, list[Hypothesis]]:
+    def _write(self, prompt: Padded, options: Any) -> Search[list[Hypothesis]]:
         tokens = prompt.values[:, : int(prompt.lengths[0])]
         generator = None if options.seed is None else torch.Generator(tokens.device).manual_seed(options.seed)
-        draws = sample_steps(
-            self.decoder, None, self.decoder.read(tokens[:, :-1]), tokens[:, -1], end=self.tokenizer.end,
+        samples = yield from sample_steps(
+            None, self.text.read(tokens[:, :-1]), tokens[:, -1], end=self.tokenizer.end,
             max_length=options.max_length, temperature=options.temperature, top_k=options.top_k, generator=generator,
         )  # fmt: skip
-        return certain_samples(draws, self.tokenizer.end, alone=True)
+        return sampled(samples, self.tokenizer.end)
 
     def _result(self, found: list[Hypothesis]) -> GenerationResult:
         return GenerationResult(
@@ -90,6 +96,13 @@ class TextDecoder:
         if tokens.shape[1]:
             _, state = self.encoder.step(tokens, state)
         return {name: value.unsqueeze(1) for name, value in state.items()}
+
+    def entries(self, memory: None) -> int:  # noqa: ARG002
+        """Of nothing there is nothing to attend to."""
+        return 0
+
+    def join(self, memories: Sequence[None]) -> None:
+        """There is nothing to join: the state is all that is remembered."""
 
     def step(self, tokens: Tensor, state: State, memory: None) -> tuple[Tensor, State, Tensor]:  # noqa: ARG002
         """Last tokens [B, K] -> log-probabilities [B, K, V], the next state and, of no memory, weights [B, K, 0]."""

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from models.checkpoint import Checkpoint
 from models.sequence import FusionOutput, Padded
+from models.tasks.streaming import Event
 
 
 class Contribution(BaseModel):
@@ -53,7 +54,7 @@ class Task(ABC):
     def predict(self, inputs: Mapping[str, Padded], options: Any, *, explain: bool) -> Result:
         """The answer for one bundle."""
 
-    def stream(self, inputs: Mapping[str, Padded], options: Any) -> Iterator[dict[str, Any]]:
+    def stream(self, inputs: Mapping[str, Padded], options: Any) -> Iterator[Event]:
         """Parts of the answer as they become certain, then ``{"result": whole answer}``."""
         yield {"result": self.predict(inputs, options, explain=False).model_dump(exclude_none=True)}
 

@@ -1,5 +1,5 @@
 import itertools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -74,17 +74,20 @@ def test_scores_are_normalized_by_length_and_ordered() -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_agreed_tokens_are_never_taken_back(seed: int) -> None:
+    model = table(seed)
     steps = beam_steps(
-        table(seed), None, {"h": torch.zeros(2, 3, 1)}, torch.tensor([1, 1]),
+        None, {"h": torch.zeros(2, 3, 1)}, torch.tensor([1, 1]),
         end=END, beam_size=3, max_length=LONGEST, length_penalty=0.7,
     )  # fmt: skip
     agreed: list[int] = []
+    answer: Any = None
     while True:
         try:
-            now = next(steps).agreed(0)
+            call = steps.send(answer)
         except StopIteration as stop:
             best = stop.value[0][0].tokens
             break
+        answer, now = model.step(call.tokens, call.state, call.memory), call.certain()
         assert now[: len(agreed)] == agreed
         agreed = now
     assert best[: len(agreed)] == agreed

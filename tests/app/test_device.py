@@ -1,0 +1,133 @@
+"""Searches on a device's thread: they share steps, come and go, fail alone, and answer as they would by themselves."""
+
+import random
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import CancelledError, Future, wait
+from typing import Any
+
+import pytest
+import torch
+
+from app.engine.device import Device
+from models.media import MediaLimits
+from models.pipeline import Pipeline
+from tests.support import encoded_photo, tiny_captioner
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    return Pipeline.load(tiny_captioner(tmp_path_factory.mktemp("zoo") / "captioner"))
+
+
+@pytest.fixture
+def device() -> Iterator[Device]:
+    device = Device("test")
+    yield device
+    device.close()
+
+
+CHOICES: list[dict[str, Any]] = [
+    {},
+    {"beam_size": 1},
+    {"beam_size": 5, "num_captions": 5, "language": "zh"},
+    {"max_length": 3, "language": "zh"},
+    {"temperature": 1.0, "seed": 3, "num_captions": 2},
+]
+
+
+def ask(device: Device, pipeline: Pipeline, options: dict[str, Any], tell: Any = lambda _: None) -> Future[Any]:
+    features = pipeline.features(pipeline.decode({"image": [encoded_photo()]}, MediaLimits()))
+    chosen = pipeline.options.model_validate(options)
+    decoder = pipeline.decoder()
+    assert decoder is not None
+    return device.search(decoder, lambda: pipeline.search(features, chosen, explain=False, told=True), tell)
+
+
+def alone(pipeline: Pipeline, options: dict[str, Any]) -> Any:
+    features = pipeline.features(pipeline.decode({"image": [encoded_photo()]}, MediaLimits()))
+    return pipeline.predict(features, pipeline.options.model_validate(options))
+
+
+def texts(result: Any) -> list[str]:
+    return [caption.text for caption in result.captions]
+
+
+def test_searches_of_every_kind_answer_as_they_would_alone(device: Device, pipeline: Pipeline) -> None:
+    wanted = [texts(alone(pipeline, options)) for options in CHOICES]
+    futures = [(index, ask(device, pipeline, CHOICES[index])) for index in [*range(len(CHOICES))] * 4]
+    for index, future in futures:
+        assert texts(future.result(60)) == wanted[index]
+    assert device.submit(lambda: device.under_way).result(10) == 0
+
+
+def test_steps_are_really_shared(device: Device, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    head: Any = pipeline.network.head
+    widths: list[int] = []
+    step = head.step
+
+    def counted(tokens: torch.Tensor, *rest: Any) -> Any:
+        widths.append(len(tokens))
+        return step(tokens, *rest)
+
+    monkeypatch.setattr(head, "step", counted)
+    gate = threading.Event()
+    held = device.submit(lambda: gate.wait(30))
+    futures = [ask(device, pipeline, {}) for _ in range(6)]
+    gate.set()
+    assert held.result(30)
+    wait(futures, 60)
+    assert max(widths) > 1
+
+
+def test_hundreds_that_leave_at_random_harm_nobody(device: Device, pipeline: Pipeline) -> None:
+    chance = random.Random(0)
+    wanted = texts(alone(pipeline, {}))
+    stay: list[Future[Any]] = []
+    for _ in range(40):
+        stay.append(ask(device, pipeline, {}))
+        for gone in [ask(device, pipeline, chance.choice(CHOICES)) for _ in range(5)]:
+            if chance.random() < 0.5:
+                time.sleep(0.001)
+            gone.cancel()
+    assert [texts(future.result(60)) for future in stay] == [wanted] * 40
+    assert device.submit(lambda: device.under_way).result(10) == 0
+
+
+def test_a_search_that_cannot_be_stepped_fails_alone(device: Device, pipeline: Pipeline) -> None:
+    from models.decoding.decoder import StepCall
+
+    def poisoned() -> Any:
+        yield StepCall(torch.zeros(1, 1, dtype=torch.int64), {"h": torch.zeros(1, 1, 3)}, None, list)
+
+    decoder = pipeline.decoder()
+    assert decoder is not None
+    gate = threading.Event()
+    device.submit(lambda: gate.wait(30))
+    good = [ask(device, pipeline, {}) for _ in range(3)]
+    bad = device.search(decoder, poisoned, lambda _: None)
+    gate.set()
+    assert [texts(future.result(60)) for future in good] == [texts(alone(pipeline, {}))] * 3
+    assert isinstance(bad.exception(10), Exception)
+
+
+def test_a_closed_device_cancels_what_waits_and_takes_nothing_more(pipeline: Pipeline) -> None:
+    device = Device("test")
+    gate = threading.Event()
+    device.submit(lambda: gate.wait(30))
+    waiting = [ask(device, pipeline, {}), device.submit(lambda: None)]
+    device.close()
+    gate.set()
+    for future in waiting:
+        with pytest.raises(CancelledError):
+            future.result(10)
+    with pytest.raises(RuntimeError, match="closed"):
+        device.submit(lambda: None)
+
+
+def test_events_are_told_as_the_caption_grows(device: Device, pipeline: Pipeline) -> None:
+    told: list[dict[str, Any]] = []
+    found = ask(device, pipeline, {"beam_size": 1}, told.append).result(30)
+    assert [event["index"] for event in told] == list(range(len(told)))
+    assert (told[-1]["text"] if told else "") == texts(found)[0]
