@@ -1,6 +1,6 @@
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from models.fusion.decision import DecisionConfig, DecisionFusion, Rule
 from tests.models.fusion.examples import SIZES, vectors
@@ -64,8 +64,8 @@ def test_a_single_voter_decides(rule: Rule) -> None:
 def test_contributions_are_what_leaving_out_changes() -> None:
     fusion = DecisionFusion(DecisionConfig(outputs=2, combine="mean"), {"audio": 2, "text": 2})
     for name, logits in {"audio": [0.0, 0.0], "text": [2.0, 0.0]}.items():
-        fusion.heads[name][1].weight.data.zero_()  # type: ignore[index, union-attr, operator]
-        fusion.heads[name][1].bias.data = torch.tensor(logits)  # type: ignore[index, union-attr]
+        nn.init.zeros_(fusion.heads[name].get_parameter("1.weight"))
+        fusion.heads[name].get_parameter("1.bias").data = torch.tensor(logits)
     contributions = fusion(vectors(1, {"audio": 2, "text": 2}), torch.tensor([[True, True]])).contributions
     # Without one, the mean moves to the other: by half their difference in either case.
     torch.testing.assert_close(contributions, torch.tensor([[0.5, 0.5]]))

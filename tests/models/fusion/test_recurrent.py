@@ -25,9 +25,9 @@ def test_drive_is_the_size_of_what_reaches_the_first_layer() -> None:
     # Independent features of unit variance, so that the docstring's assumption holds.
     rnn = RecurrentEncoder(7, 6, bidirectional=True)
     x = torch.randn(1, 20_000, 7, generator=torch.Generator().manual_seed(0))
-    found = drive(rnn, Steps(list(x.split([3, 4], 2)), torch.tensor([20_000])))
+    found = drive(rnn, Steps(list(torch.split(x, [3, 4], 2)), torch.tensor([20_000])))
     kernels = [kernel for kernel in rnn.layers[0].children() if isinstance(kernel, nn.RNNBase)]
-    weight = torch.cat([kernel.weight_ih_l0 for kernel in kernels])
+    weight = torch.cat([kernel.get_parameter("weight_ih_l0") for kernel in kernels])
     for column, part in enumerate((slice(0, 3), slice(3, 7))):
         reached = (x[0, :, part] @ weight[:, part].t()).square().sum(1).mean().sqrt()
         torch.testing.assert_close(found[0, column], reached, atol=0, rtol=0.02)

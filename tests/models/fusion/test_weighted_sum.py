@@ -38,7 +38,7 @@ def test_gated_multimodal_unit_by_its_equations() -> None:
     output = fusion(inputs, SOME)
     for row, text in enumerate([inputs["text"].pooled[0], fusion.absent["text"]]):
         x = torch.cat([inputs["audio"].pooled[row], text, inputs["video"].pooled[row]])
-        gates = torch.sigmoid(fusion.gates.weight @ x).split(6)
+        gates = torch.split(torch.sigmoid(fusion.gates.weight @ x), 6)
         parts = [gate * hidden(fusion, name, inputs[name].pooled[row]) for gate, name in zip(gates, SIZES, strict=True)]
         if row == 1:
             parts[1] = torch.zeros(6)
