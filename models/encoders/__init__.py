@@ -2,6 +2,7 @@
 
 from models.encoders.audio import AudioRNN, AudioRNNConfig
 from models.encoders.image import MobileNetConfig, MobileNetEncoder, SmallImageConfig, SmallImageEncoder
+from models.encoders.lips import LipsRNN, LipsRNNConfig
 from models.encoders.text import TextBag, TextBagConfig, TextRNN, TextRNNConfig
 from models.encoders.vectors import VectorsMean, VectorsMeanConfig, VectorsRNN, VectorsRNNConfig
 from models.encoders.video import VideoMean, VideoMeanConfig, VideoRNN, VideoRNNConfig
@@ -9,6 +10,8 @@ from models.encoders.video import VideoMean, VideoMeanConfig, VideoRNN, VideoRNN
 __all__ = [
     "AudioRNN",
     "AudioRNNConfig",
+    "LipsRNN",
+    "LipsRNNConfig",
     "MobileNetConfig",
     "MobileNetEncoder",
     "SmallImageConfig",

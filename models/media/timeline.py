@@ -47,7 +47,7 @@ class Timeline:
 
         Where several spans would take the same one, or there are fewer than ``count``, neighbours fill in.
         """
-        shown = self._visible[np.argsort(self.times[self._visible], kind="stable")]
+        shown = self._shown()
         step = np.arange(min(count, len(shown)))
         times = self.times[shown]
         middles = times[:1] + (step + 0.5) * (self.duration - times[:1]) / max(1, len(step))
@@ -55,6 +55,21 @@ class Timeline:
         ranks = np.maximum.accumulate(ranks - step) + step  # at least one on from the last choice ...
         ranks = np.minimum(ranks, len(shown) - len(step) + step)  # ... and no further than leaves enough for the rest
         return shown[ranks]
+
+    def shown_at(self, times: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Places of the frames on display at ``times``, seconds; before the first is shown, that one."""
+        shown = self._shown()
+        if not len(shown):
+            return shown
+        ranks = np.searchsorted(self.times[shown], times + _ROUNDING, side="right") - 1
+        places: NDArray[np.int64] = shown[ranks.clip(min=0)]
+        return places
+
+    def _shown(self) -> NDArray[np.int64]:
+        """Places of all frames that are ever shown, in that order."""
+        order = np.argsort(self.times[self._visible], kind="stable")
+        shown: NDArray[np.int64] = self._visible[order]
+        return shown
 
     def runs(self, chosen: NDArray[np.int64]) -> Iterator[range]:
         """The stretches of packets that must be decoded to see the chosen ones, each from a key frame on."""

@@ -1,0 +1,134 @@
+"""The lips are found wherever the face is, and what was not found is said."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from models.features import face as faces
+from models.features.face import EVERY, REACH, Face, FaceFinder, follow
+from models.features.mouth import Mouth, MouthFeatures
+from models.media import MediaError, MediaLimits
+from tests.models.features.faces import face
+from tests.models.media.make import clip, numbered
+
+FRAMES = 12
+
+
+def mouth(video: bytes, **settings: Any) -> Mouth:
+    (found,) = MouthFeatures(**settings).decode("video", {"video": [video]}, MediaLimits(), 1)
+    return found
+
+
+def still(x: float, y: float, size: float, **size_of_frame: int) -> bytes:
+    return clip([face(x, y, size, **size_of_frame)] * FRAMES, rate=25)
+
+
+def opening(lips: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """The centre, row and column, of what is darker than skin in the middle of each crop."""
+    rows, columns = np.mgrid[: lips.shape[1], : lips.shape[2]]
+    near = (abs(rows - 24) < 13) & (abs(columns - 32) < 20)
+    dark = np.where(near, np.clip(140 - lips.astype(float), 0, None), 0)
+    total = dark.sum((1, 2))
+    return np.stack([(dark * rows).sum((1, 2)) / total, (dark * columns).sum((1, 2)) / total], 1)
+
+
+def alike(some: NDArray[np.uint8], others: NDArray[np.uint8]) -> float:
+    """Correlation: scaled frames may be stretched from a file's range of 16..235 to 0..255."""
+    return float(np.corrcoef(some.ravel(), others.ravel())[0, 1])
+
+
+@pytest.mark.parametrize(("x", "y", "size"), [(160, 120, 90), (80, 90, 60), (225, 130, 130)])
+def test_the_mouth_is_in_the_middle_wherever_the_face_is_and_whatever_its_size(x: int, y: int, size: int) -> None:
+    found = mouth(still(x, y, size))
+    assert found.lips.shape == (FRAMES, 48, 64)
+    assert found.seen == 1
+    np.testing.assert_allclose(opening(found.lips), np.tile([24, 32], (FRAMES, 1)), atol=5)
+
+
+def test_a_phones_turned_and_large_video_gives_the_same_lips() -> None:
+    upright = mouth(still(160, 120, 90)).lips
+    sideways = clip([np.rot90(face(160, 120, 90)).copy()] * FRAMES, rate=25, turned={"degrees": -90})
+    assert alike(mouth(sideways).lips, upright) > 0.98
+    large = mouth(clip([face(640, 480, 360, height=960, width=1280)] * FRAMES, rate=25))
+    assert alike(large.lips, upright) > 0.98
+
+
+def test_lips_that_move_are_seen_to_move() -> None:
+    openings = [0.0, 0.0, 0.5, 1.0, 1.0, 0.5] * 4
+    lips = mouth(clip([face(160, 120, 90, opened=each) for each in openings], rate=25)).lips
+    darkness = 255 - lips[:, 18:32, 26:38].mean((1, 2))
+    assert np.corrcoef(darkness, openings)[0, 1] > 0.95
+
+
+def test_frames_come_at_a_steady_rate_whatever_the_videos() -> None:
+    slow = mouth(clip([face(160, 120, 90)] * 10, rate=10)).lips
+    fast = mouth(clip([face(160, 120, 90)] * 50, rate=50)).lips
+    assert len(slow) == len(fast) == 25
+
+
+def test_a_clip_without_a_face_is_flat_and_says_so() -> None:
+    found = mouth(clip([numbered(number) for number in range(FRAMES)], rate=25))
+    assert (found.lips == 128).all()
+    assert MouthFeatures().notices([found]) == ["no_face"]
+
+
+def test_a_face_that_goes_away_leaves_grey_frames_behind() -> None:
+    nobody = np.full((240, 320, 3), 90, np.uint8)
+    found = mouth(clip([face(160, 120, 90)] * 6 + [nobody] * 64, rate=25))
+    flat = (found.lips == 128).all((1, 2))
+    assert not flat[: REACH + 1].any()
+    assert flat[6 + REACH :].all()
+    assert MouthFeatures().notices([found]) == ["face_lost"]
+
+
+def test_a_long_video_is_cut_and_says_so() -> None:
+    video = clip([face(160, 120, 90, opened=number / 25) for number in range(25)], rate=25)
+    found = mouth(video, max_seconds=0.4)
+    assert len(found.lips) == 10
+    assert MouthFeatures().notices([found]) == ["truncated"]
+    assert MouthFeatures().notices([mouth(video, max_seconds=1)]) == []
+
+
+def test_what_is_no_video_is_refused() -> None:
+    with pytest.raises(MediaError):
+        mouth(b"not a video")
+    assert MouthFeatures().decode("video", {}, MediaLimits(), 1) == []
+
+
+def frames(count: int) -> Iterator[NDArray[np.uint8]]:
+    for number in range(count):
+        yield np.full((1, 1), number, np.uint8)
+
+
+def test_one_false_find_moves_nothing_and_small_errors_average_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+
+    def find(self: FaceFinder, frame: NDArray[np.uint8], last: Face | None = None) -> Face:
+        if int(frame[0, 0]) == 6 * EVERY:
+            return Face(250, 10, 40)
+        return Face(*(np.array([100, 80, 60]) + rng.normal(0, 2, 3)).tolist())
+
+    monkeypatch.setattr(faces.FaceFinder, "find", find)
+    found = np.array([where for _, where in follow(frames(75))])
+    assert abs(found - [100, 80, 60]).max() < 2.5
+    assert abs(np.diff(found, axis=0)).max() < 1
+
+
+def test_frames_pass_by_in_order_and_few_are_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faces.FaceFinder, "find", lambda self, frame, last=None: None)
+    taken = 0
+
+    def counted() -> Iterator[NDArray[np.uint8]]:
+        nonlocal taken
+        for frame in frames(100):
+            taken += 1
+            yield frame
+
+    for number, (frame, where) in enumerate(follow(counted())):
+        assert int(frame[0, 0]) == number
+        assert where is None
+        assert taken <= number + REACH + 1
+    assert taken == 100
