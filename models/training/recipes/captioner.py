@@ -368,8 +368,8 @@ def _fingerprint(encoder: MobileNetEncoder) -> float:
 def train(data_folder: Path, out: Path, seed: int, *, baseline: str | None = None) -> None:
     """Train in ``out``, resuming what is there, and write the checkpoint folder ``out/checkpoint``.
 
-    The CNN starts from ``mobilenet_v2/imagenet.safetensors`` beside the data folder. A ``baseline`` stops after the
-    first stage.
+    The CNN starts from ``mobilenet_v2/imagenet.safetensors`` beside the data folder. ``out/stages`` gets a checkpoint
+    folder of each stage's best weights, to measure what it brought. A ``baseline`` stops after the first stage.
 
     Raises:
         DataError: the data or the CNN's weights are missing.
@@ -380,6 +380,10 @@ def train(data_folder: Path, out: Path, seed: int, *, baseline: str | None = Non
     torch.manual_seed(seed)
     model, data, config = build(data_folder, out, weights, **(BASELINES[baseline] if baseline else {}))
     planned = stages(model, data)
-    Trainer(model, planned[:1] if baseline else planned, out, seed=seed).run()
+    planned = planned[:1] if baseline else planned
+    Trainer(model, planned, out, seed=seed).run()
+    for stage in planned:
+        model.load_state_dict(torch.load(out / f"{stage.name}.pt", weights_only=True))
+        save_checkpoint(out / "stages" / stage.name, config, model, data.tokenizer)
     draw_curves(out / "log.jsonl", out / "curves.png")
     save_checkpoint(out / "checkpoint", config, model, data.tokenizer)
