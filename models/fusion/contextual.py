@@ -18,7 +18,7 @@ from models.fusion.presence import require_some, shares
 from models.fusion.recurrent import drive
 from models.registry import FUSIONS, FusionConfig
 from models.rnn import CellName, RecurrentEncoder
-from models.sequence import FusionOutput, SequenceOutput
+from models.sequence import FusionOutput, SequenceOutput, length_mask
 
 
 class ContextualConfig(FusionConfig):
@@ -77,8 +77,9 @@ class ContextualFusion(nn.Module):
         read = {name: inputs[name] for name in self.modalities}
         for column, name in enumerate(self.contexts):
             lengths = inputs[name].lengths * present[:, column]
-            sequence = inputs[name].sequence.masked_fill(~present[:, column, None, None], 0)
-            read[name] = self.contexts[name](sequence, lengths)
+            sequence = inputs[name].sequence
+            real = length_mask(lengths, sequence.shape[1]).unsqueeze(2)
+            read[name] = self.contexts[name](sequence.masked_fill(~real, 0), lengths)
         steps = self.align(read, present)
         output = self.rnn(torch.cat(steps.values, 2), steps.lengths)
         return FusionOutput(output.pooled, shares(drive(self.rnn, steps), present), output)
