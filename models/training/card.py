@@ -52,7 +52,8 @@ def model_card(
     if report.faults.found:
         lines += ["What was noticed about the data:", ""]
         lines += [f"- {kind}: {len(items)}" for kind, items in report.faults.found.items()] + [""]
-    lines += ["## Figures", "", f"On {metrics['n']} examples of `{metrics['split']}`, which also chose the epoch, "]
+    counted = f"{metrics['n']} examples" + (f" with {metrics['steps']} steps" if "steps" in metrics else "")
+    lines += ["## Figures", "", f"On {counted} of `{metrics['split']}`, which also chose the epoch, "]
     lines[-1] += "with 95 % bootstrap intervals:"
     lines += ["", *_table({config.name: metrics["figures"]} | dict(metrics.get("baselines", {}))), ""]
     lines += [

@@ -19,18 +19,17 @@ from models.features.text import TextTokenizer, frequent
 from models.media.errors import MediaError
 from models.media.limits import MediaLimits
 from models.pipeline import parts_for
+from models.registry import FUSIONS
 from models.sequence import Padded, pad
 from models.training.augmentation import AUGMENTATIONS
 from models.training.examples import Example, Split, read_split
-from models.training.experiment import Experiment
+from models.training.experiment import READY, Experiment
 from models.training.manifest import DataError
 from models.training.ragged import Ragged, Unusable, cached_ragged
 from models.training.report import Faults, Report, split_report
 from models.training.targets import Target
 
 SPLITS = ("train", "val")
-_READY = "vectors"
-"""Features whose medium is an array in a file, whatever modality it stands for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,7 @@ def load_corpus(experiment: Experiment, target: Target, folder: Path, cache: Pat
     faults = Faults()
     names = list(experiment.modalities)
     kinds = {name: str(experiment.features(name)["type"]) for name in names}
-    ready = {name for name in names if kinds[name] == _READY}
+    ready = {name for name in names if kinds[name] == READY}
     parts = {name: _parts(name, kinds[name], names) for name in names}
     inline: frozenset[Modality] = frozenset(() if "text" in ready else ("text",))
     splits = {
@@ -108,7 +107,13 @@ def load_corpus(experiment: Experiment, target: Target, folder: Path, cache: Pat
         }
         for split in splits.values()
     }
-    used = {name: _usable(split, ragged[name], faults) for name, split in splits.items()}
+    steps = _StepRule(
+        field=target.name,
+        counted=experiment.by_step,
+        paired=bool(getattr(FUSIONS.config(experiment.fusion_table()["type"]), "paired", False)),
+        ready=frozenset(ready),
+    )
+    used = {name: _usable(split, ragged[name], steps, faults) for name, split in splits.items()}
     faults.stop_if_fatal()
     _check_left_out(experiment, splits, {name: len(part.rows) for name, part in used.items()}, faults)
     report = Report(
@@ -173,16 +178,41 @@ def _ragged(
     return cached_ragged(cache, f"{name}-{split.name}", key, len(split.examples), compute, most_bytes=room)
 
 
-def _usable(split: Split, features: Mapping[Modality, Ragged], faults: Faults) -> Part:
-    """Leave out the examples with a fault in any modality, and those with features of none."""
+@dataclass(frozen=True, slots=True)
+class _StepRule:
+    """How many steps an example may have: only those of ``ready`` features are sure to reach the fusion as they are."""
+
+    field: str
+    counted: bool
+    """Whether there must be as many targets in ``field`` as fused steps, which are those of the longest modality."""
+
+    paired: bool
+    ready: frozenset[Modality]
+
+    def fault(self, target: Any, steps: Mapping[Modality, int]) -> tuple[str, str] | None:
+        """The kind of fault, and what it is, in the steps of each modality (0 where absent); None where all is well."""
+        here = {name: count for name, count in steps.items() if count and name in self.ready}
+        said = ", ".join(f"{count} of {name}" for name, count in here.items())
+        if self.paired and len(set(here.values())) > 1:
+            return "steps that do not pair", said
+        if self.counted and len(target) != max(here.values()):
+            return "targets for other steps", f"{len(target)} in '{self.field}', but {said}"
+        return None
+
+
+def _usable(split: Split, features: Mapping[Modality, Ragged], rule: _StepRule, faults: Faults) -> Part:
+    """Leave out the examples with a fault in any modality or in their steps, and those with features of none."""
     rows = []
     for row, example in enumerate(split.examples):
         bad = [ragged.faults[row] for ragged in features.values() if row in ragged.faults]
+        steps = {name: int(ragged.lengths[row]) for name, ragged in features.items()}
+        if not bad and not any(steps.values()):
+            bad = [("silent features", f"none of {', '.join(features)}")]
+        elif not bad and (odd := rule.fault(example.target, steps)) is not None:
+            bad = [odd]
         for kind, reason in bad:
             faults.add(kind, f"{split.name}.jsonl, {example.name()}", reason)
-        if not bad and not any(ragged.lengths[row] for ragged in features.values()):
-            faults.add("silent features", f"{split.name}.jsonl, {example.name()}", f"none of {', '.join(features)}")
-        elif not bad:
+        if not bad:
             rows.append(row)
     return Part(split, np.array(rows, np.int64), features, [split.examples[row].target for row in rows])
 

@@ -29,6 +29,9 @@ DEFAULT_PARTS: dict[str, tuple[str, str]] = {
 }
 """Features and encoder of a modality that names none."""
 
+READY = "vectors"
+"""Features whose medium is an array in a file, whatever modality it stands for."""
+
 
 class ExperimentError(DataError):
     """The TOML file cannot be used; the message names the file, the key and the remedy."""
@@ -114,9 +117,12 @@ class Experiment(_Strict):
             raise ValueError(f"'{self.target}' is read as a modality and cannot be the target as well")
         if self.task == "embedding" and self.training.modality_dropout:
             raise ValueError("training.modality_dropout would part the pairs that an embedding learns from")
-        if self.head.get("per", "bundle") != "bundle":
-            raise ValueError("head.per: an experiment has one target an example, so it must be 'bundle' or left out")
         return self
+
+    @property
+    def by_step(self) -> bool:
+        """Whether each step of an example has a target of its own."""
+        return bool(self.head.get("per") == "step")
 
     def features(self, name: Modality, dictated: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The features' table of a modality, with its default type and what the data dictates."""
@@ -130,16 +136,16 @@ class Experiment(_Strict):
 
     def fusion_table(self, outputs: int | None = None) -> dict[str, Any]:
         """The fusion's table; ``outputs`` is how many numbers the task decides on."""
-        # A transcription of several modalities reads their steps side by side.
-        kind = self.fusion.get("type", "recurrent" if self.task == "transcription" else "concat")
+        # Where steps are answered to, those of several modalities are read side by side.
+        stepwise = self.task == "transcription" or self.by_step
+        kind = self.fusion.get("type", "recurrent" if stepwise else "concat")
         dictated = {"outputs": outputs} if outputs is not None else {}
         return {"type": kind} | _fitting(FUSIONS, kind, dictated) | self.fusion
 
     def head_table(self, dictated: Mapping[str, Any]) -> dict[str, Any]:
         """The head's table: a ``decision`` fusion has voted already; any other leaves the answer to the task's head."""
-        kind = self.head.get("type") or (
-            "decision" if self.fusion.get("type") == "decision" else HEADS_OF[self.task][0]
-        )
+        voted = self.fusion.get("type") == "decision" and not self.by_step
+        kind = self.head.get("type") or ("decision" if voted else HEADS_OF[self.task][0])
         given = {"kind": self.task, **dictated} if kind == "decision" else dictated
         return {"type": kind} | _fitting(HEADS, kind, given) | self.head
 
@@ -198,6 +204,12 @@ class Experiment(_Strict):
             _check_part(ENCODERS, self.encoder(name), f"{where}.encoder", {"vocabulary", "size"})
         _check_part(FUSIONS, self.fusion_table(), "fusion", {"outputs"})
         _check_part(HEADS, self.head_table({}), "head", {"classes", "outputs", "vocabulary", "languages", "kind"})
+        for name in self.modalities if self.by_step else ():
+            if (kind := self.features(name)["type"]) != READY:
+                raise ExperimentError(
+                    f"[head] per 'step' needs as many targets as steps, which are known beforehand only of '{READY}': "
+                    f"[modalities.{name}] has '{kind}'"
+                )
 
 
 def load_experiment(path: Path) -> Experiment:

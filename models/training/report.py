@@ -24,7 +24,9 @@ REMEDIES = {
     "features that are not finite": "Mend the arrays: NaN and infinity would spread to every weight.",
     "modalities that the data lack": "Remove [modalities.NAME] from the experiment, or add the field to the manifest.",
     "captions that lack a language": "Give every example captions in every language, or take the language out.",
-    "targets of different sizes": "Give every example as many numbers as the first.",
+    "targets of different sizes": "Give every example as many numbers as the first, or `per = 'step'` in [head].",
+    "targets for other steps": "Give an example as many targets as the longest of its arrays has vectors.",
+    "steps that do not pair": "The fusion pairs step k of all modalities: give an example's arrays equal lengths.",
     "too few classes": "Classification needs at least two different labels in train.jsonl.",
 }
 """The kinds of faults, each with what to do about it."""

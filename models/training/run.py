@@ -19,14 +19,14 @@ from models.training.baselines import without_input
 from models.training.calibration import scaled, temperature
 from models.training.card import model_card
 from models.training.confusion import draw_confusion
-from models.training.corpus import Corpus, load_corpus
+from models.training.corpus import Corpus, Part, load_corpus
 from models.training.curves import draw_curves
 from models.training.evaluation import measure
 from models.training.experiment import Experiment, ExperimentError, load_experiment
 from models.training.manifest import DataError
 from models.training.metrics.classes import confusion, expected_calibration_error
 from models.training.stage import FusionStage, Trained
-from models.training.targets import TARGETS, Target
+from models.training.targets import STEP_TARGETS, TARGETS, Target
 from models.training.trainer import Trainer
 
 CHECKPOINT = "checkpoint"
@@ -39,6 +39,7 @@ class _Outcome:
     config: CheckpointConfig
     network: FusionRNN
     corpus: Corpus
+    target: Target
     notes: dict[str, Any]
     """Of the metrics: what was learned from validation data after training."""
 
@@ -68,14 +69,14 @@ def train_experiment(
         metrics["target"] = experiment.target
     _describe(folder, experiment, outcome, metrics)
     if baselines:
-        metrics["baselines"] = _baselines(experiment, outcome.corpus, data, out)
+        metrics["baselines"] = _baselines(experiment, outcome, data, out)
         _describe(folder, experiment, outcome, metrics)
     return metrics
 
 
 def _train(experiment: Experiment, data: Path, out: Path, cache: Path) -> _Outcome:
     _claim(experiment, data, out)
-    target = TARGETS[experiment.task](experiment)
+    target = (STEP_TARGETS if experiment.by_step else TARGETS)[experiment.task](experiment)
     corpus = load_corpus(experiment, target, data, cache)
     print(corpus.report.text(), flush=True)
     (out / "report.json").write_text(json.dumps(corpus.report.as_json(), indent=2) + "\n", encoding="utf-8")
@@ -99,7 +100,7 @@ def _train(experiment: Experiment, data: Path, out: Path, cache: Path) -> _Outco
         defaults = {"seconds_per_step": seconds}
     config = _config(experiment, target, corpus, defaults)
     save_checkpoint(out / CHECKPOINT, config, network, corpus.tokenizer)
-    return _Outcome(config, network, corpus, notes)
+    return _Outcome(config, network, corpus, target, notes)
 
 
 def _claim(experiment: Experiment, data: Path, out: Path) -> None:
@@ -130,9 +131,9 @@ def _config(experiment: Experiment, target: Target, corpus: Corpus, defaults: Ma
 
 def _calibrated(stage: FusionStage, target: Target, corpus: Corpus, out: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Notes for the metrics, and the temperature as a default of the task; the picture of confusions beside them."""
-    probabilities = np.stack(stage.answers(corpus.val))
+    probabilities = np.stack(target.items(stage.answers(corpus.val)))
     places = {label: index for index, label in enumerate(target.labels or ())}
-    truth = np.array([places[value] for value in corpus.val.targets], np.int64)
+    truth = np.array([places[value] for value in target.items(corpus.val.targets)], np.int64)
     heat = temperature(probabilities, truth)
     before, after = (
         round(expected_calibration_error(values, truth), 4) for values in (probabilities, scaled(probabilities, heat))
@@ -170,15 +171,26 @@ def _measured(folder: Path, outcome: _Outcome) -> dict[str, Any]:
     return measure(Pipeline.load(folder), outcome.corpus.val.examples())
 
 
-def _baselines(experiment: Experiment, corpus: Corpus, data: Path, out: Path) -> dict[str, Any]:
-    found: dict[str, Any] = without_input(experiment.task, corpus.train.targets, corpus.val.targets)
+def _baselines(experiment: Experiment, outcome: _Outcome, data: Path, out: Path) -> dict[str, Any]:
+    train, val = outcome.corpus.train, outcome.corpus.val
+    items = outcome.target.items
+    groups = [len(value) for value in val.targets] if experiment.by_step else None
+    found: dict[str, Any] = without_input(experiment.task, items(train.targets), items(val.targets), groups)
     if len(experiment.modalities) > 1 and experiment.task != "embedding":
         for name in experiment.modalities:
+            if experiment.by_step and not all(_sets_steps(part, name) for part in (train, val)):
+                print(f"No baseline of {name} alone: no example has a target for each of its steps", flush=True)
+                continue
             print(f"Baseline: {name} alone", flush=True)
             folder = out / "baselines" / name
             outcome = _train(_alone(experiment, name), data, folder, folder / "cache")
             found[f"{name} alone"] = _measured(folder / CHECKPOINT, outcome)["figures"]
     return found
+
+
+def _sets_steps(part: Part, name: Modality) -> bool:
+    """Whether an example has as many steps of this modality as targets."""
+    return any(count == len(value) for count, value in zip(part.lengths[name], part.targets, strict=True))
 
 
 def _alone(experiment: Experiment, name: Modality) -> Experiment:

@@ -48,6 +48,7 @@ class FusionStage(Stage):
     def __init__(self, trained: Trained, experiment: Experiment, target: Target, corpus: Corpus) -> None:
         self.trained, self.network, self.target, self.corpus = trained, trained.network, target, corpus
         self.plan = plan = experiment.training
+        self.by_step = experiment.by_step
         self.augment = {name: modality.augment for name, modality in experiment.modalities.items()}
         steps = plan.epochs * -(-len(corpus.train.rows) // plan.batch_size)
         self.schedule = Schedule(
@@ -79,7 +80,8 @@ class FusionStage(Stage):
         self.dropped = self.plan.modality_dropout * min(2 * epoch / max(self.plan.epochs - 1, 1), 1.0)
 
     def loss(self, batch: Tensor) -> tuple[Tensor, dict[str, float]]:
-        inputs = drop_modalities(self.corpus.train.inputs(batch, self.augment), self.dropped)
+        inputs = self.corpus.train.inputs(batch, self.augment)
+        inputs = drop_modalities(inputs, self.dropped, keep_steps=self.by_step)
         figures: dict[str, float] = {}
         try:
             encoded = self.network.encode(inputs)
@@ -89,13 +91,14 @@ class FusionStage(Stage):
         goals = self.target.goals(batch)
         if self.trained.auxiliary is not None and goals is not None:
             # Heads that only score for the balance are taught without teaching the encoders.
-            taught = encoded if self.plan.auxiliary else _detached(encoded)
+            rows = self.target.rows(encoded)
+            taught = rows if self.plan.auxiliary else _detached(rows)
             extra = self.trained.auxiliary.loss(taught, goals, self.target.objective)
             figures = {"task_loss": float(loss.detach()), "auxiliary_loss": float(extra.detach())}
             loss = loss + (self.plan.auxiliary or 1.0) * extra
             if self.modulation is not None:
                 with torch.no_grad():
-                    self.scores = unimodal_scores(self.trained.auxiliary(encoded), encoded, goals)
+                    self.scores = unimodal_scores(self.trained.auxiliary(rows), rows, goals)
         return loss, figures
 
     def after_backward(self) -> None:
@@ -133,17 +136,22 @@ def bucketed(cost: Sequence[int], size: int, generator: torch.Generator) -> list
     return [batches[index] for index in torch.randperm(len(batches), generator=generator).tolist()]
 
 
-def drop_modalities(inputs: dict[str, Padded], chance: float) -> dict[str, Padded]:
+def drop_modalities(inputs: dict[str, Padded], chance: float, *, keep_steps: bool = False) -> dict[str, Padded]:
     """Hide each modality of each row with this chance, but never a row's last one.
 
     What is hidden gets the length 0, which is how a modality is absent; one that no row has left is taken out.
+
+    Args:
+        keep_steps: one of a row's longest modalities always stays, for it sets the number of fused steps.
     """
     if chance == 0 or len(inputs) < 2:
         return inputs
     names = sorted(inputs)
-    present = torch.stack([inputs[name].lengths > 0 for name in names], 1)
+    lengths = torch.stack([inputs[name].lengths for name in names], 1)
+    present = lengths > 0
     # The one that stays whatever is drawn: a random present one.
-    kept = ((torch.rand(present.shape) + 1) * present).argmax(1, keepdim=True)
+    candidates = lengths == lengths.amax(1, keepdim=True) if keep_steps else present
+    kept = ((torch.rand(present.shape) + 1) * candidates).argmax(1, keepdim=True)
     shown = (torch.rand(present.shape) >= chance).scatter(1, kept, value=True) & present
     return {
         name: Padded(inputs[name].values, inputs[name].lengths * shown[:, column])

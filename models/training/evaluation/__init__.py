@@ -17,10 +17,11 @@ from models.training.evaluation import (
     regression,
     transcription,
 )
+from models.training.evaluation.answers import by_step
 from models.training.examples import Split, read_split
 from models.training.manifest import DataError
 from models.training.report import Faults
-from models.training.targets import TARGETS
+from models.training.targets import STEP_TARGETS, TARGETS
 
 EVALUATORS: dict[str, Callable[[Pipeline, Split], dict[str, Any]]] = {
     "captioning": captioning.figures,
@@ -58,7 +59,7 @@ def evaluate(folder: Path, data: Path, split: str, target: str | None = None) ->
 
 
 def measure(pipeline: Pipeline, examples: Split) -> dict[str, Any]:
-    """Data set, split, number of examples, and the task's figures on them.
+    """Data set, split, number of examples (and of their steps, where each is answered to), and the task's figures.
 
     Raises:
         DataError: an example does not fit the checkpoint.
@@ -67,6 +68,7 @@ def measure(pipeline: Pipeline, examples: Split) -> dict[str, Any]:
         "dataset": examples.folder.resolve().name,
         "split": examples.name,
         "n": len(examples.examples),
+        **({"steps": sum(len(example.target) for example in examples.examples)} if by_step(pipeline) else {}),
         "command": "",
         "figures": EVALUATORS[pipeline.config.task](pipeline, examples),
     }
@@ -78,7 +80,7 @@ def read_examples(pipeline: Pipeline, data: Path, split: str, target: str | None
     Raises:
         DataError: one of them cannot be used: measuring on the others would say too much.
     """
-    kind, faults = TARGETS[pipeline.config.task], Faults()
+    kind, faults = (STEP_TARGETS if by_step(pipeline) else TARGETS)[pipeline.config.task], Faults()
     parts: frozenset[Modality] = frozenset(pipeline.accepts)
     modalities = pipeline.config.modalities
     inline: frozenset[Modality] = frozenset(

@@ -1,6 +1,6 @@
 """Figures over a set of examples, with their values and intervals from the same code."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,17 @@ class Figures:
     names: tuple[str, ...]
     count: int
     statistic: Callable[[NDArray[np.int64]], NDArray[np.float64]]
+
+    def grouped(self, sizes: Sequence[int]) -> "Figures":
+        """The same figures over groups of neighbouring examples, ``sizes`` [G] of which are in each.
+
+        Intervals then draw whole groups (cluster bootstrap: Davison and Hinkley 1997, ch. 3): the steps of one sequence
+        depend on each other, and drawing them one by one would make a figure look surer than it is.
+        """
+        members = np.split(np.arange(self.count), np.cumsum(sizes)[:-1])
+        return Figures(
+            self.names, len(sizes), lambda rows: self.statistic(np.concatenate([members[row] for row in rows]))
+        )
 
     def values(self) -> dict[str, float]:
         """The figures over all examples."""

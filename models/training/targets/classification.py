@@ -1,7 +1,7 @@
 """Classes: a label an example, cross-entropy, accuracy and macro-F1."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,8 @@ class ClassTarget(Target):
 
     field = "label"
     score = "macro_f1"
+    output: Callable[[Encoded], Tensor]
+    """Logits [N, C] of all that is learned."""
 
     @staticmethod
     def value(fields: Mapping[str, Any], name: str, modalities: Collection[str]) -> str:  # noqa: ARG004
@@ -35,7 +37,8 @@ class ClassTarget(Target):
         if isinstance(value, int):
             return str(value)
         if not isinstance(value, str) or not value.strip():
-            raise ValueError(f"'{name}' must be a label: a string or a whole number, not {value!r}")
+            remedy = "; one label a step needs `per = 'step'` in [head]" if isinstance(value, list) else ""
+            raise ValueError(f"'{name}' must be a label: a string or a whole number, not {value!r}{remedy}")
         return value
 
     def fit(self, train: Sequence[str], val: Sequence[str], faults: Faults) -> None:
@@ -48,7 +51,7 @@ class ClassTarget(Target):
                 faults.add("rare classes", "train.jsonl", f"'{label}' has {count}")
         for label, count in sorted(Counter(val).items()):
             if label not in counts:
-                faults.add("labels unseen in training", "val.jsonl", f"'{label}' in {count} examples")
+                faults.add("labels unseen in training", "val.jsonl", f"'{label}' has {count}")
 
     def describe(self, values: Sequence[str]) -> dict[str, Any]:
         return {"classes": dict(sorted(Counter(values).items()))}

@@ -1,7 +1,7 @@
 """Numbers: one or several an example, Huber's loss, mean absolute error and correlation."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,8 @@ class NumberTarget(Target):
 
     field = "value"
     score = "mae"
+    output: Callable[[Encoded], Tensor]
+    """Numbers [N, K] of all that is learned."""
 
     @staticmethod
     def value(fields: Mapping[str, Any], name: str, modalities: Collection[str]) -> tuple[float, ...]:  # noqa: ARG004

@@ -46,6 +46,10 @@ class Target(ABC):
     def fit(self, train: Sequence[Any], val: Sequence[Any], faults: Faults) -> None:  # noqa: B027  not every task must
         """Learn from the training targets what the network's sizes depend on, and note what is odd about them."""
 
+    def items(self, values: Sequence[Any]) -> list[Any]:
+        """What is counted of the examples' targets, or of the answers to them: one an example, or one a step."""
+        return list(values)
+
     @abstractmethod
     def describe(self, values: Sequence[Any]) -> dict[str, Any]:
         """Figures of targets for the data report."""
@@ -87,6 +91,10 @@ class Target(ABC):
     def goals(self, rows: Tensor) -> Tensor | None:  # noqa: ARG002
         """The training targets of a batch [B, ...] for heads of single modalities; None where a task has none."""
         return None
+
+    def rows(self, encoded: Encoded) -> Encoded:
+        """What such heads read: a row for each of the ``goals``."""
+        return encoded
 
     def outputs(self) -> int:
         """How many scores the head of a single modality gives."""

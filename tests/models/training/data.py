@@ -76,3 +76,59 @@ def make_experiment(path: Path, task: str, *tables: str, top: str = "", training
     settings = "epochs = 3\nbatch_size = 8\nrate = 0.01\nminimum_count = 1\n" if "epochs" not in training else ""
     path.write_text(f"{text}\n[training]\n{settings}{training}\n", encoding="utf-8")
     return path
+
+
+def make_conversations(
+    folder: Path,
+    *,
+    train: int = 24,
+    val: int = 8,
+    audio_rate: int = 1,
+    alone: bool = False,
+    change: Change | None = None,
+) -> Path:
+    """Conversations of 3 to 6 utterances, questions and statements, with ready vectors of size 4.
+
+    ``label`` says of each utterance whether it answers a question, ``value`` is 1 where it does and -1 where not: what
+    decides is the utterance before it, about which its own vectors say nothing.
+
+    Args:
+        audio_rate: vectors an utterance in ``audio``; ``text`` has one.
+        alone: each utterance is a line of its own, with one target.
+        change: may alter the lines of a split, given its name, before they are written.
+    """
+    (folder / "vectors").mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    for split, count in (("train", train), ("val", val)):
+        lines: list[dict[str, Any]] = []
+        for number in range(count):
+            asks = rng.integers(0, 2, 3 + number % 4)
+            answers = [False, *(asks[:-1] == 1).tolist()]
+            kinds = np.eye(4)[asks]
+            features = {
+                "text": kinds + rng.normal(0, 0.1, kinds.shape),
+                "audio": kinds.repeat(audio_rate, 0) + rng.normal(0, 0.3, (len(asks) * audio_rate, 4)),
+            }
+            for step in range(len(asks)) if alone else (slice(None),):
+                name = f"{split}-{number}-{step}" if alone else f"{split}-{number}"
+                line: dict[str, Any] = {part: f"vectors/{name}-{part}.npy" for part in features}
+                for part, array in features.items():
+                    np.save(folder / line[part], array[step].astype(np.float32))
+                targets: dict[str, list[Any]] = {
+                    "label": ["answer" if answer else "remark" for answer in answers],
+                    "value": [1.0 if answer else -1.0 for answer in answers],
+                }
+                lines.append(line | {name: found[step] for name, found in targets.items()})
+        if change is not None:
+            change(split, lines)
+        text = "".join(json.dumps(line) + "\n" for line in lines)
+        (folder / f"{split}.jsonl").write_text(text, encoding="utf-8")
+    return folder
+
+
+UTTERANCES = "".join(
+    f'[modalities.{part}]\nfeatures = "vectors"\nencoder = {{ type = "vectors-mean", width = 8, normalize = false }}\n'
+    for part in ("text", "audio")
+)
+"""The modalities of conversations, by encoders that look at each utterance by itself."""
+PER_STEP = '[head]\nper = "step"\n'

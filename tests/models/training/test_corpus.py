@@ -74,7 +74,7 @@ def test_faults_that_are_reported(tmp_path: Path, change: Change, kind: str, sai
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (_set("val", 1, label="violet"), "labels unseen in training: 1. .*\n  val.jsonl: 'violet' in 1 examples"),
+        (_set("val", 1, label="violet"), "labels unseen in training: 1. .*\n  val.jsonl: 'violet' has 1"),
         (_set("train", 1, video="vectors/nan.npy"), "not finite: 1. .*\n  train.jsonl, line 2 .*NaN"),
         (lambda split, lines: lines.clear(), "train.jsonl has no examples"),
         (

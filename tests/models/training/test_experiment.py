@@ -62,7 +62,9 @@ def test_sizes_of_ready_vectors_and_of_decisions_come_from_the_data(tmp_path: Pa
         (MINIMAL + "[training]\nrate = -1", r"training.rate: .*greater than 0"),
         (MINIMAL.replace("task", 'target = "text"\ntask'), r"'text' is read as a modality"),
         (MINIMAL.replace("[modalities.image]\n[modalities.text]", ""), r"modalities: Field required"),
-        (MINIMAL + '[head]\nper = "step"', r"head.per: an experiment has one target an example"),
+        (MINIMAL + '[head]\nper = "step"', r"as many targets as steps.*'vectors': \[modalities.image\] has 'pixels'"),
+        (MINIMAL + '[head]\nper = "utterance"', r"\[head\] per: Input should be 'bundle' or 'step'"),
+        (MINIMAL.replace("classification", "captioning") + '[head]\nper = "step"', r"\[head\].* unknown key 'per'"),
         ("name = ", r"is not TOML"),
     ],
 )
