@@ -65,10 +65,10 @@ def clip() -> bytes:
     return file.getvalue()
 
 
-def vectors(size: int) -> bytes:
-    """A NumPy file of two vectors of zeros."""
+def vectors(size: int, steps: int = 2) -> bytes:
+    """A NumPy file of ``steps`` vectors of zeros."""
     file = io.BytesIO()
-    np.save(file, np.zeros((2, size), np.float16))
+    np.save(file, np.zeros((steps, size), np.float16))
     return file.getvalue()
 
 

@@ -7,14 +7,16 @@ from typing import Any
 
 import torch
 from pydantic import BaseModel
+from torch import Tensor
 
 from models.checkpoint import Checkpoint, load_checkpoint
 from models.config import ModalityConfig
 from models.decoding.decoder import SharedDecoder, StepAnswer
 from models.features import Extracted, Features, Modality
 from models.features.features import Sources
-from models.media.errors import UnsupportedMedia
+from models.media.errors import MediaOutOfBounds, UnsupportedMedia
 from models.media.limits import MediaLimits
+from models.registry import FusionConfig
 from models.sequence import Padded, pad
 from models.tasks import TASKS, Task
 from models.tasks.streaming import Told
@@ -103,13 +105,18 @@ class Pipeline:
         return Decoded(media)
 
     def features(self, decoded: Decoded) -> Extracted:
-        """Decoded media to the tensors [T, ...] that the network reads."""
+        """Decoded media to the tensors [T, ...] that the network reads.
+
+        Raises:
+            MediaOutOfBounds: the network's fusion pairs steps, and the modalities have unequal numbers of them.
+        """
         tensors, notices = {}, {}
         for name, media in decoded.media.items():
             features = self.config.modalities[name].features
             tensors[str(name)] = features.extract(media, self._tokenizer)
             if noticed := features.notices(media, self._tokenizer):
                 notices[str(name)] = noticed
+        self._check_pairs(tensors)
         return Extracted(tensors, notices)
 
     def decoder(self) -> SharedDecoder[Any] | None:
@@ -157,6 +164,18 @@ class Pipeline:
         """Run once on made-up input of the real size, so that the first request pays for nothing."""
         blank = {name: item.features.blank() for name, item in self.config.modalities.items()}
         self.predict(self.features(Decoded(blank)), self.options())
+
+    def _check_pairs(self, tensors: dict[str, Tensor]) -> None:
+        steps = {name: len(tensor) for name, tensor in tensors.items()}
+        fusion = self.config.network.fusion
+        if isinstance(fusion, FusionConfig) and fusion.paired and len(set(steps.values())) > 1:
+            said = ", ".join(f"{name} has {count}" for name, count in steps.items())
+            raise MediaOutOfBounds(
+                ", ".join(steps),
+                f"This network pairs the modalities step by step, and {said}.",
+                "Send as many steps of each.",
+                "equal numbers of steps",
+            )
 
     def _sources(self, name: Modality, item: ModalityConfig, bundle: Bundle) -> Bundle:
         taken = parts_for(name, item.features, self.config.modalities)

@@ -1,5 +1,6 @@
 """Forms and examples are right for checkpoints of every modality and task, not only for those that see."""
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 
-from app.samples import TEXT
+from app.samples import TEXT, vectors
 from models.checkpoint import save_checkpoint
 from models.config import CheckpointConfig
 from models.network import FusionRNN
@@ -35,6 +36,12 @@ CHECKPOINTS: dict[str, tuple[str, Parts, dict[str, Any], dict[str, Any]]] = {
     "writer": ("generation", {"text": TOKENS}, {"type": "language-model", "vocabulary": VOCABULARY}, {}),
     "joint": ("embedding", {"audio": SOUND, "text": TOKENS}, {"type": "embedding", "size": 4}, {}),
     "ready": ("classification", {"text": NUMBERS, "audio": NUMBERS}, *CLASSES),
+    "talk": (
+        "classification",
+        {"text": NUMBERS, "audio": NUMBERS},
+        {"type": "classification", "classes": 2, "per": "step"},
+        {"labels": ["no", "yes"], "fusion": {"type": "contextual", "hidden": 8}},
+    ),
     "number": ("regression", {"video": FRAMES}, {"type": "regression"}, {}),
 }
 
@@ -114,3 +121,12 @@ def test_words_and_tokens_come_as_events_that_add_up(client: TestClient) -> None
         assert "event: error" not in said
         assert [event["index"] for event in told[:-1]] == list(range(len(told) - 1))
         assert told[-1]["text"] == (told[-2]["text"] if told[1:] else "")
+
+
+def test_steps_that_do_not_pair_are_a_problem_that_counts_them(client: TestClient) -> None:
+    posted = {part: base64.b64encode(vectors(3, steps)).decode() for part, steps in (("text", 2), ("audio", 4))}
+    answer = client.post("/v1/models/talk/predict", json=posted)
+    assert answer.status_code == 422
+    assert "audio has 4" in answer.json()["detail"]
+    assert answer.json()["limit"] == "equal numbers of steps"
+    assert client.post("/v1/models/talk/predict", json={"text": posted["text"]}).status_code == 200
