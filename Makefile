@@ -7,6 +7,8 @@ PORT ?= 8000
 TORCH_INDEX ?=
 # Further arguments for pytest, as in: make test ARGS="-m 'not slow'"
 ARGS ?=
+# Folder of the CMU-MOSI features, for make results.
+MOSI ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,7 +22,7 @@ TOOLS := $(VENV)/.tools
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve install test lint type bench format lock clean
+.PHONY: help serve install test lint type bench results format lock clean
 
 help: ## Show the targets and the variables
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +46,12 @@ type: $(TOOLS) ## Check types
 
 bench: $(TOOLS) ## Measure the service against the bare model
 	$(BIN)/python -m benchmarks $(ARGS)
+
+results: $(TOOLS) ## Repeat the studies of docs/results: hours, and MOSI=FOLDER
+	for name in mosi missing-modality; do $(BIN)/fusionrnn study $$name --data $(MOSI) --out runs/studies || exit; done
+	$(BIN)/fusionrnn study gradients --out runs/studies
+	mkdir -p docs/results && cp -r runs/studies/*.md runs/studies/pictures docs/results
+	$(BIN)/python -m benchmarks.speed --out docs/results/speed.md
 
 format: $(TOOLS) ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix

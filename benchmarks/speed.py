@@ -5,6 +5,8 @@
 
 import argparse
 import platform
+import sys
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -20,7 +22,7 @@ from models.rnn import CELLS, CellName, RecurrentEncoder
 from models.sequence import SequenceOutput, masked_mean
 
 TARGET = 1.15
-KERNELS: dict[CellName, type[nn.RNNBase]] = {"elman": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+KERNELS: dict[CellName, Callable[..., nn.RNNBase]] = {"elman": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 SHAPES = ((1, 64, 128, 100), (8, 128, 256, 100), (32, 256, 512, 50))
 """Rows, inputs, units and steps."""
 BUNDLES = ((1, 64, 20), (16, 64, 20), (16, 256, 50))
@@ -47,12 +49,13 @@ def main() -> None:
 
 def _page(threads: int, seconds: float) -> Iterator[str]:
     yield "# Speed of cells and fusions\n"
-    yield (
+    yield f"    .venv/bin/python -m benchmarks.speed {' '.join(sys.argv[1:])}\n"
+    yield _paragraph(
         f"Medians of calls measured in turn, float32, no gradient, {threads} thread{'s'[: threads != 1]}, torch "
         f"{torch.__version__.partition('+')[0]}, {_processor()}. On the CPU it is the process's own time that counts. "
-        f"The ratio is the median of the neighbours' ratios; the target is at most {TARGET}.\n"
+        f"The ratio is the median of the neighbours' ratios; the target is at most {TARGET}, "
+        "and what misses it is in bold."
     )
-    yield "    .venv/bin/python -m benchmarks.speed --out docs/results/speed.md\n"
     for device in ("cpu", "cuda"):
         yield f"## {'CPU' if device == 'cpu' else 'GPU'}\n"
         if device == "cuda" and not torch.cuda.is_available():
@@ -63,10 +66,10 @@ def _page(threads: int, seconds: float) -> Iterator[str]:
 
 
 def _cells(device: str, seconds: float) -> Iterator[str]:
-    yield (
+    yield _paragraph(
         "`RecurrentEncoder` against `nn.RNN`, `nn.GRU` or `nn.LSTM` of the same sizes, packed where rows are padded. "
         "The encoder also pools and hands on each row's state. A step goes through `step`, as a stream does; the "
-        "last columns are the textbook cell in a Python loop over the sequence.\n"
+        "last column is the textbook cell in a Python loop over the sequence."
     )
     yield "| cell | rows | inputs | units | steps | what | encoder, ms | kernel, ms | ratio | literal cell, ms |"
     yield "|---|---:|---:|---:|---:|---|---:|---:|---:|---:|"
@@ -119,11 +122,11 @@ def _calls(
 
 
 def _fusions(device: str, seconds: float) -> Iterator[str]:
-    yield (
+    yield _paragraph(
         "Fusions of three modalities, against the bare layers that do their largest products: of `concat` one "
         "`nn.Linear` over the concatenation, of `recurrent` an `nn.LSTM` over it, of `contextual` one bidirectional "
         "`nn.LSTM` a modality and one over their outputs. The others have no bare counterpart. Contributions "
-        "and masking are included on our side only.\n"
+        "and masking are included on our side only."
     )
     yield "| fusion | rows | size | steps | fusion, ms | bare layers, ms | ratio |"
     yield "|---|---:|---:|---:|---:|---:|---:|"
@@ -185,6 +188,10 @@ def _bare(
 
 def _marked(ratio: float) -> str:
     return f"{ratio:.2f}" if ratio <= TARGET else f"**{ratio:.2f}**"
+
+
+def _paragraph(text: str) -> str:
+    return textwrap.fill(text, 120) + "\n"
 
 
 def _processor() -> str:

@@ -29,5 +29,5 @@ def run_study(name: str, data: Path | None, out: Path, *, seeds: int, quick: boo
     if data is None:
         raise DataError(f"the study '{name}' needs the folder of the CMU-MOSI features: give it as --data")
     command = f".venv/bin/fusionrnn study {name} --data FOLDER --out {out} --seeds {seeds}"
-    study = mosi if name == "mosi" else missing_modality
-    return study.run(data, out, seeds=seeds, quick=quick, command=command)
+    run = mosi.run if name == "mosi" else missing_modality.run
+    return run(data, out, seeds=seeds, quick=quick, command=command)

@@ -109,7 +109,7 @@ def mixed(
         if name in least:
             weights = least[name] + (1 - least[name]) * torch.rand(len(rows), 1, generator=generator)
             rows = torch.lerp(rows, rows[torch.randperm(len(rows), generator=generator)], weights)
-        features[name] = rows.split(sizes)
+        features[name] = torch.split(rows, sizes)
     return [
         Conversation(conversation.video, {name: rows[place] for name, rows in features.items()}, conversation.labels)
         for place, conversation in enumerate(conversations)

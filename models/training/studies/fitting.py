@@ -45,13 +45,15 @@ def fit(
     held_out = collate(
         [each for _ in range(plan.dev_draws) for each in mixed(dev, plan.mix, generator)], network.modalities
     )
+    averaged = average.module
+    assert isinstance(averaged, ConversationNetwork)
     losses: list[float] = []
     best: ConversationNetwork = network
     for epoch in range(plan.epochs):
         network.train()
         drawn = mixed(train, plan.mix, generator)
         order = torch.randperm(len(train), generator=generator)
-        for places in order.split(plan.conversations):
+        for places in torch.split(order, plan.conversations):
             batch = collate([drawn[place] for place in places.tolist()], network.modalities)
             share = drop_share(plan, epoch)
             present = draw_present(len(places), len(network.modalities), share, generator)
@@ -63,9 +65,9 @@ def fit(
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimizer.step()
             average.update_parameters(network)
-        losses.append(float(F.cross_entropy(score(average.module, held_out), held_out.labels)))
+        losses.append(float(F.cross_entropy(score(averaged, held_out), held_out.labels)))
         if losses[-1] <= min(losses):
-            best = copy.deepcopy(average.module)
+            best = copy.deepcopy(averaged)
         if len(losses) - 1 - losses.index(min(losses)) >= plan.patience:
             break
     return best.eval(), losses

@@ -37,7 +37,7 @@ FUSIONS_TRIED: dict[str, dict[str, Any]] = {
     "tensor, low rank (LMF)": {"type": "tensor", "mode": "low-rank", "size": 16, "rank": 4, "width": 64},
     "cross-modal attention": {"type": "cross-modal-attention", "width": 64, "heads": 4},
     "memory (MFN)": {"type": "memory", "hidden": 32, "memory": 32, "inner": 32, "dropout": 0.5},
-    "recurrent (EF-LSTM)": {"type": "recurrent", "hidden": 32, "bidirectional": True},
+    "recurrent (EF-LSTM)": {"type": "recurrent", "hidden": 32},
     "contextual (bc-LSTM)": {"type": "contextual", "hidden": 32, "hierarchical": False},
 }
 PLAN = Plan()
@@ -141,7 +141,9 @@ def _runs(parts: Parts, plan: Plan, folder: Path, seed: int) -> dict[str, dict[s
     for name, modalities in {"all three": MODALITIES, **{name: (name,) for name in MODALITIES}}.items():
         for label, mix in (("mixed", True), ("raw", False)):
             found[f"{label}: {name}"] = _regression(parts, modalities, plan, seed, mix=mix)
-    tried = {name: (FUSIONS_TRIED["concat"], (name,)) for name in MODALITIES}
+    tried: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
+        name: (FUSIONS_TRIED["concat"], (name,)) for name in MODALITIES
+    }
     tried |= {name: (fusion, MODALITIES) for name, fusion in FUSIONS_TRIED.items()}
     for context in (True, False):
         for name, (fusion, modalities) in tried.items():

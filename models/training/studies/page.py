@@ -80,8 +80,10 @@ def draw(
             axes.plot(places, [back(mean) for mean in means], marker="o", markersize=3, label=name, color=color)
             if not bands:
                 continue
-            bounds = [[back(mean + sign * half) for mean, half in zip(means, halves, strict=True)] for sign in (-1, 1)]
-            axes.fill_between(places, *bounds, alpha=0.12, color=color, linewidth=0)
+            low, high = (
+                [back(mean + sign * half) for mean, half in zip(means, halves, strict=True)] for sign in (-1, 1)
+            )
+            axes.fill_between(places, low, high, alpha=0.12, color=color, linewidth=0)
         axes.set_title(title, fontsize=10)
         axes.set_xlabel(x)
         axes.set_ylabel(y[title])
