@@ -23,13 +23,16 @@ def recipe_called(name: str) -> Recipe:
         DataError: there is none; the message lists those there are.
     """
     from models.training.recipes import captioner, sentiment, sound_events, voice_commands
+    from models.training.recipes.av_speech import recipe as av_speech
 
     available = [
+        Recipe("av-speech", av_speech.train),
         Recipe("captioner", captioner.train),
         Recipe("sentiment", sentiment.train),
         Recipe("sound-events", sound_events.train),
         Recipe("voice-commands", voice_commands.train),
     ]
+    available += [Recipe(f"av-speech-{name}", partial(av_speech.train_branch, name)) for name in av_speech.BRANCHES]
     available += [Recipe(f"captioner-{name}", partial(captioner.train, baseline=name)) for name in captioner.BASELINES]
     recipes = {recipe.name: recipe for recipe in available}
     if name not in recipes:

@@ -1,0 +1,145 @@
+"""The stage that trains a network on lips, sound or both."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.features.audio import AudioFeatures
+from models.heads.transcription import TranscriptionHead
+from models.network import FusionRNN
+from models.sequence import Padded, length_mask, pad
+from models.training.metrics.words import word_figures
+from models.training.objectives import ctc_loss
+from models.training.recipes.av_speech.augmentation import (
+    FAINTEST,
+    LOUDEST,
+    chance,
+    dropped,
+    hear,
+    look,
+    splice,
+    windows,
+)
+from models.training.recipes.av_speech.data import Sentence, SpeechData
+from models.training.recipes.av_speech.noise import noisy
+from models.training.trainer import Schedule, Stage
+
+_VALIDATED = (None, 0.0)
+"""Signal-to-noise ratios, in dB, that choose the epoch; None is the clip as it is."""
+
+
+class SpeechStage(Stage):
+    """CTC and, at each step, the cross-entropy of the word that is being said, which is what makes it converge.
+
+    The second asks nothing else: the timed words, with blanks between them, are one of the paths that CTC sums over.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        network: FusionRNN,
+        data: SpeechData,
+        schedule: Schedule,
+        *,
+        rate: float,
+        encoder_rate: float | None = None,
+        batch_size: int = 6,
+        spliced: float = 0.5,
+        modality_dropout: float = 0.5,
+        easy: float = 0.0,
+    ) -> None:
+        assert isinstance(network.head, TranscriptionHead)
+        self.name, self.schedule = name, schedule
+        self.network, self.head, self.data = network, network.head, data
+        self.rate, self.encoder_rate = rate, rate if encoder_rate is None else encoder_rate
+        self.batch_size, self.spliced, self.modality_dropout = batch_size, spliced, modality_dropout
+        self.easy, self.least = easy, LOUDEST
+        self.features = AudioFeatures()
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        encoders = list(self.network.encoders.parameters())
+        known = {id(parameter) for parameter in encoders}
+        others = [parameter for parameter in self.network.parameters() if id(parameter) not in known]
+        return [{"params": others, "lr": self.rate}, {"params": encoders, "lr": self.encoder_rate}]
+
+    def batches(self, generator: torch.Generator) -> list[Tensor]:
+        order = torch.randperm(self.data.count("train"), generator=generator)
+        return list(torch.split(order, self.batch_size))
+
+    def start_epoch(self, epoch: int) -> None:
+        """Noise begins faint, and is as loud as it gets after the share ``easy`` of all epochs."""
+        through = min(epoch / (self.easy * self.schedule.epochs), 1.0) if self.easy else 1.0
+        self.least = FAINTEST + (LOUDEST - FAINTEST) * through
+
+    def loss(self, batch: Tensor) -> tuple[Tensor, dict[str, float]]:
+        spare = 75 if chance(0.15) else int(torch.randint(2, 25, ()))
+        sentences = windows([self._sentence(row) for row in batch.tolist()], spare)
+        inputs = self.inputs([self._changed(sentence) for sentence in sentences])
+        present = dropped(torch.ones(len(batch), len(self.network.modalities), dtype=torch.bool), self._share())
+        kept: dict[str, Padded] = {
+            name: Padded(inputs[name].values, inputs[name].lengths * present[:, column])
+            for column, name in enumerate(self.network.modalities)
+        }
+        encoded = self.network.encode(kept)
+        steps = self.head.steps(encoded)
+        scores = self.head.score(steps.sequence.float())
+        tokens = pad([torch.tensor(sentence.tokens) for sentence in sentences])
+        blank = self.head.config.blank
+        ctc = ctc_loss(scores, steps.lengths, tokens.values, tokens.lengths, blank=blank)
+        labels = pad([sentence.labels for sentence in sentences]).values[:, : scores.shape[1]]
+        real = length_mask(steps.lengths, scores.shape[1])
+        framewise = F.nll_loss(scores[real], labels[real])
+        # Per step, as the other one is: per word it would outweigh that eightfold, and begin with a plateau of blanks.
+        words_a_step = float(tokens.lengths.sum() / steps.lengths.sum())
+        return words_a_step * ctc + framewise, {"ctc": float(ctc.detach()), "framewise": float(framewise.detach())}
+
+    def inputs(self, sentences: Sequence[Sentence]) -> dict[str, Padded]:
+        """What the network reads of the sentences, all modalities that it has."""
+        made: dict[str, Padded] = {}
+        if "audio" in self.network.modalities:
+            log_mel = self.features.log_mel()
+            made["audio"] = pad([self.features.scaled(log_mel(sentence.sound.numpy())) for sentence in sentences])
+        if "video" in self.network.modalities:
+            made["video"] = pad([sentence.lips for sentence in sentences])
+        return made
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Word error rates of the most probable path, lips always whole; ``score`` is minus their mean."""
+        levels = _VALIDATED if "audio" in self.network.modalities else (None,)
+        found = {"wer" if level is None else f"wer_{level:g}_db": self._errors(level) for level in levels}
+        return found | {"score": -sum(found.values()) / len(found)}
+
+    def _errors(self, level: float | None) -> float:
+        rows = range(self.data.count("val"))
+        written = []
+        for first in range(0, len(rows), 25):
+            part = rows[first : first + 25]
+            sentences = [noisy(self.data.sentence("val", row), self.data, row, level) for row in part]
+            encoded = self.network.encode(self.inputs(sentences))
+            steps = self.head.steps(encoded)
+            for path, length in zip(self.head.score(steps.sequence).argmax(2), steps.lengths.tolist(), strict=True):
+                merged = path[:length].unique_consecutive()
+                written.append(self.data.tokenizer.words(merged[merged != self.head.config.blank].tolist()))
+        return word_figures(written, [self.data.text("val", row) for row in rows]).values()["wer"]
+
+    def _sentence(self, row: int) -> Sentence:
+        sentence = self.data.sentence("train", row)
+        return splice(sentence, self._other()) if chance(self.spliced) else sentence
+
+    def _other(self) -> Sentence:
+        return self.data.sentence("train", int(torch.randint(self.data.count("train"), ())))
+
+    def _changed(self, sentence: Sentence) -> Sentence:
+        lips, sound = sentence.lips, sentence.sound
+        if "video" in self.network.modalities:
+            lips = look(lips)
+        if "audio" in self.network.modalities:
+            sound = hear(sound, lambda: self._other().sound, least=self.least)
+        return Sentence(lips, sound, sentence.labels, sentence.tokens, sentence.borders)
+
+    def _share(self) -> float:
+        return self.modality_dropout if len(self.network.modalities) > 1 else 0.0

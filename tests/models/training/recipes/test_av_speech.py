@@ -1,0 +1,234 @@
+"""The recipe of av-speech, on drawn faces that move their lips to tones."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from models.checkpoint import save_checkpoint
+from models.media import MediaLimits
+from models.pipeline import Pipeline
+from models.training.manifest import DataError
+from models.training.recipes.av_speech import recipe, study
+from models.training.recipes.av_speech.augmentation import babble, dropped, hear, look, mix, splice, windows
+from models.training.recipes.av_speech.data import GRAMMAR, SAMPLES, SpeechData
+from models.training.recipes.av_speech.noise import noisy
+from models.training.recipes.av_speech.stage import SpeechStage
+from models.training.trainer import Schedule
+from tests.models.features.faces import face
+from tests.models.media.make import clip, tone
+
+FRAMES = 24
+
+
+def spoken(words: list[str]) -> list[list[Any]]:
+    """Words of three frames each, after four frames of silence."""
+    timed: list[list[Any]] = [["sil", 0, 0.16]]
+    timed += [[word, 0.16 + 0.12 * place, 0.28 + 0.12 * place] for place, word in enumerate(words)]
+    return [*timed, ["sil", 0.88, 0.96]]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("grid")
+    for split, count in (("train", 4), ("val", 2)):
+        lines = []
+        for number in range(count):
+            words = [place[number % len(place)] for place in GRAMMAR]
+            frames = [face(80, 60, 50, opened=(step % 3) / 2, height=120, width=160) for step in range(FRAMES)]
+            name = f"{split}-{number}.mp4"
+            (folder / name).write_bytes(clip(frames, rate=25, sound=tone(300 + 200 * number, FRAMES / 25)))
+            lines.append(json.dumps({"video": name, "text": " ".join(words), "words": spoken(words)}))
+        (folder / f"{split}.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> SpeechData:
+    return SpeechData(folder, tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    audio = {"type": "audio-rnn", "channels": (2, 2), "hidden": 8, "bidirectional": True}
+    video = {"type": "lips-rnn", "channels": (2, 4), "vector": 8, "hidden": 8}
+    monkeypatch.setattr(recipe, "ENCODERS", {"audio": audio, "video": video})
+    monkeypatch.setattr(recipe, "EPOCHS", {"sound": 1, "lips": 1, "fused": 1})
+    monkeypatch.setattr(recipe, "draw_curves", lambda log, picture: None)
+
+
+def test_a_sentence_has_lips_sound_and_labels_of_one_length(data: SpeechData) -> None:
+    sentence = data.sentence("train", 1)
+    assert sentence.lips.shape == (FRAMES, 48, 64)
+    assert sentence.sound.shape == (FRAMES * SAMPLES,)
+    assert data.tokenizer.words(sentence.tokens) == ["lay", "green", "by", "b", "one", "now"]
+    assert sentence.borders == (4, 7, 10, 13, 16, 19)
+    assert sentence.labels.tolist() == [0] * 4 + [token for token in sentence.tokens for _ in range(3)] + [0] * 2
+
+
+def test_without_lips_the_rest_stays_the_same(data: SpeechData, folder: Path, tmp_path: Path) -> None:
+    heard = SpeechData(folder, tmp_path, ("audio",)).sentence("val", 0)
+    seen = data.sentence("val", 0)
+    assert torch.equal(heard.sound, seen.sound)
+    assert torch.equal(heard.labels, seen.labels)
+    assert len(heard.lips) == len(seen.lips)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([["bin", 0, 1]], "'bin' is not a sentence of the GRID grammar"),
+        (spoken(["bin", "blue", "at", "w", "one", "now"]), "'bin blue at w one now' is not a sentence"),
+        ("bin blue at a one now", "`words` must be a list"),
+        (None, "`words` must be a list"),
+    ],
+)
+def test_sentences_that_are_not_grids_are_named(folder: Path, tmp_path: Path, words: object, said: str) -> None:
+    lines = (folder / "train.jsonl").read_text().splitlines()
+    lines[1] = json.dumps(json.loads(lines[1]) | {"words": words})
+    for name in ("train.jsonl", "val.jsonl"):
+        (tmp_path / name).write_text("\n".join(lines))
+    for video in folder.glob("*.mp4"):
+        (tmp_path / video.name).symlink_to(video)
+    with pytest.raises(DataError, match=rf"train\.jsonl, line 2: {said}"):
+        SpeechData(tmp_path, tmp_path / "cache", ("audio",))
+
+
+def test_spliced_sentences_are_said_by_the_grammar_and_stay_aligned(data: SpeechData) -> None:
+    first, second = data.sentence("train", 0), data.sentence("train", 1)
+    torch.manual_seed(0)
+    cuts = set()
+    for _ in range(20):
+        joined = splice(first, replace(second, borders=tuple(border + 1 for border in second.borders)))
+        assert len(joined.lips) == len(joined.labels) == len(joined.sound) / SAMPLES
+        assert all(token in (a, b) for token, a, b in zip(joined.tokens, first.tokens, second.tokens, strict=True))
+        cuts.add(joined.tokens)
+        for token, border in zip(joined.tokens[1:], joined.borders[1:], strict=True):
+            assert token in joined.labels[border - 1 : border + 1]
+    assert len(cuts) == 5
+
+
+def test_windows_are_of_one_length_and_hold_every_word(data: SpeechData) -> None:
+    sentences = [data.sentence("train", row) for row in range(4)]
+    torch.manual_seed(0)
+    for spare in (0, 2, 75):
+        cut = windows(sentences, spare)
+        assert {len(one.lips) for one in cut} == {min(18 + spare, FRAMES)}
+        for one, whole in zip(cut, sentences, strict=True):
+            assert one.labels[one.labels > 0].tolist() == whole.labels[whole.labels > 0].tolist()
+            assert len(one.sound) == len(one.lips) * SAMPLES
+            assert [int(one.labels[border]) for border in one.borders] == list(one.tokens)
+
+
+def test_noise_has_the_ratio_that_was_asked_for() -> None:
+    torch.manual_seed(0)
+    sound, noise = 0.1 * torch.randn(16_000), torch.rand(16_000) - 0.5
+    for decibels in (-5.0, 0.0, 10.0):
+        mixed = mix(sound, noise, decibels)
+        rest = (mixed - sound).square().mean()
+        assert 10 * torch.log10(sound.square().mean() / rest) == pytest.approx(decibels, abs=0.1)
+    assert mix(sound * 9, noise, -5).abs().max() <= 1
+    assert mix(torch.zeros(9), torch.zeros(9), 0).isfinite().all()
+
+
+def test_babble_is_all_voices_alike() -> None:
+    quiet, loud = 0.01 * torch.sin(torch.arange(500.0)), torch.cos(0.1 * torch.arange(700.0))
+    together = babble([quiet, loud], 2000, torch.Generator().manual_seed(0))
+    assert together.shape == (2000,)
+    spectrum = torch.fft.rfft(together).abs()
+    low, high = spectrum[: 2000 // 20].max(), spectrum[2000 // 20 :].max()
+    assert 0.4 < low / high < 2.5
+
+
+def test_sounds_and_lips_are_changed_within_their_range(data: SpeechData) -> None:
+    sentence = data.sentence("train", 0)
+    torch.manual_seed(0)
+    for _ in range(10):
+        lips, sound = look(sentence.lips), hear(sentence.sound, lambda: sentence.sound)
+        assert lips.shape == sentence.lips.shape
+        assert lips.dtype == torch.uint8
+        assert sound.shape == sentence.sound.shape
+        assert sound.abs().max() <= 1
+    assert not torch.equal(lips, sentence.lips)
+    assert torch.equal(sentence.lips, data.sentence("train", 0).lips)
+
+
+def test_no_row_loses_both_modalities() -> None:
+    torch.manual_seed(0)
+    present = dropped(torch.ones(2000, 2, dtype=torch.bool), 0.5)
+    assert present.any(1).all()
+    assert present.float().mean(0).tolist() == pytest.approx([0.75, 0.75], abs=0.05)
+    assert dropped(torch.ones(9, 2, dtype=torch.bool), 0.0).all()
+
+
+def test_what_is_measured_in_noise_is_the_same_each_time(data: SpeechData) -> None:
+    sentence = data.sentence("val", 0)
+    assert noisy(sentence, data, 0, None) is sentence
+    some, again, other = (noisy(sentence, data, row, 0.0).sound for row in (0, 0, 1))
+    assert torch.equal(some, again)
+    assert not torch.equal(some, other)
+
+
+def test_the_loss_falls_on_what_is_repeated(data: SpeechData, small: None) -> None:
+    torch.manual_seed(0)
+    network = recipe.build(recipe.describe(data, ("audio", "video")), data)
+    stage = SpeechStage("fused", network, data, Schedule(1, "score"), rate=1e-2)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-2)
+    losses = []
+    for _ in range(15):
+        loss, figures = stage.loss(torch.arange(4))
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        losses.append(figures["framewise"])
+    assert sum(losses[-3:]) / 3 < losses[0] - 0.3
+
+
+def test_the_command_leaves_a_checkpoint_that_answers_to_either_or_both(
+    folder: Path, tmp_path: Path, small: None
+) -> None:
+    recipe.train(folder, tmp_path, 0)
+    pipeline = Pipeline.load(tmp_path / "checkpoint")
+    pipeline.warm_up()
+    film = (folder / "val-0.mp4").read_bytes()
+    for bundle, modalities in (({"video": [film]}, {"audio", "video"}), ({"audio": [film]}, {"audio"})):
+        decoded = pipeline.decode(bundle, MediaLimits())  # type: ignore[arg-type]
+        result: Any = pipeline.predict(pipeline.features(decoded), pipeline.options())
+        assert set(result.modalities) == modalities
+        assert [word.word in place for word, place in zip(result.words, GRAMMAR, strict=True)] == [True] * 6
+        assert result.words[-1].end <= FRAMES / 25
+    lips, sound = (Pipeline.load(tmp_path / name / "checkpoint").network for name in ("lips", "sound"))
+    assert set(lips.encoders) == {"video"}
+    assert set(sound.encoders) == {"audio"}
+
+
+def test_the_study_prints_every_level_and_is_written_into_the_metrics(
+    folder: Path, data: SpeechData, tmp_path: Path, small: None
+) -> None:
+    config = recipe.describe(data, ("audio", "video"))
+    save_checkpoint(tmp_path / "checkpoint", config, recipe.build(config, data), data.tokenizer)
+    study.study(tmp_path / "checkpoint", folder, tmp_path, tmp_path / "cache")
+    page = (tmp_path / "av-speech.md").read_text()
+    for level in ("clean", "20 dB", "0 dB", "-5 dB"):
+        assert f"\n| {level} |" in page
+    assert (tmp_path / "pictures" / "av-speech-wer.png").stat().st_size > 5000
+    metrics = json.loads((tmp_path / "checkpoint" / "metrics.json").read_text())
+    assert len(metrics["baselines"]["both, 0 dB"]["wer"]) == 3
+
+
+def test_both_are_compared_with_the_better_one_sentence_by_sentence() -> None:
+    said = [["a", "b"]] * 4
+    right, wrong = ["a", "b"], ["a", "c"]
+    written: dict[str, dict[float | None, study.Written]] = {
+        "sound": {None: [wrong, wrong, right, right]},
+        "lips": {None: [wrong, wrong, wrong, right]},
+        "both": {None: [right, right, right, right]},
+    }
+    found = study.Found(said, written, {})
+    assert study.against_better(found, None)[0] == pytest.approx(-25)
+    assert study.errors_by_place(found, None)["sound"] == [0, 50]
+    assert np.isclose(study.figures(found)["lips"]["clean"][0], 37.5)
