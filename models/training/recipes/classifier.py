@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.checkpoint import save_checkpoint
+from models.checkpoint import METRICS, save_checkpoint
 from models.config import CheckpointConfig, NetworkConfig
 from models.features.text import TextTokenizer
 from models.network import FusionRNN
@@ -185,10 +185,19 @@ def publish(
     probabilities: NDArray[np.float64],
     truth: NDArray[np.int64],
     tokenizer: TextTokenizer | None = None,
+    *,
+    served: Callable[[Path], Mapping[str, Any]] | None = None,
 ) -> None:
-    """Write ``out/checkpoint``, and the picture of its confusions beside it."""
+    """Write ``out/checkpoint``, and the picture of its confusions beside it.
+
+    Args:
+        served: more metrics, measured on the folder as it is served.
+    """
     folder = out / "checkpoint"
-    save_checkpoint(folder, config, network, tokenizer, metrics=dict(metrics))
+    save_checkpoint(folder, config, network, tokenizer)
+    if served is not None:
+        metrics = {**metrics, **served(folder)}
+    (folder / METRICS).write_text(json.dumps(dict(metrics), indent=2) + "\n", encoding="utf-8")
     labels = config.labels or []
     table = confusion(probabilities.argmax(1), truth, len(labels))
     draw_confusion(table, labels, out / "confusion.png")

@@ -36,6 +36,7 @@ from models.training.recipes.classifier import (
     train_seeds,
     without_recurrence,
 )
+from models.training.recipes.recordings import recordings
 from models.training.recipes.waveforms import (
     Waveforms,
     amplified,
@@ -58,6 +59,8 @@ SEEDS = 3
 EPOCHS = 13
 RATE = 16_000
 FEATURES: dict[str, Any] = {"type": "log-mel", "sample_rate": RATE, "n_mels": 40, "mean": -6.0, "std": 4.0}
+POSTED = 6
+"""Every sixth validation word is also posted as other kinds of files."""
 MEASURED_FOLD = 4
 """The fold of environmental sounds that is not heard in training: false accepts are counted on it."""
 MOST_FALSE_ACCEPTS = 0.05
@@ -194,15 +197,21 @@ def train(data: Path, out: Path, seed: int) -> None:
     baselines = {f"always '{LABELS[most]}'": {"accuracy": always(most, held.truth)}}
     for run in train_seeds(config.network, stages, held, out, range(seed, seed + SEEDS)):
         runs.append(run)
-        _publish(data, out, runs, held, strange, baselines)
+        _publish(data, out, runs, held, strange, sounds, baselines)
     plain = partial(without_recurrence, modality="audio")
     for run in train_seeds(config.network, stages, held, out / "no-recurrence", [seed], prepare=plain):
         baselines["no recurrence"] = {"accuracy": round(run.accuracy, 4)}
-        _publish(data, out, runs, held, strange, baselines)
+        _publish(data, out, runs, held, strange, sounds, baselines)
 
 
 def _publish(
-    data: Path, out: Path, runs: list[Run], held: Held, strange: Held, baselines: dict[str, dict[str, float]]
+    data: Path,
+    out: Path,
+    runs: list[Run],
+    held: Held,
+    strange: Held,
+    sounds: Sounds,
+    baselines: dict[str, dict[str, float]],
 ) -> None:
     """Write the best of the networks trained so far, with what is known of it."""
     best = max(runs, key=lambda run: run.accuracy)
@@ -220,7 +229,13 @@ def _publish(
         "calibration": calibrated.note,
         "false_accepts": false_accepts(calibrated.probabilities, held.truth, environment),
     }
-    publish(out, describe(calibrated.heat), best.network, metrics, calibrated.probabilities, held.truth)
+
+    def served(folder: Path) -> dict[str, Any]:
+        rows = range(0, len(sounds.val), POSTED)
+        labels = [LABELS[int(sounds.val_classes[row])] for row in rows]
+        return {"recordings": recordings(folder, [sounds.val[row].numpy() for row in rows], RATE, labels, quiet=5)}
+
+    publish(out, describe(calibrated.heat), best.network, metrics, calibrated.probabilities, held.truth, served=served)
 
 
 def false_accepts(

@@ -1,0 +1,161 @@
+"""Digits seen, spoken, written and read from lips: sets that have nothing in common but their classes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.config import CheckpointConfig
+from models.features.audio import AudioFeatures
+from models.features.text import TextTokenizer
+from models.sequence import Padded, pad
+from models.training.manifest import DataError, read_manifest
+from models.training.recipes.av_speech.data import GRAMMAR, SpeechData
+from models.training.recipes.digits.corruption import spoilt_pictures, spoilt_sound
+from models.training.recipes.digits.words import FORMS, garbled, written
+from models.training.recipes.waveforms import Waveforms, amplified, chance, choice, placed, speed, uniform
+
+DIGITS = tuple(forms[0] for forms in FORMS)
+MODALITIES = ("audio", "image", "text", "video")
+RATE = 8000
+HELD_BACK = 5000
+"""Last pictures of MNIST's training set, which is given without a validation set."""
+MARGIN = 3
+"""Frames of a talking face before and after the digit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """One split's media; classes int64 of each."""
+
+    pictures: Tensor
+    picture_classes: Tensor
+    sounds: Waveforms
+    sound_classes: Tensor
+    speakers: list[str]
+    lips: list[Tensor]
+    lip_classes: Tensor
+
+    def rows_of(self, modality: str) -> list[Tensor]:
+        """Places of each digit among the media of a modality that is not generated."""
+        classes = {"image": self.picture_classes, "audio": self.sound_classes, "video": self.lip_classes}[modality]
+        return [(classes == digit).nonzero().flatten() for digit in range(10)]
+
+
+def load(data: Path, cache: Path) -> dict[str, Split]:
+    """Read ``mnist``, ``fsdd`` and ``grid_s1`` in the folder ``data``.
+
+    Raises:
+        DataError: one of them is missing.
+    """
+    path = data / "mnist" / "train.npz"
+    if not path.is_file():
+        raise DataError(f"{path} does not exist: it has MNIST's training pictures and labels")
+    with np.load(path, allow_pickle=False) as arrays:
+        pictures, classes = torch.from_numpy(arrays["image"]), torch.from_numpy(arrays["label"]).long()
+    speech = SpeechData(data / "grid_s1", cache)
+    cut = {"train": slice(None, -HELD_BACK), "val": slice(-HELD_BACK, None)}
+    splits = {}
+    for name, rows in cut.items():
+        manifest = read_manifest(data / "fsdd", name, media=("audio",))
+        lips = [_lips(speech, name, row) for row in range(speech.count(name))]
+        splits[name] = Split(
+            pictures[rows],
+            classes[rows],
+            Waveforms(manifest, RATE, cache),
+            torch.tensor([DIGITS.index(example["label"]) for example in manifest.examples]),
+            [str(example.get("speaker", "")) for example in manifest.examples],
+            [frames for frames, _ in lips],
+            torch.tensor([digit for _, digit in lips]),
+        )
+    return splits
+
+
+def _lips(speech: SpeechData, split: str, row: int) -> tuple[Tensor, int]:
+    sentence = speech.sentence(split, row)
+    place = next(n for n, words in enumerate(GRAMMAR) if "zero" in words)
+    first, last = sentence.borders[place], sentence.borders[place + 1]
+    frames = sentence.lips[max(first - MARGIN, 0) : last + MARGIN].clone()
+    return frames, DIGITS.index(speech.text(split, row)[place])
+
+
+class Maker:
+    """Makes one input of a digit for each modality, changed as in daily life and spoilt on purpose."""
+
+    def __init__(self, split: Split, config: CheckpointConfig, tokenizer: TextTokenizer, *, varied: bool) -> None:
+        """``varied``: also move, turn, invert, speed up and reword, as in training."""
+        self.split, self.tokenizer, self.varied = split, tokenizer, varied
+        features = config.modalities["audio"].features
+        assert isinstance(features, AudioFeatures)
+        self.features = features
+        self.window = RATE
+        self.rows = {name: split.rows_of(name) for name in ("audio", "image", "video")}
+
+    def batch(self, modality: str, digits: Tensor, severity: Tensor) -> Padded:
+        """Inputs of int64 [B] digits, each from a medium drawn among those of its class."""
+        make = {"audio": self.audio, "image": self.image, "text": self.text, "video": self.video}[modality]
+        # Of one length in training, where torch's kernels are several times as fast on batches that need no packing.
+        self.window = round(uniform(0.5, 1.2) * RATE)
+        return pad([make(int(digit), float(level)) for digit, level in zip(digits, severity, strict=True)])
+
+    def image(self, digit: int, severity: float) -> Tensor:
+        """A picture uint8 [1, 3, 28, 28]."""
+        return self.picture(self._drawn("image", digit), severity)
+
+    def picture(self, row: int, severity: float) -> Tensor:
+        """The same of a given picture."""
+        x = self.split.pictures[row].view(1, 1, 28, 28).expand(1, 3, 28, 28)
+        if self.varied:
+            x = _moved(x.float()).round().clamp(0, 255).byte()
+            x = 255 - x if chance(0.3) else x
+        return spoilt_pictures(x, severity) if severity > 0 else x.contiguous()
+
+    def audio(self, digit: int, severity: float) -> Tensor:
+        """Log-mel frames [T, bands]."""
+        return self.sound(self._drawn("audio", digit), severity)
+
+    def sound(self, row: int, severity: float) -> Tensor:
+        """The same of a given recording."""
+        x = self.split.sounds[row]
+        if self.varied:
+            x = speed(x, uniform(0.85, 1.15))
+            x = placed(x, self.window, choice(max(self.window - len(x), 0) + 1))
+            x = amplified(x, uniform(-15, 6))
+        frames = self.features.log_mel()(spoilt_sound(x, severity).numpy())
+        return self.features.scaled(frames)
+
+    def text(self, digit: int, severity: float) -> Tensor:
+        """Character ids [T]."""
+        text = written(digit) if self.varied else FORMS[digit][choice(len(FORMS[digit]))]
+        return torch.tensor(self.tokenizer.encode(garbled(text, severity)) or [self.tokenizer.unknown])
+
+    def video(self, digit: int, severity: float) -> Tensor:
+        """Lips uint8 [T, H, W]."""
+        return self.clip(self._drawn("video", digit), severity)
+
+    def clip(self, row: int, severity: float) -> Tensor:
+        """The same of a given clip."""
+        x = self.split.lips[row].unsqueeze(1)
+        if self.varied:
+            first, last = choice(MARGIN + 1), choice(MARGIN + 1)
+            x = x[first : len(x) - last] if len(x) > first + last else x
+            x = x.flip(3) if chance(0.5) else x
+            x = x.roll((choice(5) - 2, choice(7) - 3), (2, 3))
+        return (spoilt_pictures(x, severity) if severity > 0 else x).squeeze(1).contiguous()
+
+    def _drawn(self, modality: str, digit: int) -> int:
+        rows = self.rows[modality][digit]
+        return int(rows[choice(len(rows))])
+
+
+def _moved(x: Tensor) -> Tensor:
+    """Pictures [1, C, H, W] turned by up to 12 degrees, scaled by up to 12 % and shifted by up to 2 pixels."""
+    angle, scale = torch.deg2rad(torch.tensor(uniform(-12, 12))), 1 / uniform(0.88, 1.12)
+    cos, sin = float(angle.cos()) * scale, float(angle.sin()) * scale
+    shift = [uniform(-2, 2) * 2 / x.shape[2], uniform(-2, 2) * 2 / x.shape[2]]
+    turn = torch.tensor([[[cos, -sin, shift[0]], [sin, cos, shift[1]]]])
+    grid = F.affine_grid(turn, list(x.shape), align_corners=False)
+    return F.grid_sample(x, grid, align_corners=False)

@@ -1,0 +1,89 @@
+"""How well digits are recognized: each modality alone and all together, clean and spoilt."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.network import FusionRNN
+from models.sequence import Padded, pad
+from models.training.recipes.classifier import Held, answers, figures
+from models.training.recipes.digits.data import MODALITIES, Maker
+
+SEVERITIES = tuple(step / 20 for step in range(1, 21))
+WANTED = 0.775
+"""Accuracy of a modality alone at the severity that is chosen for it: the middle of 70 to 85 %."""
+BATCH = 100
+
+
+def bundles(maker: Maker, digits: Tensor, severity: Mapping[str, float], seed: int) -> list[dict[str, Padded]]:
+    """Batches of bundles of all modalities in ``severity``, made by the chance of ``seed``."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return [
+            {name: maker.batch(name, part, torch.full((len(part),), level)) for name, level in severity.items()}
+            for part in torch.split(digits, BATCH)
+        ]
+
+
+def asked(network: FusionRNN, batches: Sequence[dict[str, Padded]], digits: Tensor, names: Sequence[str]) -> Any:
+    """Probabilities [N, 10] when only the modalities ``names`` of each bundle are posted."""
+    chosen = [{name: batch[name] for name in names} for batch in batches]
+    return answers(network, Held(list(zip(chosen, torch.split(digits, BATCH), strict=True))))
+
+
+def accuracy(probabilities: NDArray[np.float64], digits: Tensor) -> float:
+    """Share of right answers."""
+    return float((probabilities.argmax(1) == digits.numpy()).mean())
+
+
+def severities(network: FusionRNN, maker: Maker, digits: Tensor) -> dict[str, float]:
+    """For each modality the severity at which it alone is right about 77.5 % of the time."""
+    found = {}
+    for name in MODALITIES:
+        scores = [
+            accuracy(asked(network, bundles(maker, digits, {name: level}, 1), digits, [name]), digits)
+            for level in SEVERITIES
+        ]
+        found[name] = SEVERITIES[int(np.abs(np.array(scores) - WANTED).argmin())]
+    return found
+
+
+def measured(network: FusionRNN, maker: Maker, count: int) -> tuple[dict[str, Any], NDArray[np.float64], Tensor]:
+    """Figures, and the answers [N, 10] to bundles of four spoilt modalities with their digits.
+
+    The severities are chosen on other bundles of the same media than those that are measured.
+    """
+    digits = torch.arange(count) % 10
+    truth = digits.numpy()
+    chosen = severities(network, maker, digits)
+    clean = bundles(maker, digits, dict.fromkeys(MODALITIES, 0.0), 2)
+    spoilt = bundles(maker, digits, chosen, 3)
+    found: dict[str, Any] = {}
+    for kind, batches in (("clean", clean), ("spoilt", spoilt)):
+        for name in MODALITIES:
+            found[f"{name}, {kind}"] = figures(asked(network, batches, digits, [name]), truth)
+        found[f"all four, {kind}"] = figures(asked(network, batches, digits, MODALITIES), truth)
+    together = asked(network, spoilt, digits, MODALITIES)
+    best = max(found[f"{name}, spoilt"]["accuracy"][0] for name in MODALITIES)
+    errors = (1 - accuracy(together, digits)) / max(1 - best, 1e-9)
+    return {"figures": found, "severity": chosen, "errors_of_all_to_best_single": round(errors, 4)}, together, digits
+
+
+def singles(network: FusionRNN, maker: Maker) -> dict[str, Any]:
+    """Figures on every held-back picture, recording and clip once, as they are."""
+    split = maker.split
+    each = {
+        "image": (maker.picture, split.picture_classes),
+        "audio": (maker.sound, split.sound_classes),
+        "video": (maker.clip, split.lip_classes),
+    }
+    found = {}
+    for name, (make, classes) in each.items():
+        rows = torch.split(torch.arange(len(classes)), BATCH)
+        batches = [{name: pad([make(int(row), 0.0) for row in part])} for part in rows]
+        found[f"{name}, every held-back one"] = figures(asked(network, batches, classes, [name]), classes.numpy())
+    return found

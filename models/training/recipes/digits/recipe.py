@@ -1,0 +1,259 @@
+"""The recipe of ``digits``.
+
+The four sets share nothing but their classes: given the digit, what is seen says nothing about what is heard. So the
+product of what the modalities each believe (Hinton 2002) is the right way to combine them, if each believes what it
+may: they are trained on inputs that are spoilt on purpose, each alone and all together, with modalities left out.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.config import CheckpointConfig
+from models.features.text import TextTokenizer
+from models.network import FusionRNN
+from models.sequence import pad
+from models.training.metrics.classes import class_figures
+from models.training.recipes.classifier import (
+    ClassifierStage,
+    Held,
+    Inputs,
+    Run,
+    answers,
+    calibrate,
+    over_seeds,
+    publish,
+    train_seeds,
+    without_recurrence,
+)
+from models.training.recipes.digits.data import DIGITS, MODALITIES, RATE, Maker, Split, load
+from models.training.recipes.digits.measure import measured, singles
+from models.training.recipes.digits.words import tokenizer
+from models.training.stage import drop_modalities
+from models.training.trainer import Schedule, Stage
+
+SEEDS = 3
+PICTURE_EPOCHS = 2
+EPOCHS = 8
+BUNDLES = 1000
+"""Validation bundles that are made of the held-back media."""
+LEFT_OUT = 0.3
+"""Chance of each modality to be left out of a training bundle."""
+
+
+def describe(words: TextTokenizer, heat: float | None = None) -> CheckpointConfig:
+    """The checkpoint's config."""
+    recurrent = {"cell": "gru", "bidirectional": True, "pooling": "attention", "dropout": 0.1}
+    audio = {"type": "log-mel", "sample_rate": RATE, "n_mels": 32, "mean": -6.0, "std": 4.0}
+    encoders = {
+        "audio": {"type": "audio-rnn", "bands": 32, "channels": [16, 32], "strides": [2, 2], "hidden": 64} | recurrent,
+        "image": {"type": "image-small", "channels": [16, 32, 64], "width": 64},
+        "text": {"type": "text-rnn", "vocabulary": words.size, "embedding": 24, "hidden": 48} | recurrent,
+        "video": {"type": "lips-rnn", "channels": [16, 32, 48], "vector": 64, "hidden": 48} | recurrent,
+    }
+    return CheckpointConfig.model_validate(
+        {
+            "name": "digits",
+            "version": "1.0.0",
+            "task": "classification",
+            "description": "Which digit is seen, heard, written or read from lips, from any of the four together.",
+            "modalities": {
+                "audio": {"features": audio},
+                "image": {"features": {"type": "pixels", "size": 28}},
+                "text": {"features": {"type": "tokens", "max_tokens": 64}},
+                "video": {"features": {"type": "mouth"}},
+            },
+            "network": {
+                "encoders": encoders,
+                "fusion": {"type": "decision", "outputs": 10, "combine": "product"},
+                "head": {"type": "decision", "outputs": 10},
+            },
+            "labels": list(DIGITS),
+            "defaults": {} if heat is None else {"temperature": heat},
+        }
+    )
+
+
+def drawn_severity(count: int) -> Tensor:
+    """Severities float32 [count]: a third of them 0."""
+    return (torch.rand(count) * 1.5 - 0.5).clamp(min=0)
+
+
+class PictureDraw:
+    """Batches of pictures alone, of which there are many more than of other media."""
+
+    def __init__(self, maker: Maker) -> None:
+        self.maker = maker
+
+    def __call__(self, rows: Tensor) -> tuple[Inputs, Tensor]:
+        """Pictures, and their digits."""
+        levels = drawn_severity(len(rows))
+        pictures = [self.maker.picture(int(row), float(level)) for row, level in zip(rows, levels, strict=True)]
+        return {"image": pad(pictures)}, _goals(self.maker.split.picture_classes[rows])
+
+
+class BundleDraw:
+    """Batches of bundles: a recording, and what else there is of its digit."""
+
+    def __init__(self, maker: Maker, names: Sequence[str] = MODALITIES, rows: Tensor | None = None) -> None:
+        """``rows``: of the recordings, those that are drawn from; all if left out."""
+        self.maker, self.names = maker, names
+        self.rows = torch.arange(len(maker.split.sound_classes)) if rows is None else rows
+
+    def __call__(self, places: Tensor) -> tuple[Inputs, Tensor]:
+        """Inputs with some modalities left out, and the digits."""
+        rows = self.rows[places]
+        digits = self.maker.split.sound_classes[rows]
+        inputs = {name: self.maker.batch(name, digits, drawn_severity(len(rows))) for name in self.names}
+        return drop_modalities(inputs, LEFT_OUT), _goals(digits)
+
+
+class BundleStage(ClassifierStage):
+    """The decision of all present modalities is taught, and that of each by itself."""
+
+    def loss(self, batch: Tensor) -> tuple[Tensor, dict[str, float]]:
+        inputs, goals = self.draw(batch)
+        encoded = self.network.encode(inputs)  # type: ignore[operator]
+        assert encoded.fusion.votes is not None
+        fused = -(goals * encoded.fusion.fused.float().log_softmax(1)).sum(1)
+        alone = -(goals.unsqueeze(1) * encoded.fusion.votes.float()).sum(2)
+        present = sum((inputs[name].lengths > 0).sum() for name in inputs)
+        right = encoded.fusion.fused.argmax(1) == goals.argmax(1)
+        # A vote that is not there is 0, so it adds nothing.
+        return fused.mean() + alone.sum() / present, {"accuracy": float(right.float().mean())}
+
+    @torch.inference_mode()
+    def validate(self) -> dict[str, float]:
+        """Accuracy of each modality alone, on inputs spoilt like those of training, and of all of them."""
+        truth = self.held.truth
+        names = list(self.held.batches[0][0])
+        found = {}
+        for asked in [*((name,) for name in names), tuple(names)]:
+            chosen = [({name: inputs[name] for name in asked}, digits) for inputs, digits in self.held.batches]
+            found["+".join(asked)] = class_figures(answers(self.network, Held(chosen)), truth).values()["accuracy"]
+        score = float(self.epoch) if self.keep == "last" else float(np.mean([found[name] for name in names]))
+        return found | {"score": score}
+
+
+def train(data: Path, out: Path, seed: int) -> None:
+    """Train three seeds and the baselines in ``out``, and write ``out/checkpoint``.
+
+    ``data`` holds the folders ``mnist``, ``fsdd`` and ``grid_s1``.
+
+    Raises:
+        DataError: one of them is missing.
+    """
+    words = tokenizer()
+    splits = load(data, out / "cache")
+    config = describe(words)
+    varied = {name: Maker(split, config, words, varied=True) for name, split in splits.items()}
+    plain = Maker(splits["val"], config, words, varied=False)
+    held = _held(varied["val"], MODALITIES)
+    pictures = _pictures(plain)
+
+    def stages(network: FusionRNN) -> list[Stage]:
+        first = Schedule(epochs=PICTURE_EPOCHS, metric="score", averaging=0.99, bf16=True)
+        alone = ClassifierStage(
+            network, PictureDraw(varied["train"]), len(splits["train"].pictures), pictures, first,
+            rate=3e-3, batch=128, name="pictures",
+        )  # fmt: skip
+        return [alone, _bundle_stage(network, BundleDraw(varied["train"]), held)]
+
+    runs: list[Run] = []
+    notes: dict[str, Any] = {"baselines": {"always the same": {"accuracy": 0.1}}}
+    for run in train_seeds(config.network, stages, held, out, range(seed, seed + SEEDS)):
+        runs.append(run)
+        if run is max(runs, key=lambda one: one.accuracy):
+            _publish(data, out, runs, plain, words, notes)
+    for run in train_seeds(config.network, stages, held, out / "no-recurrence", [seed], prepare=_flat):
+        found, _, _ = measured(run.network, plain, BUNDLES)
+        notes["baselines"]["no recurrence"] = {
+            name: {"accuracy": value["accuracy"]} for name, value in found["figures"].items()
+        }
+    notes["unheard_speakers"] = _unheard_speakers(splits, config, words, out / "speakers", seed)
+    _publish(data, out, runs, plain, words, notes)
+
+
+def _bundle_stage(network: FusionRNN, draw: BundleDraw, held: Held) -> BundleStage:
+    schedule = Schedule(epochs=EPOCHS, metric="score", averaging=0.99, patience=EPOCHS, bf16=True)
+    return BundleStage(network, draw, len(draw.rows), held, schedule, rate=2e-3, batch=64, name="bundles")
+
+
+def _publish(data: Path, out: Path, runs: list[Run], plain: Maker, words: TextTokenizer, notes: dict[str, Any]) -> None:
+    """Write the best of the networks trained so far, with what is known of it."""
+    best = max(runs, key=lambda run: run.accuracy)
+    found, spoilt, digits = measured(best.network, plain, BUNDLES)
+    truth = digits.numpy()
+    calibrated = calibrate(spoilt, truth)
+    metrics = {
+        "dataset": "mnist+fsdd+grid_s1",
+        "split": f"val (of mnist the last {len(plain.split.pictures)} of train)",
+        "n": len(truth),
+        "command": f"fusionrnn train digits --data {data.resolve().name}",
+        "seed": best.seed,
+        "figures": found.pop("figures") | singles(best.network, plain),
+        "seeds": {"accuracy": over_seeds([run.accuracy for run in runs]), "of": [run.seed for run in runs]},
+        "calibration": calibrated.note,
+        **found,
+        **notes,
+    }
+    publish(out, describe(words, calibrated.heat), best.network, metrics, calibrated.probabilities, truth, words)
+
+
+def _unheard_speakers(
+    splits: dict[str, Split], config: CheckpointConfig, words: TextTokenizer, out: Path, seed: int
+) -> dict[str, Any]:
+    """How well each speaker's recordings are recognized by a network that has not heard the speaker."""
+    found: dict[str, Any] = {}
+    maker = Maker(splits["train"], config, words, varied=True)
+    clean = Maker(splits["train"], config, words, varied=False)
+    speakers = np.array(splits["train"].speakers)
+    heard = config.network.model_copy(update={"encoders": {"audio": config.network.encoders["audio"]}})
+    for speaker in sorted(set(speakers)):
+        rows = torch.from_numpy(np.flatnonzero(speakers != speaker))
+        others = torch.from_numpy(np.flatnonzero(speakers == speaker))
+        classes = splits["train"].sound_classes[others]
+        held = Held([({"audio": pad([clean.sound(int(row), 0.0) for row in others])}, classes)])
+        stage = partial(_last_stage, draw=BundleDraw(maker, ["audio"], rows), held=held)
+        run = next(train_seeds(heard, lambda network, stage=stage: [stage(network)], held, out / speaker, [seed]))
+        found[speaker] = round(run.accuracy, 4)
+    return found | {"mean": round(float(np.mean(list(found.values()))), 4)}
+
+
+def _last_stage(network: FusionRNN, draw: BundleDraw, held: Held) -> BundleStage:
+    """The last epoch is kept: the speaker left out must not choose."""
+    stage = _bundle_stage(network, draw, held)
+    stage.keep = "last"
+    return stage
+
+
+def _flat(network: FusionRNN) -> None:
+    for name in ("audio", "text", "video"):
+        without_recurrence(network, name)
+
+
+def _held(maker: Maker, names: Sequence[str]) -> Held:
+    """Bundles spoilt like those of training, for choosing the epoch."""
+    batches = []
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for digits in torch.split(torch.arange(300) % 10, 50):
+            levels = drawn_severity(len(digits))
+            batches.append(({name: maker.batch(name, digits, levels) for name in names}, digits))
+    return Held(batches)
+
+
+def _pictures(plain: Maker) -> Held:
+    classes = plain.split.picture_classes
+    parts = torch.split(torch.arange(len(classes)), 250)
+    return Held([({"image": pad([plain.picture(int(row), 0.0) for row in part])}, classes[part]) for part in parts])
+
+
+def _goals(digits: Tensor) -> Tensor:
+    return F.one_hot(digits, len(DIGITS)).float()

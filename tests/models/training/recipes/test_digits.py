@@ -1,0 +1,180 @@
+"""The recipe of digits, on made-up media."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from models.network import FusionRNN
+from models.pipeline import Pipeline
+from models.training.recipes.digits import data as digits_data
+from models.training.recipes.digits import measure, recipe
+from models.training.recipes.digits.corruption import spoilt_pictures, spoilt_sound
+from models.training.recipes.digits.data import DIGITS, MARGIN, MODALITIES, Maker, Split, load
+from models.training.recipes.digits.recipe import describe, train
+from models.training.recipes.digits.words import FORMS, garbled, misspelt, tokenizer, written
+from tests.models.training.recipes.sounds import write_sounds
+
+
+@dataclass(frozen=True)
+class Sentence:
+    lips: Tensor
+    borders: tuple[int, ...] = (0, 2, 4, 6, 8, 13)
+
+
+class Speech:
+    """Twenty clips; the digit is said from frame 8 to frame 13."""
+
+    def __init__(self, folder: Path, cache: Path) -> None:
+        pass
+
+    def count(self, split: str) -> int:
+        return 20
+
+    def sentence(self, split: str, row: int) -> Sentence:
+        return Sentence(torch.arange(20, dtype=torch.uint8)[:, None, None].expand(-1, 48, 64) + row)
+
+    def text(self, split: str, row: int) -> list[str]:
+        return ["bin", "blue", "at", "f", DIGITS[row % 10], "now"]
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(digits_data, "SpeechData", Speech)
+    monkeypatch.setattr(digits_data, "HELD_BACK", 20)
+    rng = np.random.default_rng(0)
+    (tmp_path / "mnist").mkdir()
+    pictures = rng.integers(0, 255, (60, 28, 28)).astype(np.uint8)
+    np.savez(tmp_path / "mnist" / "train.npz", image=pictures, label=np.arange(60) % 10)
+    for split in ("train", "val"):
+        examples = [{"label": DIGITS[row % 10], "speaker": "ab"[row // 10]} for row in range(20)]
+        write_sounds(tmp_path / "fsdd", split, examples)
+    return tmp_path
+
+
+@pytest.fixture
+def splits(data: Path) -> dict[str, Split]:
+    return load(data, data / "cache")
+
+
+def maker(split: Split, *, varied: bool) -> Maker:
+    words = tokenizer()
+    return Maker(split, describe(words), words, varied=varied)
+
+
+def test_the_command_leaves_a_checkpoint_that_takes_any_of_the_four(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"EPOCHS": 1, "PICTURE_EPOCHS": 1, "SEEDS": 1, "BUNDLES": 10}.items():
+        monkeypatch.setattr(recipe, name, value)
+    monkeypatch.setattr(measure, "SEVERITIES", (0.5, 1.0))
+    train(data, tmp_path / "out", 0)
+    metrics = json.loads((tmp_path / "out" / "checkpoint" / "metrics.json").read_text())
+    assert metrics["severity"].keys() == set(MODALITIES)
+    assert {f"{name}, {kind}" for name in (*MODALITIES, "all four") for kind in ("clean", "spoilt")} <= metrics[
+        "figures"
+    ].keys()
+    assert metrics["unheard_speakers"].keys() == {"a", "b", "mean"}
+    assert "no recurrence" in metrics["baselines"]
+    pipeline = Pipeline.load(tmp_path / "out" / "checkpoint")
+    pipeline.warm_up()
+    from models.media.limits import MediaLimits
+
+    features = pipeline.features(pipeline.decode({"text": ["Sevn!"]}, MediaLimits()))
+    answer = pipeline.predict(features, pipeline.options()).model_dump()
+    assert answer["modalities"]["text"]["contribution"] == 1
+
+
+def test_media_of_one_digit_are_joined(splits: dict[str, Split]) -> None:
+    train = splits["train"]
+    assert len(train.pictures) == 40
+    assert len(splits["val"].pictures) == 20
+    assert train.lips[3].shape == (5 + 2 * MARGIN, 48, 64)
+    assert int(train.lips[3][0, 0, 0]) == 8 - MARGIN + 3
+    made = maker(train, varied=False)
+    frames = made.video(7, 0.0)
+    assert any(torch.equal(frames, train.lips[row]) for row in (7, 17))
+    picture = made.image(7, 0.0)
+    assert any(torch.equal(picture[0, 0], train.pictures[row]) for row in (7, 17, 27, 37))
+
+
+def test_training_inputs_vary_and_sounds_of_a_batch_are_of_one_length(splits: dict[str, Split]) -> None:
+    torch.manual_seed(0)
+    made = maker(splits["train"], varied=True)
+    sounds = made.batch("audio", torch.arange(10), torch.zeros(10))
+    assert len(set(sounds.lengths.tolist())) == 1
+    pictures = made.batch("image", torch.full((10,), 3), torch.zeros(10))
+    assert pictures.values.shape == (10, 1, 3, 28, 28)
+    assert len({tuple(picture.flatten().tolist()) for picture in pictures.values}) == 10
+
+
+def test_the_product_of_beliefs_is_what_is_answered() -> None:
+    words = tokenizer()
+    network = FusionRNN(describe(words).network).eval()
+    from models.sequence import pad
+
+    inputs = {"text": pad([torch.tensor(words.encode("two"))]), "image": pad([torch.zeros(1, 3, 28, 28).byte()])}
+    with torch.inference_mode():
+        together = network(inputs).softmax(1)
+        alone = [network({name: value}).softmax(1) for name, value in inputs.items()]
+    product = alone[0] * alone[1]
+    assert torch.allclose(together, product / product.sum(1, keepdim=True), atol=1e-5)
+
+
+@pytest.mark.parametrize("digit", range(10))
+def test_every_way_of_writing_a_digit_can_be_read(digit: int) -> None:
+    words = tokenizer()
+    for form in FORMS[digit]:
+        assert words.unknown not in words.encode(form)
+        assert words.encode(f"  {form.upper()}! \U0001f600") == words.encode(form)
+    torch.manual_seed(digit)
+    assert all(words.unknown not in words.encode(written(digit)) for _ in range(30))
+
+
+def test_a_typing_error_is_one_letter_or_two_neighbours() -> None:
+    torch.manual_seed(0)
+    found = {misspelt("seven") for _ in range(300)}
+    assert {len(word) for word in found} == {4, 5, 6}
+    for word in found:
+        if len(word) == 4:
+            assert any(word == "seven"[:place] + "seven"[place + 1 :] for place in range(5))
+        elif len(word) == 5:
+            changed = [place for place in range(5) if word[place] != "seven"[place]]
+            assert len(changed) <= 1 or sorted(word) == sorted("seven")
+
+
+def test_a_garbled_text_keeps_as_much_as_is_asked() -> None:
+    torch.manual_seed(0)
+    text = "0" * 2000
+    assert garbled(text, 0) == text
+    assert garbled(text, 0.4).count("0") == pytest.approx(1200, abs=80)
+    assert "0" not in garbled(text, 1.0)
+    assert garbled("7", 1.0)
+
+
+@pytest.mark.parametrize("frames", [1, 6])
+def test_pictures_are_spoilt_the_more_the_severer(frames: int) -> None:
+    torch.manual_seed(0)
+    clean = (torch.arange(28) * 9).expand(frames, 1, 28, 28).to(torch.uint8)
+    errors = []
+    for severity in (0.0, 0.2, 0.6, 1.0):
+        spoilt = [spoilt_pictures(clean, severity) for _ in range(30)]
+        assert all(x.shape == clean.shape and x.dtype == torch.uint8 for x in spoilt)
+        errors.append(float(torch.stack([(x.float() - clean.float()).abs().mean() for x in spoilt]).mean()))
+    assert errors[0] == 0
+    assert errors == sorted(errors)
+
+
+def test_sounds_are_spoilt_by_noise_of_a_stated_level() -> None:
+    torch.manual_seed(0)
+    clean = 0.1 * torch.sin(torch.arange(8000) / 3)
+    assert torch.equal(spoilt_sound(clean, 0.0), clean)
+    noise = spoilt_sound(clean, 0.4) - clean
+    # 20 - 35 * 0.4 = 6 dB, but for the stretches that fell out.
+    kept = noise.abs() < 0.2
+    ratio = 10 * np.log10(float(clean[kept].square().mean() / noise[kept].square().mean()))
+    assert 1 < ratio < 8

@@ -1,0 +1,147 @@
+"""The recipe of sentiment, with a teacher of a few numbers."""
+
+import json
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+from models.media.limits import MediaLimits
+from models.network import FusionRNN
+from models.pipeline import Pipeline
+from models.sequence import pad
+from models.training.manifest import DataError
+from models.training.recipes import minilm, sentiment
+from models.training.recipes.minilm import MiniLM, WordPieces
+from models.training.recipes.sentiment import Draw, Lesson, describe, piece, read_alike, vocabulary
+from models.training.recipes.traditional import SIMPLIFIED
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "film", "the", "##s", "it"]
+POSITIONS = 64
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> partial[MiniLM]:
+    for name, value in {"WIDTH": 12, "HEADS": 2, "INNER": 16, "LAYERS": 2}.items():
+        monkeypatch.setattr(minilm, name, value)
+    return partial(MiniLM, vocabulary=len(WORDS), positions=POSITIONS)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, small: partial[MiniLM]) -> Path:
+    """A folder of pre-trained weights by their published names."""
+    path = tmp_path / "minilm"
+    path.mkdir()
+    tokenizer = Tokenizer(models.WordPiece({word: place for place, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    tokenizer.save(str(path / "tokenizer.json"))
+    torch.manual_seed(0)
+    shapes = {
+        "embeddings.word_embeddings.weight": (len(WORDS), 12),
+        "embeddings.position_embeddings.weight": (POSITIONS, 12),
+        "embeddings.token_type_embeddings.weight": (2, 12),
+    }
+    linear = {"attention.self.query": (12, 12), "attention.self.key": (12, 12), "attention.self.value": (12, 12),
+              "attention.output.dense": (12, 12), "intermediate.dense": (16, 12), "output.dense": (12, 16)}  # fmt: skip
+    for layer in range(2):
+        for name, shape in linear.items():
+            shapes[f"encoder.layer.{layer}.{name}.weight"] = shape
+            shapes[f"encoder.layer.{layer}.{name}.bias"] = shape[:1]
+    weights = {name: torch.randn(shape) * 0.3 for name, shape in shapes.items()}
+    norms = ["embeddings.LayerNorm"]
+    norms += [f"encoder.layer.{n}.{part}.LayerNorm" for n in range(2) for part in ("attention.output", "output")]
+    for name in norms:
+        weights |= {f"{name}.weight": torch.rand(12) + 0.5, f"{name}.bias": torch.randn(12)}
+    save_file(weights, path / "model.safetensors")
+    return path
+
+
+def test_the_command_leaves_a_checkpoint_for_both_languages(
+    folder: Path, small: partial[MiniLM], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sentiment, "MiniLM", small)
+    monkeypatch.setattr(sentiment, "EMBEDDING", 8)
+    monkeypatch.setattr(sentiment, "EPOCHS", 1)
+    monkeypatch.setattr(sentiment, "SEEDS", 2)
+    rows = {
+        "sst2": [("the film s good", "positive"), ("it is a bad film", "negative")] * 4,
+        "chn_hotel": [("房间很好", "positive"), ("房间很差, 國!", "negative")] * 4,
+    }
+    for name, examples in rows.items():
+        (tmp_path / name).mkdir()
+        lines = "".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in examples)
+        for split in ("train", "val"):
+            (tmp_path / name / f"{split}.jsonl").write_text(lines)
+    sentiment.train(tmp_path, tmp_path / "out", 0)
+    metrics = json.loads((tmp_path / "out" / "checkpoint" / "metrics.json").read_text())
+    assert metrics["figures"].keys() == metrics["seeds"]["accuracy"].keys() == {"sst2", "chn_hotel"}
+    assert metrics["n"] == 16
+    assert metrics["baselines"].keys() == {"always 'negative'", "the teacher", "no recurrence"}
+    pipeline = Pipeline.load(tmp_path / "out" / "checkpoint")
+    features = pipeline.features(pipeline.decode({"text": ["THE FILM 房间 \U0001f600"]}, MediaLimits()))
+    assert len(features.tensors["text"]) == 4
+    answer = pipeline.predict(features, pipeline.options())
+    assert sum(found["probability"] for found in answer.model_dump()["predictions"]) == pytest.approx(1)
+
+
+def test_the_teacher_reads_padded_texts_as_it_reads_them_alone(folder: Path, small: partial[MiniLM]) -> None:
+    teacher = small(2)
+    teacher.load(folder)
+    teacher.eval()
+    pieces = WordPieces(folder)(["the good film", "bad"])
+    assert pieces[0].tolist() == [2, 7, 4, 6, 3]
+    with torch.inference_mode():
+        together = teacher({"text": pad(pieces)})
+        alone = torch.cat([teacher({"text": pad([ids])}) for ids in pieces])
+    assert torch.allclose(together, alone, atol=1e-5)
+    in_order = teacher.answers(pieces, batch=1)
+    assert torch.allclose(in_order, together.softmax(1), atol=2e-2)
+
+
+def test_missing_weights_are_asked_for(tmp_path: Path, small: partial[MiniLM]) -> None:
+    with pytest.raises(DataError, match=r"model\.safetensors does not exist"):
+        small(2).load(tmp_path)
+
+
+def test_frequent_words_are_whole(folder: Path) -> None:
+    assert WordPieces(folder).whole_words(3) == ["good", "bad", "film"]
+
+
+def test_traditional_characters_answer_like_simplified_ones() -> None:
+    assert SIMPLIFIED["國"] == "国"
+    tokenizer = vocabulary(["a a"], ["中国很好 中国很好"], ["film"])
+    assert tokenizer.encode("film") != [tokenizer.unknown]
+    old, new = tokenizer.encode("中國很好"), tokenizer.encode("中国很好")
+    assert old != new
+    network = FusionRNN(describe(tokenizer.size).network).eval()
+    read_alike(network, tokenizer)
+    answers = [network({"text": pad([torch.tensor(ids)])}) for ids in (old, new)]
+    assert torch.equal(answers[0], answers[1])
+
+
+def test_a_piece_is_some_of_the_words_in_their_order() -> None:
+    torch.manual_seed(0)
+    words = [f"w{place:02}" for place in range(12)]
+    found = [piece(" ".join(words)).split() for _ in range(100)]
+    assert all(part == sorted(part) and 2 <= len(part) <= 12 for part in found)
+    assert len({len(part) for part in found}) > 5
+    assert piece("alone") == "alone"
+
+
+def test_padding_counts_as_words_so_that_rows_are_of_one_length() -> None:
+    goal = torch.tensor([0.1, 0.9])
+    lessons = [Lesson(torch.tensor([5, 6, 7]), goal), Lesson(torch.tensor([8]), goal, ((torch.tensor([9]), goal),))]
+    torch.manual_seed(0)
+    seen = set()
+    for _ in range(20):
+        inputs, _ = Draw(lessons, 0)(torch.tensor([0, 1]))
+        assert inputs["text"].lengths.tolist() == [3, 3]
+        assert inputs["text"].values[0].tolist() == [5, 6, 7]
+        seen.add(tuple(inputs["text"].values[1].tolist()))
+    assert seen == {(8, 0, 0), (9, 0, 0)}

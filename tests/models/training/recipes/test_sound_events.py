@@ -1,0 +1,67 @@
+"""The recipe of sound-events, on made-up sounds."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.pipeline import Pipeline
+from models.training.manifest import DataError
+from models.training.recipes import sound_events
+from models.training.recipes.sound_events import FLOOR, Clips, Draw, load
+from tests.models.training.recipes.sounds import write_sounds
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    examples = [{"label": label, "fold": fold} for label in ("rain", "rooster") for fold in (1, 2)]
+    write_sounds(tmp_path / "sounds", "train", examples)
+    return tmp_path / "sounds"
+
+
+@pytest.fixture
+def clips(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clips:
+    monkeypatch.setattr(sound_events, "VIEWS", 2)
+    return load(data, tmp_path / "cache")
+
+
+def test_the_command_cross_validates_and_ships_a_network_of_all_folds(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sound_events, "EPOCHS", 1)
+    monkeypatch.setattr(sound_events, "SEEDS", 1)
+    monkeypatch.setattr(sound_events, "VIEWS", 2)
+    sound_events.train(data, tmp_path / "out", 0)
+    metrics = json.loads((tmp_path / "out" / "checkpoint" / "metrics.json").read_text())
+    assert metrics["n"] == 4
+    assert metrics["folds"].keys() == {"1", "2"}
+    assert sum(metrics["folds"].values()) / 2 == pytest.approx(metrics["figures"]["accuracy"][0])
+    assert metrics["baselines"]["always 'rain'"]["accuracy"] == 0.5
+    pipeline = Pipeline.load(tmp_path / "out" / "checkpoint")
+    pipeline.warm_up()
+    assert pipeline.config.labels == ["rain", "rooster"]
+
+
+def test_folds_are_needed(data: Path, tmp_path: Path) -> None:
+    (data / "train.jsonl").write_text(json.dumps({"audio": "train-0.wav", "label": "rain"}))
+    with pytest.raises(DataError, match="fold"):
+        load(data, tmp_path / "cache")
+
+
+def test_disguises_differ_and_the_first_view_is_the_recording(clips: Clips) -> None:
+    first, second = clips.frames[0]
+    assert len(first) == 20
+    assert len(first) != len(second) or not torch.equal(first, second)
+
+
+def test_mixed_clips_are_asked_for_in_the_proportion_of_their_energies(clips: Clips) -> None:
+    torch.manual_seed(0)
+    draw = Draw(clips, torch.arange(4))
+    inputs, goals = draw(torch.tensor([0, 1, 2, 3] * 8))
+    assert inputs["audio"].values.shape == (32, sound_events.STEPS, 40)
+    assert torch.allclose(goals.sum(1), torch.ones(32))
+    assert bool(((goals > 0.1) & (goals < 0.9)).any())
+    assert goals.max() == pytest.approx(0.975)
+    features = draw.features
+    assert float(inputs["audio"].values.min()) * features.std + features.mean >= FLOOR - 1e-3

@@ -1,0 +1,82 @@
+"""The recipe of voice-commands, on made-up sounds."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.network import FusionRNN
+from models.pipeline import Pipeline
+from models.training.manifest import DataError
+from models.training.recipes import voice_commands
+from models.training.recipes.voice_commands import LABELS, describe, false_accepts
+from tests.models.training.recipes.sounds import write_sounds
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    write_sounds(tmp_path / "words", "train", [{"label": label} for label in LABELS])
+    write_sounds(tmp_path / "words", "val", [{"label": label} for label in LABELS])
+    write_sounds(tmp_path / "esc10", "train", [{"label": "rain", "fold": fold} for fold in (1, 2, 4)])
+    return tmp_path / "words"
+
+
+def test_the_command_leaves_a_checkpoint_that_answers(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(voice_commands, "EPOCHS", 1)
+    monkeypatch.setattr(voice_commands, "SEEDS", 2)
+    voice_commands.train(data, tmp_path / "out", 3)
+    pipeline = Pipeline.load(tmp_path / "out" / "checkpoint")
+    pipeline.warm_up()
+    metrics = json.loads((tmp_path / "out" / "checkpoint" / "metrics.json").read_text())
+    assert metrics["n"] == 12
+    assert metrics["seed"] in metrics["seeds"]["of"] == [3, 4]
+    assert len(metrics["seeds"]["accuracy"]) == 3
+    assert metrics["baselines"].keys() == {"always 'down'", "no recurrence"}
+    assert pipeline.config.defaults["temperature"] == metrics["calibration"]["temperature"]
+    assert (tmp_path / "out" / "confusion.png").exists()
+
+
+def test_a_label_that_is_no_command_is_named(data: Path, tmp_path: Path) -> None:
+    (data / "val.jsonl").write_text(json.dumps({"audio": "val-0.wav", "label": "sideways"}))
+    with pytest.raises(DataError, match=r"val\.jsonl .*sideways"):
+        voice_commands.load(data, tmp_path / "cache")
+
+
+def test_the_network_is_small_and_follows_a_stream() -> None:
+    network = FusionRNN(describe().network).eval()
+    assert sum(parameter.numel() for parameter in network.parameters()) <= 300_000
+    encoder = network.encoders["audio"]
+    frames = torch.randn(1, 50, 40)
+    with torch.inference_mode():
+        whole = encoder(frames, torch.tensor([50])).sequence
+        state, outputs = encoder.initial_state(1), []
+        for chunk in frames.split(7, 1):
+            heard, state = encoder.step(chunk, state)
+            outputs.append(heard)
+    assert torch.allclose(torch.cat(outputs, 1), whole, atol=1e-5)
+
+
+def test_false_accepts_are_counted_at_the_threshold_that_lets_few_unknown_words_pass() -> None:
+    classes = len(LABELS)
+
+    def sure(label: str, probability: float) -> np.ndarray:
+        row = np.full(classes, (1 - probability) / (classes - 1))
+        row[LABELS.index(label)] = probability
+        return row
+
+    unknown, silence, go = (LABELS.index(label) for label in ("unknown", "silence", "go"))
+    # One of 21 unknown words looks like "no" at 0.6, the others at 0.3 or less.
+    words = [sure("no", 0.6), *(sure("no", 0.1 + 0.01 * place) for place in range(20))]
+    spoken = [sure("go", 0.9), sure("go", 0.2), sure("no", 0.9), sure("go", 0.8)]
+    quiet = [sure("silence", 0.9), sure("up", 0.7)]
+    truth = np.array([unknown] * 21 + [go] * 4 + [silence] * 2)
+    found = false_accepts(np.stack([*words, *spoken, *quiet]), truth, np.stack([sure("up", 0.9), sure("unknown", 0.9)]))
+    assert 0.29 < found["threshold"] < 0.6
+    assert found["unknown_accepted"] == pytest.approx(1 / 21, abs=1e-4)
+    assert found["commands_accepted_rightly"] == 0.5
+    assert found["silence_accepted"] == 0.5
+    assert found["environment_accepted"] == 0.5
