@@ -44,7 +44,9 @@ def points(mean: float, half: float) -> str:
 def paragraph(text: str, *, bullet: bool = False) -> str:
     """Running text, whatever its line breaks were, in lines of up to 120 characters."""
     first = "- " if bullet else ""
-    return textwrap.fill(" ".join(text.split()), 120, initial_indent=first, subsequent_indent=" " * len(first))
+    return textwrap.fill(
+        " ".join(text.split()), 120, initial_indent=first, subsequent_indent=" " * len(first), break_on_hyphens=False
+    )
 
 
 Curve = Mapping[float, Sequence[float]]
