@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from app import errors, openapi
-from app.api import health, models, predict
+from app.api import collections, health, models, predict
 from app.engine.service import Service
 from app.settings import Settings
 from app.telemetry import RequestLog
@@ -36,7 +36,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.service = service
     app.add_middleware(RequestLog)
     errors.install(app)
-    for resource in (predict, models, health):
+    for resource in (predict, models, collections, health):
         app.include_router(resource.router)
     openapi.install(app, service)
     return app

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 import models
@@ -18,6 +18,11 @@ def _split(separator: str) -> BeforeValidator:
         return [item for item in value.split(separator) if item] if isinstance(value, str) else value
 
     return BeforeValidator(split)
+
+
+def _data_home() -> Path:
+    """Where programs of this user keep their data (XDG Base Directory Specification)."""
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "fusionrnn"
 
 
 class Settings(BaseSettings):
@@ -73,6 +78,30 @@ class Settings(BaseSettings):
 
     limits: MediaLimits = MediaLimits()
     """How much of each medium is accepted."""
+
+    collections_dir: Path = Field(default_factory=lambda: _data_home() / "collections")
+    """Folder of the embedded store behind /v1/collections, made at the first PUT; one process may use it at a time."""
+
+    collections_url: str | None = None
+    """Address of a Qdrant server, which many processes may share, instead of the folder."""
+
+    collections_key: SecretStr | None = None
+    """API key of that server."""
+
+    collections_model: str = "image-text-embedding"
+    """The checkpoint whose space collections lie in: it embeds images and text."""
+
+    collections_captioner: str = "captioner"
+    """The checkpoint that captions items; where none of this name is served, they have no captions."""
+
+    collections_most: int = Field(100, ge=1, le=10_000)
+    """Most collections."""
+
+    collections_moments: int = Field(20_000, ge=1, le=10_000_000)
+    """Most photos, and seconds of videos, in one collection; the embedded store is not made for many more."""
+
+    collections_seconds: float = Field(600, gt=0)
+    """Longest that looking at an upload for a collection may take."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least severe line that is logged."""

@@ -6,7 +6,7 @@ besides those kept.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal, cast
@@ -79,7 +79,7 @@ def decode_video(data: bytes, limits: MediaLimits, *, count: int, target: int | 
 
 def luma_frames(
     data: bytes, limits: MediaLimits, *, fps: float, target: int | None = None, seconds: float | None = None
-) -> Iterator[NDArray[np.uint8]]:
+) -> Generator[NDArray[np.uint8]]:
     """The luma, uint8 [H, W], on display in the middle of each 1 / ``fps`` seconds, upright.
 
     Frames come one by one, and none is kept; a clip of fewer frames a second repeats some. ``target`` scales them as in
@@ -89,12 +89,30 @@ def luma_frames(
     Raises:
         MediaError: as `decode_video` does, some of it only when the frame is reached.
     """
+    return _each(data, limits, "gray", fps=fps, target=target, seconds=seconds)
+
+
+def rgb_frames(
+    data: bytes, limits: MediaLimits, *, fps: float, target: int | None = None, seconds: float | None = None
+) -> Generator[NDArray[np.uint8]]:
+    """The frames, uint8 RGB [H, W, 3], that `luma_frames` gives the luma of.
+
+    Raises:
+        MediaError: as `decode_video` does, some of it only when the frame is reached.
+    """
+    return _each(data, limits, "rgb24", fps=fps, target=target, seconds=seconds)
+
+
+def _each(
+    data: bytes, limits: MediaLimits, pixels: Literal["rgb24", "gray"], *, fps: float, target: int | None,
+    seconds: float | None,
+) -> Generator[NDArray[np.uint8]]:  # fmt: skip
     with _opened(data, limits) as (_, stream, timeline):
         until = timeline.duration if seconds is None else min(seconds, timeline.duration)
         steps = np.arange(max(1, round(until * fps)), dtype=np.float64)
         places = timeline.shown_at((steps + 0.5) / fps)
         due = timeline.times[places]
-        canvas = _Canvas(stream, target, "gray")
+        canvas = _Canvas(stream, target, pixels)
         picture: NDArray[np.uint8] | None = None
         given = 0
         for place, frame in _pick(timeline, places[np.r_[True, np.diff(places) != 0]], stream, limits):

@@ -1,0 +1,279 @@
+"""/v1/collections: photos and videos put under a name, searched by a sentence or a photo."""
+
+import asyncio
+import hashlib
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import APIRouter, FastAPI, Request, Response
+from pydantic import Field, TypeAdapter, ValidationError
+
+from app.api.collection_cards import (
+    CollectionCard,
+    CollectionList,
+    FoundItem,
+    ItemCard,
+    ItemDetail,
+    ItemList,
+    MomentCard,
+    SearchAnswer,
+)
+from app.api.parts import Posted, Rules, read_body
+from app.engine.runner import Call
+from app.engine.service import Service, service_of
+from app.errors import PROBLEM, Unavailable, UploadTimeout, WrongFields
+from app.search.collections import Collection, Collections, Item
+from app.search.desk import Desk
+
+if TYPE_CHECKING:
+    from app.search.moments import Annotator, Moment
+    from models.features import Modality
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_ITEM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}")
+_PAGE = 100
+_RETRY = 60
+_UTF8_BYTES = 4
+_limit: TypeAdapter[int] = TypeAdapter(Annotated[int, Field(ge=1, le=_PAGE)])
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    app.state.desk = Desk(app.state.service.settings)
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(app.state.desk.close)
+
+
+def _problems(said: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
+    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    return {status: {"description": text, "content": {PROBLEM: schema}} for status, text in said.items()}
+
+
+def _body(parts: dict[str, dict[str, Any]], example: dict[str, Any]) -> dict[str, Any]:
+    """The body of an operation, as a form and as JSON with base64 for files."""
+    form = {name: {key: item for key, item in part.items() if key != "contentEncoding"} for name, part in parts.items()}
+    coded = {name: {key: item for key, item in part.items() if key != "format"} for name, part in parts.items()}
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {"schema": {"type": "object", "properties": form}},
+                "application/json": {"schema": {"type": "object", "properties": coded}, "example": example},
+            },
+        }
+    }
+
+
+def _file(said: str) -> dict[str, Any]:
+    return {"type": "string", "format": "binary", "contentEncoding": "base64", "description": said}
+
+
+router = APIRouter(prefix="/v1/collections", tags=["collections"], lifespan=_lifespan)
+_MISSING = "No such collection or item"
+_WRONG = "A name or a part that is not as it must be"
+_KNOWN = _problems({404: _MISSING, 422: _WRONG})
+
+
+@router.get("", summary="The collections")
+async def list_collections(request: Request) -> CollectionList:
+    """Every collection, by name."""
+    return CollectionList(data=[CollectionCard.of(found) for found in await _desk(request).ask(Collections.all)])
+
+
+@router.get("/{name}", summary="A collection and its items", responses=_KNOWN)
+async def get_collection(name: str, request: Request, after: str | None = None) -> ItemList:
+    """Its counts and up to 100 of its items; give ``next`` as ``after`` to see the following ones."""
+    _check_name(name)
+    if after is not None and not re.fullmatch(r"[0-9a-f-]{36}", after):
+        raise WrongFields("'after' is not the 'next' of a former answer.", "Leave it out to begin.", field="after")
+
+    def look(store: Collections) -> tuple[Collection, list[Item], str | None]:
+        return store.describe(name), *store.items(name, _PAGE, after)
+
+    collection, items, following = await _desk(request).ask(look)
+    return ItemList.of(collection, data=[ItemCard.of(item) for item in items], next=following)
+
+
+@router.delete("/{name}", status_code=204, summary="Forget a collection", responses=_KNOWN)
+async def delete_collection(name: str, request: Request) -> None:
+    """Forget all of its items."""
+    _check_name(name)
+    await _desk(request).ask(lambda store: store.delete(name))
+
+
+@router.get("/{name}/items/{item}", summary="An item", responses=_KNOWN)
+async def get_item(name: str, item: str, request: Request) -> ItemDetail:
+    """What was seen of it: a caption in each language, for a video one of every second."""
+    _check_name(name, item)
+    return await _detail(_desk(request), name, item)
+
+
+@router.delete("/{name}/items/{item}", status_code=204, summary="Forget an item", responses=_KNOWN)
+async def delete_item(name: str, item: str, request: Request) -> None:
+    """Forget it; the collection stays, also without any item."""
+    _check_name(name, item)
+    await _desk(request).ask(lambda store: store.delete(name, item))
+
+
+@router.put(
+    "/{name}/items/{item}",
+    summary="Put a photo or a video",
+    responses=_problems({409: "The collection is full, or of another checkpoint", 413: "Too many bytes", 422: _WRONG})
+    | {201: {"model": ItemDetail, "description": "The id was new"}},
+    openapi_extra=_body({"image": _file("A photo"), "video": _file("A video")}, {"image": "/9j/4AAQ..."}),
+)
+async def put_item(name: str, item: str, request: Request, response: Response) -> ItemDetail:
+    """Caption and embed an upload, a video each second, in place of what had the id; the same again costs nothing."""
+    _check_name(name, item)
+    service, desk = service_of(request), _desk(request)
+    service.check_ready()
+    with service.runner.admitted():
+        posted = await _receive(request, _rules(service, ("image", "video")))
+        _, data = _only(posted)
+        assert isinstance(data, bytes)
+        annotator = _annotator(service)
+        digest = await service.runner.offload(lambda: hashlib.sha256(data).hexdigest())
+        if not await desk.ask(lambda store: store.holds(name, item, annotator.model, digest)):
+            moments = await _watch(request, annotator, data)
+            kept = Item(item, "image" if moments[0].seconds is None else "video", len(moments), digest)
+            new = await desk.ask(lambda store: store.put(name, kept, moments, annotator.model))
+            response.status_code = 201 if new else 200
+    return await _detail(desk, name, item)
+
+
+@router.post(
+    "/{name}/search",
+    summary="Search a collection",
+    responses=_problems({404: _MISSING, 409: "The collection is of another checkpoint", 422: _WRONG}),
+    openapi_extra=_body(
+        {
+            "text": {"type": "string", "description": "What to look for, in English or Chinese"},
+            "image": _file("Or a photo, to find what is like it"),
+            "limit": {"type": "integer", "minimum": 1, "maximum": _PAGE, "default": 10, "description": "Most items"},
+        },
+        {"text": "a dog in the snow", "limit": 5},
+    ),
+)
+async def search(name: str, request: Request) -> SearchAnswer:
+    """The items whose nearest moment is nearest to a text, or to a photo."""
+    _check_name(name)
+    service, desk = service_of(request), _desk(request)
+    service.check_ready()
+    with service.runner.admitted():
+        posted = await _receive(request, _rules(service, ("image", "text"), options=("limit",)))
+        part, content = _only(posted)
+        try:
+            limit = _limit.validate_python(posted.options.get("limit", 10))
+        except ValidationError as error:
+            said = f"'limit' is a whole number from 1 to {_PAGE}."
+            raise WrongFields(
+                said, "Send one, or leave it out.", field="limit", limit=f">= 1 and <= {_PAGE}"
+            ) from error
+        annotator = _annotator(service)
+        await desk.ask(lambda store: store.describe(name))
+        until = asyncio.get_running_loop().time() + service.settings.deadline_seconds
+        call = Call(annotator.embedder, request.state.timing, until)
+        bundle: dict[Modality, list[bytes | str]] = {part: [content]}
+        _, features = await service.runner.prepare(call, bundle)
+        answer = await service.runner.predict(call, features, annotator.embedder.options(), explain=False)
+        vector = annotator.query_vector(answer)
+        found = await desk.ask(lambda store: store.search(name, vector, limit, annotator.model))
+    return SearchAnswer(data=[FoundItem.of(kept, moments) for kept, moments in found])
+
+
+def _desk(request: Request) -> Desk:
+    desk = request.app.state.desk
+    assert isinstance(desk, Desk)
+    return desk
+
+
+def _check_name(name: str, item: str | None = None) -> None:
+    if not _NAME.fullmatch(name):
+        said = "A collection's name is up to 64 of a-z, 0-9, '-' and '_', and begins with a letter or a digit."
+        raise WrongFields(said, "Choose such a name.", field="name", limit="64 characters")
+    if item is not None and not _ITEM.fullmatch(item):
+        said = "An item's id is up to 128 of A-Z, a-z, 0-9, '.', '-', '_' and '~', and begins with a letter or a digit."
+        raise WrongFields(said, "Choose such an id.", field="item", limit="128 characters")
+
+
+def _rules(service: Service, accepts: "tuple[Modality, ...]", options: tuple[str, ...] = ()) -> Rules:
+    limits = service.settings.limits
+    most = {
+        part: limits.text_characters * 4 if part == "text" else getattr(limits, f"{part}_bytes") for part in accepts
+    }
+    written: frozenset[Modality] = frozenset(part for part in accepts if part == "text")
+    return Rules(
+        dict.fromkeys(accepts, 1),
+        {part: most[part] for part in accepts},
+        written,
+        options,
+        frozenset(),
+        service.settings.max_request_bytes,
+    )
+
+
+async def _receive(request: Request, rules: Rules) -> Posted:
+    service = service_of(request)
+    seconds = service.settings.upload_seconds
+    try:
+        async with asyncio.timeout(seconds):
+            return await read_body(request, rules, service.runner)
+    except TimeoutError as error:
+        limit = f"{seconds:g} seconds"
+        said = f"The body did not arrive within {limit}."
+        raise UploadTimeout(said, "Send less, or over a faster line.", limit=limit) from error
+
+
+def _only(posted: Posted) -> "tuple[Modality, bytes | str]":
+    if len(posted.bundle) > 1:
+        parts = " and ".join(posted.bundle)
+        raise WrongFields(f"There are {parts} in one request.", "Send one of them.", modality=parts, limit="1 part")
+    ((part, (content,)),) = posted.bundle.items()
+    return part, content
+
+
+def _annotator(service: Service) -> "Annotator":
+    """The checkpoints that the settings name; without the captioner, items are put without captions."""
+    from app.search.moments import Annotator
+
+    settings, registry = service.settings, service.registry
+    captioner = registry.pipelines.get(settings.collections_captioner)
+    try:
+        return Annotator(registry.get(settings.collections_model), captioner)
+    except ValueError as error:
+        raise Unavailable(f"Collections cannot be used with these settings: {error}.", _RETRY) from error
+
+
+async def _watch(request: Request, annotator: "Annotator", data: bytes) -> "list[Moment]":
+    """Look at an upload picture by picture: others' requests run in between, and one picture is held at a time."""
+    service = service_of(request)
+    runner, seconds = service.runner, service.settings.collections_seconds
+    until = asyncio.get_running_loop().time() + seconds
+    pictures = annotator.pictures(data, service.settings.limits)
+    moments = []
+    try:
+        while (shown := await runner.offload(lambda: next(pictures, None))) is not None:
+            asked = await runner.offload(partial(annotator.questions, shown[1]))
+            answers = [
+                await runner.predict(
+                    Call(question.pipeline, request.state.timing, until),
+                    question.features,
+                    question.options,
+                    explain=False,
+                )
+                for question in asked
+            ]
+            moments.append(await runner.offload(partial(annotator.moment, *shown, answers)))
+    finally:
+        await runner.offload(pictures.close)
+    return moments
+
+
+async def _detail(desk: Desk, name: str, item: str) -> ItemDetail:
+    kept, moments = await desk.ask(lambda store: store.item(name, item))
+    return ItemDetail.of(kept, moments=[MomentCard.of(moment) for moment in moments])

@@ -1,0 +1,299 @@
+"""Named collections of photos and videos in Qdrant: embedded, in a folder of this process, or on a Qdrant server.
+
+Each moment is a point. A collection is made by its first item, and knows the checkpoint whose space its vectors lie in.
+All calls block, and belong in one thread: the embedded form may be used by no more.
+"""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from app.errors import NotFound, ServiceError, Unavailable
+
+if TYPE_CHECKING:
+    from qdrant_client import QdrantClient, models
+
+    from app.search.moments import Kind, Moment, Vector
+
+_PREFIX = "fusionrnn."
+_PER_ITEM = 3
+_TIMEOUT = 10
+_RETRY = 5
+
+
+class NoSuchItem(NotFound):
+    """No such collection, or no such item in it."""
+
+    status, kind, title = 404, "unknown-item", "Unknown collection or item"
+
+
+class CollectionConflict(ServiceError):
+    """The collection is full, or of another checkpoint."""
+
+    status, kind, title = 409, "conflict", "Conflict with the collection"
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """What was put under one id: its kind, how many moments it has, and the hash of its bytes."""
+
+    id: str
+    kind: "Kind"
+    moments: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A moment of an item; ``score`` is its cosine with the query, -1..1, or None where nothing was asked."""
+
+    seconds: float | None
+    captions: dict[str, str]
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """Counts of a collection, and the checkpoint that it belongs to."""
+
+    name: str
+    items: int
+    moments: int
+    model: str
+
+
+class Collections:
+    """Opened at first use, so that a service which nobody asks for collections touches no folder.
+
+    Args:
+        folder: where the embedded store lies; made where it is missing.
+        url: of a Qdrant server, used instead of the folder; ``key`` is its API key.
+        most: collections.
+        most_moments: in one collection.
+    """
+
+    # Qdrant's points are numbered or have a UUID; this one makes the same of the same item and moment.
+    _NAMESPACE: ClassVar[uuid.UUID] = uuid.UUID("8f0cf9c1-6a4e-4d5c-9b39-0e3c8e9c2f55")
+
+    def __init__(
+        self, folder: Path, *, url: str | None = None, key: str | None = None, most: int, most_moments: int
+    ) -> None:
+        self._folder, self._url, self._key = folder, url, key
+        self._most, self._most_moments = most, most_moments
+        self._opened: QdrantClient | None = None
+
+    def close(self) -> None:
+        """Give the folder free."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+    def all(self) -> list[Collection]:
+        """Every collection, by name."""
+        return [self._describe(name) for name in self._names()]
+
+    def describe(self, name: str) -> Collection:
+        """One collection.
+
+        Raises:
+            NoSuchItem: there is none.
+        """
+        self._require(name)
+        return self._describe(name)
+
+    def items(self, name: str, limit: int, after: str | None) -> tuple[list[Item], str | None]:
+        """Up to ``limit`` items from the place that a former call named, and the next place, None at the end.
+
+        Raises:
+            NoSuchItem: there is none.
+        """
+        self._require(name)
+        points, following = self._client.scroll(
+            _PREFIX + name, scroll_filter=_where(order=0), limit=limit, offset=after, with_payload=True
+        )
+        return [_item(_payload(point)) for point in points], None if following is None else str(following)
+
+    def item(self, name: str, item: str) -> tuple[Item, list[Found]]:
+        """An item and its moments in order.
+
+        Raises:
+            NoSuchItem: there is no such item.
+        """
+        self._require(name)
+        points, _ = self._client.scroll(
+            _PREFIX + name, scroll_filter=_where(item=item), limit=self._most_moments, with_payload=True
+        )
+        payloads = sorted((_payload(point) for point in points), key=lambda payload: int(payload["order"]))
+        if not payloads:
+            raise NoSuchItem(f"There is no item '{item}' in the collection '{name}'.", "PUT it first.")
+        return _item(payloads[0]), [_found(payload) for payload in payloads]
+
+    def holds(self, name: str, item: str, model: str, sha256: str) -> bool:
+        """Whether the item is there with this very content, so that looking at it again would change nothing.
+
+        Raises:
+            CollectionConflict: the collection is of another checkpoint.
+        """
+        if not self._client.collection_exists(_PREFIX + name):
+            return False
+        self._check_model(name, model)
+        return bool(self._client.count(_PREFIX + name, count_filter=_where(item=item, sha256=sha256)).count)
+
+    def put(self, name: str, item: Item, moments: "Sequence[Moment]", model: str) -> bool:
+        """Store an item in place of what had its id; whether the id is new.
+
+        Raises:
+            CollectionConflict: the collection is full or of another checkpoint, or there are too many collections.
+        """
+        from qdrant_client import models
+
+        place = _PREFIX + name
+        self._make(name, len(moments[0].vector), model)
+        before = self._client.count(place, count_filter=_where(item=item.id)).count
+        count = self._client.count(place).count - before + len(moments)
+        if count > self._most_moments:
+            limit = f"{self._most_moments} moments"
+            said = f"With it the collection '{name}' would have {count} moments: photos, and seconds of videos."
+            raise CollectionConflict(said, "DELETE items, or start another collection.", limit=limit)
+        shared = {"item": item.id, "kind": item.kind, "moments": item.moments, "sha256": item.sha256}
+        points = [
+            models.PointStruct(
+                id=self._point(item.id, order),
+                vector=moment.vector.tolist(),
+                payload=shared | {"order": order, "seconds": moment.seconds, "captions": moment.captions},
+            )
+            for order, moment in enumerate(moments)
+        ]
+        self._client.upsert(place, points, wait=True)
+        # What a longer item had before is left over, and goes last: whoever searches meanwhile finds one of the two.
+        if before > len(points):
+            longer = models.FieldCondition(key="order", range=models.Range(gte=len(points)))
+            self._client.delete(place, models.Filter(must=[*_conditions(item=item.id), longer]), wait=True)
+        return before == 0
+
+    def delete(self, name: str, item: str | None = None) -> None:
+        """Forget an item, or all of a collection.
+
+        Raises:
+            NoSuchItem: it is not there.
+        """
+        if item is None:
+            self._require(name)
+            self._client.delete_collection(_PREFIX + name)
+            return
+        self.item(name, item)
+        self._client.delete(_PREFIX + name, _where(item=item), wait=True)
+
+    def search(self, name: str, vector: "Vector", limit: int, model: str) -> list[tuple[Item, list[Found]]]:
+        """The nearest items, best first, each with its nearest moments.
+
+        Raises:
+            NoSuchItem: there is no such collection.
+            CollectionConflict: it is of another checkpoint.
+        """
+        self._require(name)
+        self._check_model(name, model)
+        groups = self._client.query_points_groups(
+            _PREFIX + name, group_by="item", query=vector.tolist(), limit=limit, group_size=_PER_ITEM, with_payload=True
+        ).groups
+        found = []
+        for group in groups:
+            payloads = [(_payload(point), point.score) for point in group.hits]
+            found.append((_item(payloads[0][0]), [_found(payload, score) for payload, score in payloads]))
+        return found
+
+    @property
+    def _client(self) -> "QdrantClient":
+        if self._opened is None:
+            # Takes a second to import, which only who uses collections should pay for.
+            from qdrant_client import QdrantClient
+
+            try:
+                if self._url is not None:
+                    self._opened = QdrantClient(
+                        url=self._url, api_key=self._key, timeout=_TIMEOUT, check_compatibility=False
+                    )
+                else:
+                    self._folder.mkdir(parents=True, exist_ok=True)
+                    self._opened = QdrantClient(path=str(self._folder))
+            # Qdrant says with a RuntimeError that another process holds the folder.
+            except (OSError, RuntimeError) as error:
+                raise Unavailable(f"The store of collections cannot be opened: {error}", _RETRY) from error
+        return self._opened
+
+    def _names(self) -> list[str]:
+        there = (collection.name for collection in self._client.get_collections().collections)
+        return sorted(name.removeprefix(_PREFIX) for name in there if name.startswith(_PREFIX))
+
+    def _describe(self, name: str) -> Collection:
+        items = self._client.count(_PREFIX + name, count_filter=_where(order=0)).count
+        return Collection(name, items, self._client.count(_PREFIX + name).count, self._model(name))
+
+    def _model(self, name: str) -> str:
+        return str((self._client.get_collection(_PREFIX + name).config.metadata or {}).get("model"))
+
+    def _require(self, name: str) -> None:
+        if not self._client.collection_exists(_PREFIX + name):
+            known = ", ".join(self._names()) or "none at all"
+            raise NoSuchItem(f"There is no collection '{name}'.", f"There are {known}; PUT an item to make it.")
+
+    def _check_model(self, name: str, model: str) -> None:
+        if (made := self._model(name)) != model:
+            said = f"The collection '{name}' was made with {made}, whose vectors mean nothing to {model}."
+            raise CollectionConflict(said, "DELETE it and PUT its items again.")
+
+    def _make(self, name: str, size: int, model: str) -> None:
+        from qdrant_client import models
+
+        if self._client.collection_exists(_PREFIX + name):
+            self._check_model(name, model)
+            return
+        if len(self._names()) >= self._most:
+            limit = f"{self._most} collections"
+            raise CollectionConflict("There are as many collections as may be.", "DELETE one.", limit=limit)
+        vectors = models.VectorParams(size=size, distance=models.Distance.COSINE)
+        self._client.create_collection(_PREFIX + name, vectors, metadata={"model": model})
+        if self._url is not None:  # the embedded form has no indexes of payload, and warns of each
+            for field, schema in (
+                ("item", models.PayloadSchemaType.KEYWORD),
+                ("order", models.PayloadSchemaType.INTEGER),
+            ):
+                self._client.create_payload_index(_PREFIX + name, field, schema)
+
+    def _point(self, item: str, order: int) -> str:
+        return str(uuid.uuid5(self._NAMESPACE, f"{item}/{order}"))
+
+
+def is_unreachable(error: Exception) -> bool:
+    """Whether an error says that the Qdrant server does not answer, or answers with an error."""
+    from qdrant_client.http.exceptions import ApiException
+
+    return isinstance(error, ApiException)
+
+
+def _conditions(**values: str | int) -> "list[models.Condition]":
+    from qdrant_client import models
+
+    return [models.FieldCondition(key=key, match=models.MatchValue(value=value)) for key, value in values.items()]
+
+
+def _where(**values: str | int) -> "models.Filter":
+    from qdrant_client import models
+
+    return models.Filter(must=_conditions(**values))
+
+
+def _payload(point: Any) -> dict[str, Any]:
+    assert point.payload is not None
+    payload: dict[str, Any] = point.payload
+    return payload
+
+
+def _item(payload: dict[str, Any]) -> Item:
+    return Item(payload["item"], payload["kind"], payload["moments"], payload["sha256"])
+
+
+def _found(payload: dict[str, Any], score: float | None = None) -> Found:
+    return Found(payload["seconds"], payload["captions"], score)

@@ -1,0 +1,48 @@
+"""The way from the event loop to the store of collections, which blocks and knows one thread."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from app.errors import ServiceError, Unavailable
+from app.search.collections import Collections, is_unreachable
+from app.settings import Settings
+
+T = TypeVar("T")
+_RETRY = 5
+
+
+class Desk:
+    """The store and the one thread that may use it."""
+
+    def __init__(self, settings: Settings) -> None:
+        key = settings.collections_key
+        self._store = Collections(
+            settings.collections_dir,
+            url=settings.collections_url,
+            key=None if key is None else key.get_secret_value(),
+            most=settings.collections_most,
+            most_moments=settings.collections_moments,
+        )
+        self._thread = ThreadPoolExecutor(1, "collections")
+
+    async def ask(self, work: Callable[[Collections], T]) -> T:
+        """What ``work`` makes of the store, beside the event loop.
+
+        Raises:
+            Unavailable: the store is in use by another process, or its server does not answer.
+        """
+        try:
+            return await asyncio.wrap_future(self._thread.submit(work, self._store))
+        except ServiceError:
+            raise
+        except Exception as error:
+            if is_unreachable(error):
+                raise Unavailable(f"The server of the collections failed: {error}", _RETRY) from error
+            raise
+
+    def close(self) -> None:
+        """Wait for what is being written, and give the store free."""
+        self._thread.submit(self._store.close).result()
+        self._thread.shutdown()

@@ -1,0 +1,175 @@
+"""What a photo, or a second of a video, is found by: its vector, with captions and a thumbnail to show.
+
+Nothing runs a network here: ``Annotator`` says what to ask of which checkpoint and what the answers come to, so that
+the command line asks them one after the other, and the service through its queues.
+"""
+
+import io
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from models.features import Extracted
+from models.media.errors import UnsupportedMedia
+from models.media.image import decode_image
+from models.media.limits import MediaLimits
+from models.media.sniff import sniff
+from models.media.video import rgb_frames
+from models.pipeline import Decoded
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+    from models.pipeline import Bundle, Pipeline
+    from models.tasks.task import Result
+
+Kind = Literal["image", "video"]
+Picture = NDArray[np.uint8]
+Vector = NDArray[np.float32]
+
+THUMBNAIL = 256
+"""Longest side of a thumbnail, pixels."""
+_QUALITY = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A photo (``seconds`` is None) or the frame that is on display ``seconds`` into a video.
+
+    ``vector`` is float32 [D] of length 1; ``captions`` go by language; ``thumbnail`` is a JPEG.
+    """
+
+    seconds: float | None
+    vector: Vector
+    captions: dict[str, str]
+    thumbnail: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One run of one checkpoint."""
+
+    pipeline: "Pipeline"
+    features: Extracted
+    options: "BaseModel"
+
+    def answer(self) -> "Result":
+        """The checkpoint's answer."""
+        return self.pipeline.predict(self.features, self.options)
+
+
+class Annotator:
+    """Turns pictures into moments by a checkpoint that embeds images and text, and perhaps one that captions.
+
+    Raises:
+        ValueError: one of the checkpoints does not do that.
+    """
+
+    def __init__(self, embedder: "Pipeline", captioner: "Pipeline | None" = None) -> None:
+        if embedder.config.task != "embedding" or not {"image", "text"} <= embedder.config.modalities.keys():
+            raise ValueError(f"'{embedder.config.name}' does not embed images and text")
+        if captioner is not None and (captioner.config.task != "captioning" or "image" not in captioner.accepts):
+            raise ValueError(f"'{captioner.config.name}' does not caption images")
+        self.embedder, self.captioner = embedder, captioner
+        self.size = int(embedder.network.head.config.size)  # type: ignore[arg-type]
+        sides = [
+            getattr(pipeline.config.modalities["image"].features, "size", THUMBNAIL)
+            for pipeline in (embedder, captioner)
+            if pipeline is not None
+        ]
+        self._side = max(sides)
+
+    @property
+    def model(self) -> str:
+        """Name, version and digest of the checkpoint whose space the vectors lie in."""
+        config = self.embedder.config
+        return f"{config.name} {config.version} {self.embedder.digest[:16]}"
+
+    def pictures(self, data: bytes, limits: MediaLimits) -> Generator[tuple[float | None, Picture]]:
+        """A photo, or one frame of each second of a video, decoded as they are asked for and none of them kept.
+
+        Raises:
+            MediaError: the file cannot be used; in a video perhaps only after some frames.
+        """
+        if kind_of(data) == "image":
+            yield None, decode_image(data, limits, target=self._side)
+            return
+        # The frame in the middle of each second.
+        for second, frame in enumerate(rgb_frames(data, limits, fps=1, target=self._side)):
+            yield second + 0.5, frame
+
+    def questions(self, picture: Picture) -> list[Question]:
+        """What to ask about a picture; the answers go to ``moment``."""
+        asked = [_question(self.embedder, picture)]
+        if self.captioner is not None:
+            asked += [_question(self.captioner, picture, language=language) for language in self.captioner.languages]
+        return asked
+
+    def moment(self, seconds: float | None, picture: Picture, answers: Sequence["Result"]) -> Moment:
+        """The moment that the answers to ``questions(picture)`` describe."""
+        embedded, *captioned = (answer.model_dump() for answer in answers)
+        languages = self.captioner.languages if self.captioner is not None else []
+        captions = {
+            language: answer["captions"][0]["text"] for language, answer in zip(languages, captioned, strict=True)
+        }
+        return Moment(seconds, _unit(embedded["embeddings"]["image"]), captions, thumbnail(picture))
+
+    def query(self, bundle: "Bundle", limits: MediaLimits) -> Question:
+        """What to ask about one text or one image; ``query_vector`` reads the answer.
+
+        Raises:
+            MediaError: it cannot be used.
+        """
+        features = self.embedder.features(self.embedder.decode(bundle, limits))
+        return Question(self.embedder, features, self.embedder.options())
+
+    def query_vector(self, answer: "Result") -> Vector:
+        """The vector of the one modality that was asked about."""
+        embeddings = answer.model_dump()["embeddings"]
+        return _unit(embeddings["text" if "text" in embeddings else "image"])
+
+
+def kind_of(data: bytes) -> Kind:
+    """Whether a file is a photo or a video, by its content.
+
+    Raises:
+        UnsupportedMedia: it is neither.
+    """
+    found = sniff(data)
+    kinds: tuple[Kind, ...] = ("image", "video")
+    for kind in kinds:
+        if found is not None and kind in found.modalities:
+            return kind
+    name = "no known format" if found is None else found.name
+    said = f"The file was recognized by its content as {name}, which is neither a photo nor a video."
+    raise UnsupportedMedia("image", said, "Take JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, MP4, WebM, Matroska or AVI.")
+
+
+def thumbnail(picture: Picture) -> bytes:
+    """A picture as a small JPEG."""
+    small = Image.fromarray(picture)
+    small.thumbnail((THUMBNAIL, THUMBNAIL))
+    file = io.BytesIO()
+    small.save(file, "JPEG", quality=_QUALITY)
+    return file.getvalue()
+
+
+def clock(seconds: float) -> str:
+    """Seconds as people write a place in a film: 0:07, 12:30, 1:02:03."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _question(pipeline: "Pipeline", picture: Picture, **options: str) -> Question:
+    features = pipeline.features(Decoded({"image": [picture]}))
+    return Question(pipeline, features, pipeline.options.model_validate(options))
+
+
+def _unit(values: Sequence[float]) -> Vector:
+    vector = np.asarray(values, np.float32)
+    return vector / np.float32(np.linalg.norm(vector))

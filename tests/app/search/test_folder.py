@@ -1,0 +1,167 @@
+"""An index follows its folder: what is new is looked at, what is there is left alone, what is broken is named."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.search.folder import Update, photos_and_videos, update
+from app.search.index import FolderIndex, Hit, IndexFault
+from app.search.moments import Annotator, Question
+from models.media.limits import MediaLimits
+from models.pipeline import Pipeline
+from tests.app.search.checkpoints import BLUE, GREEN, RED, film, picture, tiny_embedder
+from tests.support import tiny_captioner
+
+
+@pytest.fixture(scope="module")
+def annotator(tmp_path_factory: pytest.TempPathFactory) -> Annotator:
+    root = tmp_path_factory.mktemp("checkpoints")
+    captioner = tiny_captioner(root / "captioner")
+    return Annotator(Pipeline.load(tiny_embedder(root / "embedder")), Pipeline.load(captioner))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three photos, a film, and what is neither."""
+    root = tmp_path / "pictures"
+    (root / "deep" / "er").mkdir(parents=True)
+    (root / ".hidden").mkdir()
+    (root / "red.png").write_bytes(picture(RED))
+    (root / "green").write_bytes(picture(GREEN, "JPEG"))
+    (root / "deep" / "er" / "blue.jpg").write_bytes(picture(BLUE, "JPEG"))
+    (root / "film.mp4").write_bytes(film(RED, GREEN, BLUE))
+    (root / ".hidden" / "red.png").write_bytes(picture(RED))
+    (root / "notes.txt").write_text("no picture")
+    return root
+
+
+@pytest.fixture
+def index(tmp_path: Path, folder: Path, annotator: Annotator) -> Iterator[FolderIndex]:
+    with FolderIndex(tmp_path / "my.index", model=annotator.model, size=annotator.size, folder=folder) as opened:
+        yield opened
+
+
+def run(index: FolderIndex, folder: Path, annotator: Annotator, **limits: int) -> Update:
+    return update(index, folder, photos_and_videos(folder), annotator, MediaLimits(**limits), lambda path: None)
+
+
+def nearest(index: FolderIndex, annotator: Annotator, data: bytes, limit: int = 10) -> list[Hit]:
+    question = annotator.query({"image": [data]}, MediaLimits())
+    return index.search(annotator.query_vector(question.answer()), limit, apart=0.9)
+
+
+def test_every_photo_and_every_second_is_found(index: FolderIndex, folder: Path, annotator: Annotator) -> None:
+    assert run(index, folder, annotator) == Update(added=4)
+    assert index.paths() == {"red.png", "green", "deep/er/blue.jpg", "film.mp4"}
+    assert len(index) == 6
+    for colour, path, seconds in ((RED, "red.png", 0.5), (GREEN, "green", 1.5), (BLUE, "deep/er/blue.jpg", 2.5)):
+        first, second = nearest(index, annotator, picture(colour), 2)
+        assert {(first.path, first.seconds), (second.path, second.seconds)} == {(path, None), ("film.mp4", seconds)}
+        assert first.score == pytest.approx(1, abs=0.01)
+        assert first.captions.keys() == {"en", "zh"}
+        assert first.thumbnail.startswith(b"\xff\xd8")
+
+
+def test_what_has_not_changed_is_not_looked_at_again(
+    index: FolderIndex, folder: Path, annotator: Annotator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(index, folder, annotator)
+    os.utime(folder / "green", ns=(1, 1))
+    shutil.copy(folder / "red.png", folder / "copy.png")
+    (folder / "deep" / "er" / "blue.jpg").rename(folder / "moved.jpg")
+
+    def refuse(self: Question) -> None:
+        raise AssertionError("a network was asked again")
+
+    monkeypatch.setattr(Question, "answer", refuse)
+    assert run(index, folder, annotator) == Update(added=2, unchanged=3, removed=1)
+    assert index.paths() == {"red.png", "copy.png", "green", "moved.jpg", "film.mp4"}
+    assert run(index, folder, annotator) == Update(unchanged=5)
+
+
+def test_what_has_changed_is_replaced_and_what_is_gone_is_forgotten(
+    index: FolderIndex, folder: Path, annotator: Annotator
+) -> None:
+    run(index, folder, annotator)
+    (folder / "red.png").write_bytes(picture(BLUE))
+    (folder / "film.mp4").unlink()
+    assert run(index, folder, annotator) == Update(added=1, unchanged=2, removed=1)
+    assert len(index) == 3
+    assert {hit.path for hit in nearest(index, annotator, picture(BLUE), 2)} == {"red.png", "deep/er/blue.jpg"}
+
+
+def test_a_broken_file_is_named_and_the_others_are_taken(
+    index: FolderIndex, folder: Path, annotator: Annotator
+) -> None:
+    (folder / "broken.jpg").write_bytes(picture(RED, "JPEG")[:200])
+    (folder / "cut.mp4").write_bytes(film(RED)[:300])
+    (folder / "letter.jpg").write_text("not a photo at all")
+    (folder / "gone.png").symlink_to("nowhere")
+    (folder / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
+    done = run(index, folder, annotator)
+    assert done.added == 4
+    assert done.skipped.keys() == {"broken.jpg", "cut.mp4", "letter.jpg", "gone.png", "photo.heic"}
+    assert "corrupt" in done.skipped["broken.jpg"]
+    assert "plain text" in done.skipped["letter.jpg"]
+    assert "HEIC" in done.skipped["photo.heic"]
+
+
+def test_a_file_that_breaks_later_is_forgotten(index: FolderIndex, folder: Path, annotator: Annotator) -> None:
+    run(index, folder, annotator)
+    (folder / "red.png").write_bytes(picture(RED)[:50])
+    done = run(index, folder, annotator)
+    assert (done.skipped.keys(), done.removed) == ({"red.png"}, 1)
+    assert "red.png" not in index.paths()
+
+
+def test_limits_hold(index: FolderIndex, folder: Path, annotator: Annotator) -> None:
+    done = run(index, folder, annotator, video_bytes=100)
+    assert (done.added, done.skipped.keys()) == (3, {"film.mp4"})
+    assert "100 bytes" in done.skipped["film.mp4"]
+
+
+def test_neighbours_in_time_count_once(index: FolderIndex, folder: Path, annotator: Annotator) -> None:
+    run(index, folder, annotator)
+    question = annotator.query({"image": [picture(RED)]}, MediaLimits())
+    vector = annotator.query_vector(question.answer())
+    assert len(index.search(vector, 10)) == 4
+    assert len(index.search(vector, 10, apart=1.0)) == 6
+    assert len(index.search(vector, 2, apart=1.0)) == 2
+
+
+def test_an_index_is_for_one_checkpoint(tmp_path: Path, index: FolderIndex, annotator: Annotator) -> None:
+    other = Annotator(Pipeline.load(tiny_embedder(tmp_path / "other", seed=1)))
+    assert other.model != annotator.model
+    with pytest.raises(IndexFault, match="was made with image-text-embedding"):
+        FolderIndex(index.path, model=other.model, size=other.size)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a database, and long enough for one" * 100])
+def test_another_file_is_no_index(tmp_path: Path, annotator: Annotator, content: bytes) -> None:
+    path = tmp_path / "other.file"
+    path.write_bytes(content)
+    with pytest.raises(IndexFault, match="is not an index"):
+        FolderIndex(path, model=annotator.model, size=annotator.size)
+    assert path.read_bytes() == content
+
+
+def test_an_index_that_is_not_there(tmp_path: Path, annotator: Annotator) -> None:
+    with pytest.raises(IndexFault, match="fusionrnn index"):
+        FolderIndex(tmp_path / "none", model=annotator.model, size=annotator.size)
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_damaged_vector_is_said_to_be(index: FolderIndex, folder: Path, annotator: Annotator) -> None:
+    run(index, folder, annotator)
+    with index._database:
+        index._database.execute("UPDATE moments SET vector = x'00'")
+    with pytest.raises(IndexFault, match="damaged"):
+        index.search(np.ones(annotator.size, np.float32), 3)
+
+
+def test_an_empty_index_finds_nothing(index: FolderIndex, annotator: Annotator) -> None:
+    assert index.search(np.ones(annotator.size, np.float32), 3) == []

@@ -1,0 +1,289 @@
+"""Collections over HTTP: put, search, look at, delete; what is refused; and that they last over a restart."""
+
+import base64
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.main import create_app
+from app.settings import Settings
+from tests.app.conftest import Open, service, wait_until_loaded
+from tests.app.search.checkpoints import BLUE, GREEN, RED, film, picture, tiny_embedder
+from tests.support import tiny_captioner
+
+PROBLEM = "application/problem+json"
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a captioner and an embedder."""
+    root = tmp_path_factory.mktemp("models")
+    tiny_captioner(root / "captioner")
+    tiny_embedder(root / "embedder")
+    return root
+
+
+@pytest.fixture(scope="module")
+def client(models: Path, open_client: Open, tmp_path_factory: pytest.TempPathFactory) -> TestClient:
+    """A service with a store of its own, shared by tests that use collections of their own."""
+    return open_client(model_dir=[models], collections_dir=tmp_path_factory.mktemp("store"))
+
+
+@contextmanager
+def serving(models: Path, store: Path) -> Iterator[TestClient]:
+    """A service that ends with the block."""
+    settings = Settings(model_dir=[models], collections_dir=store, device="cpu", threads=1)
+    with TestClient(create_app(settings)) as client:
+        wait_until_loaded(service(client))
+        yield client
+
+
+def put(client: TestClient, place: str, **files: bytes) -> Any:
+    name, item = place.split("/")
+    return client.put(f"/v1/collections/{name}/items/{item}", files=files)
+
+
+def search(client: TestClient, name: str, **body: Any) -> Any:
+    return client.post(f"/v1/collections/{name}/search", json=body)
+
+
+def coded(data: bytes) -> str:
+    return base64.b64encode(data).decode()
+
+
+def test_photos_and_films_are_put_found_and_forgotten(client: TestClient) -> None:
+    first = put(client, "life/red.png", image=picture(RED))
+    assert first.status_code == 201
+    described = first.json()
+    assert (described["id"], described["object"], described["kind"]) == ("red.png", "item", "image")
+    (moment,) = described["moments"]
+    assert moment["time"] is None
+    assert moment["captions"].keys() == {"en", "zh"}
+    clip = put(client, "life/film", video=film(RED, GREEN, BLUE)).json()
+    assert (clip["kind"], clip["count"]) == ("video", 3)
+    assert [moment["time"] for moment in clip["moments"]] == [0.5, 1.5, 2.5]
+    put(client, "life/blue", image=picture(BLUE))
+
+    found = search(client, "life", image=coded(picture(BLUE)), limit=2).json()["data"]
+    assert {item["id"] for item in found} == {"blue", "film"}
+    assert found[0]["score"] == pytest.approx(1, abs=0.01)
+    (film_found,) = [item for item in found if item["id"] == "film"]
+    assert film_found["moments"][0]["time"] == 2.5
+    assert len(film_found["moments"]) == 3
+    texts = search(client, "life", text="一只小狗 a dog").json()["data"]
+    assert {item["id"] for item in texts} == {"red.png", "film", "blue"}
+    scores = [item["score"] for item in texts]
+    assert scores == sorted(scores, reverse=True)
+
+    assert client.get("/v1/collections/life/items/film").json() == clip
+    card = client.get("/v1/collections/life").json()
+    assert (card["items"], card["moments"], card["next"]) == (3, 5, None)
+    assert {item["id"]: item["count"] for item in card["data"]} == {"red.png": 1, "film": 3, "blue": 1}
+    assert card["model"].startswith("image-text-embedding 0.0.1 ")
+    assert "life" in [each["id"] for each in client.get("/v1/collections").json()["data"]]
+
+    assert client.delete("/v1/collections/life/items/film").status_code == 204
+    assert client.get("/v1/collections/life/items/film").status_code == 404
+    assert "film" not in [item["id"] for item in search(client, "life", text="a dog").json()["data"]]
+    assert client.delete("/v1/collections/life").status_code == 204
+    assert client.get("/v1/collections/life").status_code == 404
+
+
+def test_another_upload_replaces_an_item_and_the_same_one_is_not_looked_at(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert put(client, "new/item", video=film(RED, GREEN, BLUE)).status_code == 201
+    replaced = put(client, "new/item", image=picture(GREEN))
+    assert (replaced.status_code, replaced.json()["kind"], len(replaced.json()["moments"])) == (200, "image", 1)
+    assert client.get("/v1/collections/new").json()["moments"] == 1
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a network was asked again")
+
+    monkeypatch.setattr("app.search.moments.Annotator.questions", refuse)
+    again = put(client, "new/item", image=picture(GREEN))
+    assert (again.status_code, again.json()) == (200, replaced.json())
+
+
+def test_json_with_base64_is_taken(client: TestClient) -> None:
+    answer = client.put("/v1/collections/json/items/a", json={"image": coded(picture(RED))})
+    assert answer.status_code == 201
+    assert len(search(client, "json", image=coded(picture(RED)), limit=1).json()["data"]) == 1
+
+
+def test_collections_last_over_a_restart(models: Path, tmp_path: Path) -> None:
+    for known in (False, True):
+        with serving(models, tmp_path / "made" / "store") as client:
+            if not known:
+                put(client, "life/red", image=picture(RED))
+            (found,) = search(client, "life", image=coded(picture(RED))).json()["data"]
+            assert (found["id"], found["score"]) == ("red", pytest.approx(1, abs=0.01))
+
+
+def test_many_items_come_in_pages(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.api.collections._PAGE", 2)
+    for name in "abc":
+        put(client, f"pages/{name}", image=picture(RED))
+    first = client.get("/v1/collections/pages").json()
+    second = client.get("/v1/collections/pages", params={"after": first["next"]}).json()
+    assert (len(first["data"]), len(second["data"]), second["next"]) == (2, 1, None)
+    assert {item["id"] for item in first["data"] + second["data"]} == {"a", "b", "c"}
+
+
+def test_items_put_at_once_are_all_there(client: TestClient) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda n: put(client, f"many/{n}", image=picture((n * 20, 90, 90))), range(8)))
+    assert [answer.status_code for answer in answers] == [201] * 8
+    assert client.get("/v1/collections/many").json()["items"] == 8
+
+
+@pytest.mark.parametrize("path", ["none", "none/items/a"])
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_what_is_not_there(client: TestClient, method: str, path: str) -> None:
+    answer = client.request(method, f"/v1/collections/{path}")
+    assert (answer.status_code, answer.headers["content-type"]) == (404, PROBLEM)
+    assert answer.json()["type"].endswith("unknown-item")
+
+
+def test_a_search_in_what_is_not_there(client: TestClient) -> None:
+    assert search(client, "none", text="a dog").status_code == 404
+
+
+def test_an_item_that_is_not_in_a_collection(client: TestClient) -> None:
+    put(client, "some/a", image=picture(RED))
+    for method in ("GET", "DELETE"):
+        answer = client.request(method, "/v1/collections/some/items/b")
+        assert (answer.status_code, "'b'" in answer.json()["detail"]) == (404, True)
+
+
+@pytest.mark.parametrize("name", ["Upper", "a b", "-a", "x" * 65, "a.b", "\u72d7"])
+def test_names_that_are_not_taken(client: TestClient, name: str) -> None:
+    answer = put(client, f"{name}/item", image=picture(RED))
+    assert (answer.status_code, answer.headers["content-type"], answer.json()["field"]) == (422, PROBLEM, "name")
+
+
+@pytest.mark.parametrize("item", [".hidden", "a b", "x" * 129, "\u72d7"])
+def test_ids_that_are_not_taken(client: TestClient, item: str) -> None:
+    answer = put(client, f"ids/{item}", image=picture(RED))
+    assert (answer.status_code, answer.json()["field"]) == (422, "item")
+
+
+@pytest.mark.parametrize(
+    ("files", "status"),
+    [
+        ({}, 400),
+        ({"image": b""}, 415),
+        ({"audio": b"RIFF"}, 422),
+        ({"image": b"GIF89a" + bytes(20)}, 400),
+        ({"image": b"a letter and no photo"}, 415),
+        ({"video": b"a letter and no film"}, 415),
+        ({"image": picture(RED), "video": film(RED)}, 422),
+    ],
+)
+def test_uploads_that_are_not_taken(client: TestClient, files: dict[str, bytes], status: int) -> None:
+    answer = client.put("/v1/collections/refused/items/a", files=files)
+    assert (answer.status_code, answer.headers["content-type"]) == (status, PROBLEM)
+    assert client.get("/v1/collections/refused").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({}, 422),
+        ({"text": "a dog", "image": coded(picture(RED))}, 422),
+        ({"text": "a dog", "limit": 0}, 422),
+        ({"text": "a dog", "limit": 101}, 422),
+        ({"text": "a dog", "limit": "many"}, 422),
+        ({"text": "a dog", "top": 3}, 422),
+        ({"text": "x" * 20_001}, 422),
+        ({"image": "not base64"}, 400),
+        ({"image": coded(b"a letter")}, 415),
+    ],
+)
+def test_searches_that_are_not_made(client: TestClient, body: dict[str, Any], status: int) -> None:
+    put(client, "asked/a", image=picture(RED))
+    answer = search(client, "asked", **body)
+    assert (answer.status_code, answer.headers["content-type"]) == (status, PROBLEM)
+
+
+def test_after_is_the_next_of_a_former_answer(client: TestClient) -> None:
+    put(client, "after/a", image=picture(RED))
+    assert client.get("/v1/collections/after", params={"after": "1; DROP"}).status_code == 422
+
+
+def test_limits_of_the_store(models: Path, open_client: Open, tmp_path: Path) -> None:
+    client = open_client(model_dir=[models], collections_dir=tmp_path, collections_most=1, collections_moments=3)
+    assert put(client, "one/a", image=picture(RED)).status_code == 201
+    full = put(client, "one/b", video=film(RED, GREEN, BLUE))
+    assert (full.status_code, full.json()["limit"]) == (409, "3 moments")
+    # In place of what is there, it fits.
+    assert put(client, "one/a", video=film(RED, GREEN, BLUE)).status_code == 200
+    more = put(client, "two/a", image=picture(RED))
+    assert (more.status_code, more.json()["limit"]) == (409, "1 collections")
+
+
+def test_bytes_have_a_limit(models: Path, open_client: Open, tmp_path: Path) -> None:
+    client = open_client(model_dir=[models], collections_dir=tmp_path, limits={"image_bytes": 50})
+    answer = put(client, "a/a", image=picture(RED))
+    assert (answer.status_code, answer.json()["limit"]) == (413, "50 bytes")
+
+
+def test_a_collection_of_another_checkpoint(models: Path, tmp_path: Path) -> None:
+    tiny_embedder(tmp_path / "other", seed=1)
+    with serving(models, tmp_path / "store") as client:
+        put(client, "life/red", image=picture(RED))
+    with serving(tmp_path / "other", tmp_path / "store") as client:
+        for answer in (put(client, "life/blue", image=picture(BLUE)), search(client, "life", text="a dog")):
+            assert (answer.status_code, "was made with" in answer.json()["detail"]) == (409, True)
+
+
+def test_without_a_captioner_there_are_no_captions(models: Path, open_client: Open, tmp_path: Path) -> None:
+    client = open_client(model_dir=[models / "embedder"], collections_dir=tmp_path)
+    assert put(client, "a/a", image=picture(RED)).json()["moments"] == [{"time": None, "captions": {}}]
+
+
+def test_without_an_embedder_there_are_no_collections(open_client: Open, tmp_path: Path) -> None:
+    client = open_client(collections_dir=tmp_path)
+    assert put(client, "a/a", image=picture(RED)).status_code == 404
+    wrong = open_client(collections_dir=tmp_path, collections_model="captioner")
+    assert put(wrong, "a/a", image=picture(RED)).status_code == 503
+
+
+# Qdrant leaves the lock's file open when it finds it locked.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_store_that_is_in_use(models: Path, open_client: Open, tmp_path: Path) -> None:
+    put(open_client(model_dir=[models], collections_dir=tmp_path), "a/a", image=picture(RED))
+    second = open_client(model_dir=[models], collections_dir=tmp_path)
+    answer = second.get("/v1/collections")
+    assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
+
+
+def test_a_server_that_does_not_answer(models: Path, open_client: Open, tmp_path: Path) -> None:
+    client = open_client(model_dir=[models], collections_dir=tmp_path / "store", collections_url="http://127.0.0.1:9")
+    for answer in (client.get("/v1/collections"), put(client, "a/a", image=picture(RED))):
+        assert (answer.status_code, "Retry-After" in answer.headers) == (503, True)
+    assert not (tmp_path / "store").exists()
+
+
+def test_nobody_who_asks_for_no_collection_gets_a_folder(models: Path, tmp_path: Path) -> None:
+    with serving(models, tmp_path / "store") as client:
+        client.get("/v1/models")
+    assert not (tmp_path / "store").exists()
+
+
+def test_the_document_describes_them(client: TestClient) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    put_item = paths["/v1/collections/{name}/items/{item}"]["put"]
+    assert put_item["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"].keys() == {
+        "image",
+        "video",
+    }
+    assert {"200", "201", "409", "413", "422"} <= put_item["responses"].keys()
+    example = paths["/v1/collections/{name}/search"]["post"]["requestBody"]["content"]["application/json"]["example"]
+    put(client, "documented/a", image=picture(RED))
+    assert search(client, "documented", **example).status_code == 200
