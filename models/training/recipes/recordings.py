@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 import soxr
+from av.audio.stream import AudioStream
 from numpy.typing import NDArray
 
 from models.media.limits import MediaLimits
@@ -25,6 +26,7 @@ def encoded(samples: Samples, rate: int, target: int, codec: str, container: str
     file = BytesIO()
     with av.open(file, "w", format=container) as out:
         stream = out.add_stream(codec, rate=target, layout="stereo")
+        assert isinstance(stream, AudioStream)
         context = stream.codec_context
         fitted = av.AudioResampler(context.format, "stereo", target, context.frame_size or None)
         for part in [*fitted.resample(frame), *fitted.resample(None)]:
@@ -56,7 +58,7 @@ def recordings(
         return encoded(samples, rate, rate, "pcm_s16le", "wav")
 
     def louder(samples: Samples, decibels: float) -> Samples:
-        return np.clip(samples * np.float32(10 ** (decibels / 20)), -1, 1)
+        return np.asarray(np.clip(samples * 10 ** (decibels / 20), -1, 1), np.float32)
 
     changes: dict[str, Callable[[Samples], bytes]] = {
         "WAV": wave,

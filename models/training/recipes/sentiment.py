@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from models.config import CheckpointConfig
+from models.encoders.text import TextRNN
 from models.features.text import TextTokenizer, frequent
 from models.network import FusionRNN
 from models.sequence import Padded, pad
@@ -167,7 +168,7 @@ def train(data: Path, out: Path, seed: int) -> None:
 
     def prepare(network: FusionRNN) -> None:
         known = vectors.norm(dim=1) > 0
-        network.encoders["text"].embedding.weight.data[known] = vectors[known]  # type: ignore[union-attr]
+        word_vectors(network)[known] = vectors[known]
 
     def stages(network: FusionRNN) -> list[TextStage]:
         schedule = Schedule(
@@ -195,9 +196,16 @@ def train(data: Path, out: Path, seed: int) -> None:
         _publish(data, out, runs, held, sizes, tokenizer, baselines)
 
 
+def word_vectors(network: FusionRNN) -> Tensor:
+    """The vectors [vocabulary, EMBEDDING] that the network starts from, to read and to write."""
+    encoder = network.encoders["text"]
+    assert isinstance(encoder, TextRNN)
+    return encoder.embedding.weight.data
+
+
 def read_alike(network: FusionRNN, tokenizer: TextTokenizer) -> None:
     """Give traditional characters, which no training text has, the vectors of their simplified forms."""
-    weight = network.encoders["text"].embedding.weight.data  # type: ignore[union-attr]
+    weight = word_vectors(network)
     for old, new in SIMPLIFIED.items():
         (traditional,), (simplified,) = tokenizer.encode(old), tokenizer.encode(new)
         if tokenizer.unknown not in (traditional, simplified):

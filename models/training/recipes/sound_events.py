@@ -4,6 +4,7 @@ ESC-10 (Piczak 2015) has 32 clips a class here. So each clip is drawn in many di
 and places in time, masked bands and times (SpecAugment), and mixed with another clip (mixup, Zhang et al. 2018).
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -58,7 +59,7 @@ FEATURES: dict[str, Any] = {
 }  # fmt: skip
 STEPS = 250
 """Frames of a training clip: five seconds."""
-FLOOR = float(np.log(1e-6))
+FLOOR = math.log(1e-6)
 """Log energy of silence, below which nothing gets."""
 
 
@@ -147,7 +148,7 @@ class Draw:
         x = views[choice(len(views))]
         # Where a clip begins says nothing: it is turned in time, and cut to a common length or repeated up to it.
         x = x.roll(choice(len(x)), 0).repeat(-(-STEPS // len(x)), 1)[:STEPS]
-        shift = uniform(-12, 6) * np.log(10) / 10 / self.features.std
+        shift = uniform(-12, 6) * math.log(10) / 10 / self.features.std
         return (x + shift).clamp(min=self.floor)
 
 

@@ -94,15 +94,17 @@ def coloured_noise(size: int, slope: float) -> Tensor:
     """Gaussian noise whose power falls with frequency to the power ``slope``: 0 is white, 1 pink, 2 brown."""
     spectrum = torch.fft.rfft(torch.randn(size))
     frequencies = torch.arange(len(spectrum), dtype=torch.float32).clamp(min=1)
-    noise = torch.fft.irfft(spectrum * frequencies ** (-slope / 2), size)
-    return noise / noise.std().clamp(min=1e-6)
+    noise = torch.fft.irfft(spectrum * frequencies.pow(-slope / 2), size)
+    even: Tensor = noise / noise.std().clamp(min=1e-6)
+    return even
 
 
 def low_passed(x: Tensor, rate: int, hertz: float) -> Tensor:
     """Without what lies above ``hertz``: a telephone, or a lossy coder."""
     spectrum = torch.fft.rfft(x)
     kept = torch.arange(len(spectrum)) * (rate / len(x)) <= hertz
-    return torch.fft.irfft(spectrum * kept, len(x))
+    passed: Tensor = torch.fft.irfft(spectrum * kept, len(x))
+    return passed
 
 
 def amplified(x: Tensor, decibels: float) -> Tensor:

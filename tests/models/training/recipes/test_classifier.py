@@ -114,7 +114,8 @@ def test_the_baseline_does_not_see_the_order_of_words() -> None:
     lengths = torch.tensor([4])
 
     def answer(ids: Tensor) -> Tensor:
-        return network({"text": Padded(ids, lengths)})
+        logits: Tensor = network({"text": Padded(ids, lengths)})
+        return logits
 
     assert not torch.allclose(answer(words), answer(turned))
     without_recurrence(network, "text")

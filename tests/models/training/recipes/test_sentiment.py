@@ -42,7 +42,7 @@ def folder(tmp_path: Path, small: partial[MiniLM]) -> Path:
     )
     tokenizer.save(str(path / "tokenizer.json"))
     torch.manual_seed(0)
-    shapes = {
+    shapes: dict[str, tuple[int, ...]] = {
         "embeddings.word_embeddings.weight": (len(WORDS), 12),
         "embeddings.position_embeddings.weight": (POSITIONS, 12),
         "embeddings.token_type_embeddings.weight": (2, 12),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from models.encoders.audio import AudioRNN
 from models.network import FusionRNN
 from models.pipeline import Pipeline
 from models.training.manifest import DataError
@@ -50,11 +51,12 @@ def test_the_network_is_small_and_follows_a_stream() -> None:
     network = FusionRNN(describe().network).eval()
     assert sum(parameter.numel() for parameter in network.parameters()) <= 300_000
     encoder = network.encoders["audio"]
+    assert isinstance(encoder, AudioRNN)
     frames = torch.randn(1, 50, 40)
     with torch.inference_mode():
         whole = encoder(frames, torch.tensor([50])).sequence
         state, outputs = encoder.initial_state(1), []
-        for chunk in frames.split(7, 1):
+        for chunk in torch.split(frames, 7, 1):
             heard, state = encoder.step(chunk, state)
             outputs.append(heard)
     assert torch.allclose(torch.cat(outputs, 1), whole, atol=1e-5)

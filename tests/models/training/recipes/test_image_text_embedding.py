@@ -1,0 +1,107 @@
+"""The recipe from photos and captions to a checkpoint, on data and weights that the test makes."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from models.encoders.mobilenet import MobileNetV2
+from models.media.limits import MediaLimits
+from models.pipeline import Pipeline
+from models.training.evaluation import evaluate
+from models.training.manifest import DataError
+from models.training.recipes import image_text_embedding as recipe
+
+COLOURS = {"red": ("红", (200, 30, 30)), "green": ("绿", (30, 180, 40)), "blue": ("蓝", (30, 40, 200))}
+PHOTOS = {"train": 4, "val": 1}
+PARTS = ("image", "text")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures of three colours with captions in both languages, and a CNN's random weights beside them."""
+    root = tmp_path_factory.mktemp("data")
+    folder = root / "colours"
+    folder.mkdir()
+    for split, photos in PHOTOS.items():
+        lines = []
+        for name, (sign, colour) in COLOURS.items():
+            for number in range(photos):
+                path = f"{split}-{name}-{number}.png"
+                Image.new("RGB", (40, 30), tuple(part + 5 * number for part in colour)).save(folder / path)
+                captions = {"en": [f"a {name} square", f"it is {name}"], "zh": [f"{sign}色", f"一片{sign}"]}
+                lines.append(json.dumps({"image": path, "captions": captions}))
+        (folder / f"{split}.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    torch.manual_seed(0)
+    cnn = {name: value.half() for name, value in MobileNetV2().state_dict().items()}
+    (root / "mobilenet_v2").mkdir()
+    save_file(cnn, root / "mobilenet_v2" / "imagenet.safetensors")
+    (root / "captioner").mkdir()
+    save_file(
+        {f"encoders.image.cnn.{name}": value for name, value in cnn.items()},
+        root / "captioner" / "model.safetensors",
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("run")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipe, "CAPTIONER", data.parent / "captioner")
+        recipe.train(data, out, 0)
+    return out
+
+
+def logged(folder: Path, stage: str) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["stage"] == stage and line["kind"] == "train"]
+
+
+def test_every_stage_learns(trained: Path) -> None:
+    bag = logged(trained / "bag", "bag")
+    sentences, tuned = logged(trained, "sentences"), logged(trained, "fine-tune")
+    assert bag[-1]["loss"] < bag[0]["loss"]
+    assert sentences[-1]["loss"] < sentences[0]["loss"]
+    assert tuned
+
+
+def test_the_cnns_upper_blocks_move_and_the_lower_ones_stay(data: Path, trained: Path) -> None:
+    before = load_file(data.parent / "captioner" / "model.safetensors")
+    after = load_file(trained / "checkpoint" / "model.safetensors")
+    moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert {name.split(".")[4] for name in moved if ".blocks." in name} == {str(n) for n in range(recipe.CUT, 17)}
+    assert "encoders.image.cnn.stem.weight" not in moved
+
+
+def test_the_checkpoint_embeds_both_and_is_measured_on_captions(data: Path, trained: Path) -> None:
+    pipeline = Pipeline.load(trained / "checkpoint")
+    picture = (data / "train-red-0.png").read_bytes()
+    features = pipeline.features(pipeline.decode({"image": [picture], "text": ["一片红 it is red"]}, MediaLimits()))
+    answer = pipeline.predict(features, pipeline.options()).model_dump()
+    assert {name: len(vector) for name, vector in answer["embeddings"].items()} == {
+        "image": 256,
+        "text": 256,
+        "fused": 256,
+    }
+    for folder in (trained / "checkpoint", trained / "bag" / "checkpoint"):
+        metrics = evaluate(folder, data, "val", "captions")
+        assert metrics["figures"].keys() == {
+            f"{language}, {one} to {other}"
+            for language in ("en", "zh")
+            for one in PARTS
+            for other in PARTS
+            if one != other
+        }
+        # Three photos: each has its captions among the ten nearest.
+        assert metrics["figures"]["en, image to text"]["recall_at_10"] == [100, 100, 100]
+        assert evaluate(folder, data, "val")["figures"] == metrics["figures"]
+
+
+def test_what_is_missing_is_named(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipe, "CAPTIONER", tmp_path / "nowhere")
+    with pytest.raises(DataError, match="nowhere"):
+        recipe.train(data, tmp_path / "run", 0)
