@@ -24,10 +24,12 @@ def recipe_called(name: str) -> Recipe:
     """
     from models.training.recipes import captioner, sentiment, sound_events, voice_commands
     from models.training.recipes.av_speech import recipe as av_speech
+    from models.training.recipes.digits import recipe as digits
 
     available = [
         Recipe("av-speech", av_speech.train),
         Recipe("captioner", captioner.train),
+        Recipe("digits", digits.train),
         Recipe("sentiment", sentiment.train),
         Recipe("sound-events", sound_events.train),
         Recipe("voice-commands", voice_commands.train),

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from models.checkpoint import METRICS, save_checkpoint
+from models.checkpoint import CARD, METRICS, save_checkpoint
 from models.config import CheckpointConfig, NetworkConfig
 from models.features.text import TextTokenizer
 from models.network import FusionRNN
@@ -186,11 +186,13 @@ def publish(
     truth: NDArray[np.int64],
     tokenizer: TextTokenizer | None = None,
     *,
+    card: Callable[[Mapping[str, Any]], str] | None = None,
     served: Callable[[Path], Mapping[str, Any]] | None = None,
 ) -> None:
     """Write ``out/checkpoint``, and the picture of its confusions beside it.
 
     Args:
+        card: the model card for the metrics.
         served: more metrics, measured on the folder as it is served.
     """
     folder = out / "checkpoint"
@@ -198,6 +200,8 @@ def publish(
     if served is not None:
         metrics = {**metrics, **served(folder)}
     (folder / METRICS).write_text(json.dumps(dict(metrics), indent=2) + "\n", encoding="utf-8")
+    if card is not None:
+        (folder / CARD).write_text(card(metrics), encoding="utf-8")
     labels = config.labels or []
     table = confusion(probabilities.argmax(1), truth, len(labels))
     draw_confusion(table, labels, out / "confusion.png")

@@ -24,6 +24,7 @@ from models.features.text import TextTokenizer, frequent
 from models.network import FusionRNN
 from models.sequence import Padded, pad
 from models.training.manifest import DataError, read_manifest
+from models.training.recipes.cards.sentiment import card
 from models.training.recipes.classifier import (
     ClassifierStage,
     Held,
@@ -246,7 +247,7 @@ def _publish(
         "calibration": calibrated.note,
     }
     config = describe(tokenizer.size, calibrated.heat)
-    publish(out, config, best.network, metrics, calibrated.probabilities, truth, tokenizer)
+    publish(out, config, best.network, metrics, calibrated.probabilities, truth, tokenizer, card=card)
 
 
 def _accuracies(probabilities: NDArray[np.float64], truth: NDArray[np.int64], sizes: list[int]) -> dict[str, float]:

@@ -23,6 +23,7 @@ from models.network import FusionRNN
 from models.sequence import Padded, pad
 from models.training.augmentation import mask_frequency, mask_time
 from models.training.manifest import DataError, read_manifest
+from models.training.recipes.cards.sound_events import card
 from models.training.recipes.classifier import (
     ClassifierStage,
     Held,
@@ -35,6 +36,7 @@ from models.training.recipes.classifier import (
     train_seeds,
     without_recurrence,
 )
+from models.training.recipes.recordings import recordings
 from models.training.recipes.waveforms import (
     Waveforms,
     amplified,
@@ -50,7 +52,9 @@ from models.training.recipes.waveforms import (
 from models.training.trainer import Schedule
 
 SEEDS = 3
-EPOCHS = 30
+POSTED = 8
+"""Every eighth clip is also posted as other kinds of files."""
+EPOCHS = 80
 VIEWS = 4
 """Disguises of a clip's waveform, made once; those of its spectrogram are made anew in every epoch."""
 RATE = 22_050
@@ -95,6 +99,7 @@ class Clips:
     classes: Tensor
     folds: NDArray[np.int64]
     labels: list[str]
+    sounds: Waveforms
 
 
 def load(data: Path, cache: Path) -> Clips:
@@ -116,7 +121,7 @@ def load(data: Path, cache: Path) -> Clips:
             views = [sounds[row], *(_disguised(sounds[row]) for _ in range(VIEWS - 1))]
             frames.append([log_mel(features, [view]).values[0] for view in views])
     classes = torch.tensor([labels.index(example["label"]) for example in manifest.examples])
-    return Clips(frames, classes, np.array([int(example["fold"]) for example in manifest.examples]), labels)
+    return Clips(frames, classes, np.array([int(example["fold"]) for example in manifest.examples]), labels, sounds)
 
 
 class Draw:
@@ -128,13 +133,13 @@ class Draw:
         self.floor = (FLOOR - self.features.mean) / self.features.std
 
     def __call__(self, places: Tensor) -> tuple[Inputs, Tensor]:
-        """Spectrograms, half of them mixed with another one, and the goals in the same proportion."""
+        """Spectrograms, a third of them mixed with another one, and the goals in the same proportion."""
         rows = self.rows[places]
         frames = pad([self._drawn(int(row)) for row in rows]).values
         goals = F.one_hot(self.clips.classes[rows], len(self.clips.labels)).float()
         order = torch.randperm(len(rows))
         share = torch.distributions.Beta(0.4, 0.4).sample((len(rows), 1))
-        share = torch.where(torch.rand(len(rows), 1) < 0.5, torch.maximum(share, 1 - share), 1.0)
+        share = torch.where(torch.rand(len(rows), 1) < 0.3, torch.maximum(share, 1 - share), 1.0)
         goals = share * goals + (1 - share) * goals[order]
         # Sounds add up in energy.
         scale, blend = self.features.std, share.unsqueeze(2)
@@ -247,8 +252,16 @@ def _publish(
         },
         "baselines": baselines,
         "calibration": calibrated.note,
+        "labels": clips.labels,
     }
-    publish(out, describe(clips.labels, calibrated.heat), network, metrics, calibrated.probabilities, truth)
+    config = describe(clips.labels, calibrated.heat)
+
+    def served(folder: Path) -> dict[str, Any]:
+        rows = range(0, len(truth), POSTED)
+        labels = [clips.labels[truth[row]] for row in rows]
+        return {"recordings": recordings(folder, [clips.sounds[row].numpy() for row in rows], RATE, labels, quiet=20)}
+
+    publish(out, config, network, metrics, calibrated.probabilities, truth, card=card, served=served)
 
 
 def _disguised(x: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from models.features.text import TextTokenizer
 from models.network import FusionRNN
 from models.sequence import pad
 from models.training.metrics.classes import class_figures
+from models.training.recipes.cards.digits import card
 from models.training.recipes.classifier import (
     ClassifierStage,
     Held,
@@ -203,7 +204,8 @@ def _publish(data: Path, out: Path, runs: list[Run], plain: Maker, words: TextTo
         **found,
         **notes,
     }
-    publish(out, describe(words, calibrated.heat), best.network, metrics, calibrated.probabilities, truth, words)
+    config = describe(words, calibrated.heat)
+    publish(out, config, best.network, metrics, calibrated.probabilities, truth, words, card=card)
 
 
 def _unheard_speakers(

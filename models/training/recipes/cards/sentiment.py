@@ -1,0 +1,68 @@
+"""The card of sentiment."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from models.training.recipes.cards import calibration, percent, seeds, table
+
+_TEXT = """# sentiment
+
+Says whether a text in English or Chinese speaks well or ill of its subject: `positive` or `negative`.
+
+Word vectors of 64 numbers (English words, Chinese characters), one bidirectional LSTM of 96 units each way for both
+languages, and the mean of its outputs under attention; stored in fp16.
+
+## Figures
+
+Validation splits, in percent, with 95 % bootstrap intervals over texts, seed {seed}. They also chose the epoch, the
+seed and the temperature.
+
+{figures}
+
+{seeds} {calibration}
+
+Command: `{command}`
+
+## Data and terms
+
+- English: SST-2 (Socher et al. 2013), 6920 sentences of film reviews.
+- Chinese: 6213 hotel reviews of ChnSentiCorp (Tan Songbo), for research.
+- A teacher, in training only: all-MiniLM-L6-v2 (sentence-transformers, Apache-2.0; from MiniLM, Wang et al. 2020),
+  fine-tuned on the same English sentences. It labels them and pieces of them, and what it makes of single words is
+  where English word vectors start. Serving needs none of it.
+- Which traditional character is which simplified one: OpenCC (Apache-2.0).
+
+No text of the data is part of this folder, but for the words of the vocabulary.
+
+## Where it fails
+
+- It knows film reviews in English and hotel reviews in Chinese. Elsewhere words can mean the opposite ("a short wait").
+- There is no neutral answer: a text without an opinion gets one, and it may look sure of it.
+- Irony, comparisons ("better than the last one, which says little") and what is only implied.
+- Emoji and punctuation are not read: a text of nothing else is noticed as `unknown_words` and its answer means nothing.
+  Case is not read either, so SHOUTING changes nothing.
+- In other languages than these two almost every word is unknown, which is noticed too. Traditional characters read as
+  their simplified forms. Texts in both languages are read as one text.
+- Texts beyond 512 words are cut, and noticed as `truncated`.
+"""
+
+
+def card(metrics: Mapping[str, Any]) -> str:
+    """The card in Markdown."""
+    sets = list(metrics["figures"])
+    rows = [["sentiment", *(percent(metrics["figures"][name]["accuracy"]) for name in sets)]]
+    rows += [
+        [name, *(percent(value[each]) if each in value else "" for each in sets)]
+        for name, value in metrics["baselines"].items()
+    ]
+    accuracies = metrics["seeds"]["accuracy"]
+    said = " ".join(f"{name}: {seeds(metrics, accuracies[name])}" for name in sets)
+    if len(metrics["seeds"]["of"]) == 1:
+        said = seeds(metrics, [])
+    return _TEXT.format(
+        seed=metrics["seed"],
+        figures=table(["accuracy", *sets], rows),
+        seeds=said,
+        calibration=calibration(metrics),
+        command=metrics["command"],
+    )
