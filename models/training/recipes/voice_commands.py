@@ -22,6 +22,7 @@ from models.network import FusionRNN
 from models.training.augmentation import mask_frequency, mask_time
 from models.training.calibration import scaled
 from models.training.manifest import DataError, Manifest, read_manifest
+from models.training.recipes.cards.voice_commands import card
 from models.training.recipes.classifier import (
     ClassifierStage,
     Held,
@@ -235,7 +236,16 @@ def _publish(
         labels = [LABELS[int(sounds.val_classes[row])] for row in rows]
         return {"recordings": recordings(folder, [sounds.val[row].numpy() for row in rows], RATE, labels, quiet=5)}
 
-    publish(out, describe(calibrated.heat), best.network, metrics, calibrated.probabilities, held.truth, served=served)
+    publish(
+        out,
+        describe(calibrated.heat),
+        best.network,
+        metrics,
+        calibrated.probabilities,
+        held.truth,
+        card=card,
+        served=served,
+    )
 
 
 def false_accepts(
