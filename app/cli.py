@@ -208,7 +208,9 @@ def index(
     annotator = _annotator(settings, model, captioner)
     files = photos_and_videos(folder)
     try:
-        with FolderIndex(out, model=annotator.model, size=annotator.size, folder=folder.resolve()) as opened:
+        with FolderIndex(
+            out, model=annotator.model, size=annotator.size, folder=folder.resolve(), captioner=annotator.writer
+        ) as opened:
             with progress("index", total=len(files)) as advance:
                 done = update(opened, folder, files, annotator, settings.limits, advance)
             count = len(opened)

@@ -62,13 +62,14 @@ class FolderIndex:
 
     Args:
         model: the checkpoint whose space the vectors lie in; an index of another one is refused.
-        folder: given to make a new index where there is none, and to move one to another folder.
+        folder: given to write: a new index where there is none, or one that has this folder from now on.
+        captioner: the checkpoint whose captions are written; an index with those of another one is refused.
 
     Raises:
         IndexFault: there is none, it is of another model, or the file is something else.
     """
 
-    def __init__(self, path: Path, *, model: str, size: int, folder: Path | None = None) -> None:
+    def __init__(self, path: Path, *, model: str, size: int, folder: Path | None = None, captioner: str = "") -> None:
         if folder is None and not path.is_file():
             raise IndexFault(f"{path} does not exist: make it with fusionrnn index FOLDER --out {path}")
         self.path, self.size = path, size
@@ -78,8 +79,9 @@ class FolderIndex:
             raise IndexFault(f"{path} cannot be opened: {error}") from error
         try:
             if folder is not None:
-                self._claim(folder, model)
-            self._check(model)
+                self._claim(folder, {"format": _FORMAT, "model": model, "captioner": captioner})
+                self._check("captioner", captioner, "whose captions are not those")
+            self._check("model", model, "whose vectors mean nothing to the network")
             self._database.execute("PRAGMA foreign_keys = ON")
         except sqlite3.Error as error:
             self._database.close()
@@ -186,20 +188,19 @@ class FolderIndex:
         assert inserted.lastrowid is not None
         return inserted.lastrowid
 
-    def _claim(self, folder: Path, model: str) -> None:
+    def _claim(self, folder: Path, made: dict[str, str]) -> None:
         if not self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             self._database.executescript(_SCHEMA)
             with self._database:
-                values = {"format": _FORMAT, "model": model, "folder": ""}
-                self._database.executemany("INSERT INTO meta VALUES (?, ?)", values.items())
+                self._database.executemany("INSERT INTO meta VALUES (?, ?)", (made | {"folder": ""}).items())
         with self._database:
             self._database.execute("UPDATE meta SET value = ? WHERE key = 'folder'", (str(folder),))
 
-    def _check(self, model: str) -> None:
+    def _check(self, key: str, wanted: str, which: str) -> None:
         if self._meta("format") != _FORMAT:
             raise IndexFault(f"{self.path} is not an index of this version: make it anew")
-        if (made := self._meta("model")) != model:
-            said = f"{self.path} was made with {made}, whose vectors mean nothing to {model}"
+        if (made := self._meta(key)) != wanted:
+            said = f"{self.path} was made with {made or 'no captioner'}, {which} of {wanted or 'none'}"
             raise IndexFault(f"{said}: delete it and index the folder again, or choose that checkpoint")
 
     def _meta(self, key: str) -> str:

@@ -86,8 +86,12 @@ class Annotator:
     @property
     def model(self) -> str:
         """Name, version and digest of the checkpoint whose space the vectors lie in."""
-        config = self.embedder.config
-        return f"{config.name} {config.version} {self.embedder.digest[:16]}"
+        return _identity(self.embedder)
+
+    @property
+    def writer(self) -> str:
+        """The same of the one that captions; empty where there is none."""
+        return "" if self.captioner is None else _identity(self.captioner)
 
     def pictures(self, data: bytes, limits: MediaLimits) -> Generator[tuple[float | None, Picture]]:
         """A photo, or one frame of each second of a video, decoded as they are asked for and none of them kept.
@@ -163,6 +167,10 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _identity(pipeline: "Pipeline") -> str:
+    return f"{pipeline.config.name} {pipeline.config.version} {pipeline.digest[:16]}"
 
 
 def _question(pipeline: "Pipeline", picture: Picture, **options: str) -> Question:

@@ -1,30 +1,70 @@
 """How well one modality of an example finds the other by the served embeddings."""
 
+from collections.abc import Sequence
 from itertools import permutations
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from models.features.features import as_bytes
 from models.heads import EmbeddingHead
+from models.media.limits import MediaLimits
 from models.pipeline import Pipeline
+from models.sequence import pad
 from models.training.evaluation.answers import encoded_batches
 from models.training.examples import Split
-from models.training.metrics.retrieval import retrieval_figures
+from models.training.metrics.retrieval import group_retrieval_figures, retrieval_figures
+
+_TEXTS = 100
 
 
 @torch.inference_mode()
 def figures(pipeline: Pipeline, split: Split) -> dict[str, Any]:
     """Recall at 1, 5 and 10 and the median rank with intervals, for each direction ``"image to text"``.
 
-    The other modality of each example is found once, also where several examples share a medium.
+    The other modality of each example is found once, also where several examples share a medium. Where the examples
+    have sentences by language as their target, those are the texts, and directions are called ``"en, image to text"``:
+    of an example's sentences the first to be found counts, and each is to find the example.
     """
+    found = _vectors(pipeline, split)
+    if any(example.target is not None for example in split.examples):
+        return _sentence_figures(pipeline, split, found)
+    return {f"{a} to {b}": retrieval_figures(found[a], found[b]).intervals() for a, b in permutations(found, 2)}
+
+
+def _sentence_figures(pipeline: Pipeline, split: Split, found: dict[str, NDArray[np.float64]]) -> dict[str, Any]:
+    places = np.arange(len(split.examples))
+    measured = {}
+    for language in sorted({language for example in split.examples for language in example.target}):
+        texts = [example.target.get(language, []) for example in split.examples]
+        owners = np.repeat(places, [len(sentences) for sentences in texts])
+        vectors = _text_vectors(pipeline, [sentence for sentences in texts for sentence in sentences])
+        for name, others in found.items():
+            there = group_retrieval_figures(others, vectors, places, owners)
+            back = group_retrieval_figures(vectors, others, owners, places)
+            measured[f"{language}, {name} to text"] = there.intervals()
+            measured[f"{language}, text to {name}"] = back.intervals()
+    return measured
+
+
+def _vectors(pipeline: Pipeline, split: Split) -> dict[str, NDArray[np.float64]]:
+    """By modality that the examples have, in alphabetical order."""
     assert isinstance(pipeline.network.head, EmbeddingHead)
-    names = sorted(pipeline.config.modalities)
-    found: dict[str, list[Any]] = {name: [] for name in names}
+    found: dict[str, list[Any]] = {}
     for _, encoded in encoded_batches(pipeline, split):
         vectors = pipeline.network.head(encoded).vectors
-        for name in names:
-            found[name].append(vectors[name].double().cpu().numpy())
-    joint = {name: np.concatenate(blocks) for name, blocks in found.items()}
-    return {f"{a} to {b}": retrieval_figures(joint[a], joint[b]).intervals() for a, b in permutations(names, 2)}
+        for name in sorted(encoded.outputs):
+            found.setdefault(name, []).append(vectors[name].double().cpu().numpy())
+    return {name: np.concatenate(blocks) for name, blocks in sorted(found.items())}
+
+
+def _text_vectors(pipeline: Pipeline, texts: Sequence[str]) -> NDArray[np.float64]:
+    blocks = []
+    for first in range(0, len(texts), _TEXTS):
+        decoded = [pipeline.decode({"text": [as_bytes(text)]}, MediaLimits()) for text in texts[first : first + _TEXTS]]
+        padded = pad([pipeline.features(one).tensors["text"] for one in decoded]).to(pipeline.device)
+        vectors = pipeline.network.head(pipeline.network.encode({"text": padded})).vectors["text"]
+        blocks.append(vectors.double().cpu().numpy())
+    return np.concatenate(blocks)

@@ -10,7 +10,7 @@ vectors are where the GRU starts from.
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -99,15 +99,18 @@ class PairData:
 class PairStage(Stage):
     """InfoNCE between photos, sentences of both languages, and what both are together.
 
-    ``cnn_rate`` above 0 trains the CNN's upper blocks as well.
+    ``trains`` says how much of the photos' side is trained beside its projection into the joint space: ``nothing``, so
+    that each view's vector is computed once; the ``regions``' projection; or the ``cnn``'s upper blocks too, at
+    ``cnn_rate``.
     """
 
     def __init__(
-        self, name: str, model: FusionRNN, data: PairData, schedule: Schedule, *, rate: float, cnn_rate: float = 0,
-        batch: int = 128,
+        self, name: str, model: FusionRNN, data: PairData, schedule: Schedule, *, rate: float,
+        trains: Literal["nothing", "regions", "cnn"], cnn_rate: float = 0, batch: int = 128,
     ) -> None:  # fmt: skip
         self.name, self.model, self.data, self.schedule = name, model, data, schedule
-        self.rate, self.cnn_rate, self.batch = rate, cnn_rate, batch
+        self.rate, self.trains, self.cnn_rate, self.batch = rate, trains, cnn_rate, batch
+        self._pooled: dict[str, Tensor] = {}
 
     @property
     def encoder(self) -> MobileNetEncoder:
@@ -121,31 +124,47 @@ class PairStage(Stage):
         return self.model.head
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        cnn = {id(parameter) for parameter in self.encoder.cnn.parameters()}
-        groups = [{"params": [p for p in self.model.parameters() if id(p) not in cnn], "lr": self.rate}]
-        if self.cnn_rate:
+        part = self.encoder if self.trains == "nothing" else self.encoder.cnn
+        left = {id(parameter) for parameter in part.parameters()}
+        groups = [{"params": [p for p in self.model.parameters() if id(p) not in left], "lr": self.rate}]
+        if self.trains == "cnn":
             upper = [*self.encoder.cnn.blocks[CUT:].parameters(), *self.encoder.cnn.head.parameters()]
             groups.append({"params": upper, "lr": self.cnn_rate})
         return groups
 
     def batches(self, generator: torch.Generator) -> list[Tensor]:
         """[B, 4]: photo, view, and which of its captions in each language."""
-        views = (self.data.lower if self.cnn_rate else self.data.maps)["train"].shape[1]
+        views = (self.data.lower if self.trains == "cnn" else self.data.maps)["train"].shape[1]
         choices = (views, *(self.data.tokens[language].shape[1] for language in LANGUAGES))
         order = torch.randperm(self.data.photos, generator=generator)
         drawn = [torch.randint(most, (self.data.photos,), generator=generator) for most in choices]
         return [batch for batch in torch.split(torch.stack([order, *drawn], 1), self.batch) if len(batch) > 1]
 
     def images(self, split: str, photos: Tensor, views: Tensor) -> SequenceOutput:
-        """Photos (int64 [B]), each in one of its views."""
+        """Photos (int64 [B]), each in one of its views; without the regions where nothing of them is trained."""
+        ones = torch.ones(len(photos), dtype=torch.int64)
+        if self.trains == "nothing":
+            pooled = self._vectors(split)[photos, views]
+            return SequenceOutput(pooled.unsqueeze(1), ones, pooled)
         place = photos.numpy(), views.numpy()
-        if self.cnn_rate:
+        if self.trains == "cnn":
             maps = self.encoder.cnn.upper(torch.from_numpy(self.data.lower[split][place]).float(), CUT)
         else:
-            maps = torch.from_numpy(self.data.maps[split][place])
-            # Already in bfloat16 where the product will be: twice eight million numbers need no conversion to float32.
-            maps = maps.bfloat16() if torch.is_autocast_enabled("cpu") else maps.float()
-        return self.encoder.regions(maps, torch.ones(len(photos), dtype=torch.int64), 1)
+            maps = _maps(self.data.maps[split][place])
+        return self.encoder.regions(maps, ones, 1)
+
+    @torch.no_grad()
+    def _vectors(self, split: str) -> Tensor:
+        """The encoder's pooled vectors of all photos in all views [N, views, W]."""
+        if split not in self._pooled:
+            views = self.data.maps[split].shape[1]
+            flat = self.data.maps[split].reshape(-1, *self.data.maps[split].shape[2:])
+            rows = []
+            for first in range(0, len(flat), 128):
+                maps = _maps(flat[first : first + 128].copy())
+                rows.append(self.encoder.regions(maps, torch.ones(len(maps), dtype=torch.int64), 1).pooled)
+            self._pooled[split] = torch.cat(rows).float().unflatten(0, (-1, views))
+        return self._pooled[split]
 
     def texts(self, tokens: Tensor, lengths: Tensor) -> SequenceOutput:
         """Sentences [B, T]."""
@@ -155,9 +174,15 @@ class PairStage(Stage):
     def loss(self, batch: Tensor) -> tuple[Tensor, dict[str, float]]:
         photos, views, *columns = batch.unbind(1)
         image = self.images("train", photos, views)
+        # Both languages in one batch: the recurrence runs once.
+        chosen = list(zip(LANGUAGES, columns, strict=True))
+        sentences_of = [row for language, column in chosen for row in self.data.tokens[language][photos, column]]
+        tokens = torch.nn.utils.rnn.pad_sequence(sentences_of, batch_first=True)
+        lengths = torch.cat([self.data.lengths[language][photos, column] for language, column in chosen])
+        both = self.texts(tokens, lengths)
         losses, sentences = {}, []
-        for language, column in zip(LANGUAGES, columns, strict=True):
-            text = self.texts(self.data.tokens[language][photos, column], self.data.lengths[language][photos, column])
+        for row, language in enumerate(LANGUAGES):
+            text = _rows(both, slice(row * len(photos), (row + 1) * len(photos)))
             found = self.head(self.model.fuse({"image": image, "text": text}))
             photo, sentence = found.vectors["image"], found.vectors["text"]
             fused = self.head(self.model.fuse(_fewer(image, text))).vectors[FUSED]
@@ -170,6 +195,10 @@ class PairStage(Stage):
 
     @torch.inference_mode()
     def validate(self) -> dict[str, float]:
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.schedule.bf16 and multiplies_bf16()):
+            return self._recall()
+
+    def _recall(self) -> dict[str, float]:
         images = self._val_images()
         figures: dict[str, float] = {}
         for language in LANGUAGES:
@@ -242,16 +271,16 @@ def train(data_folder: Path, out: Path, seed: int) -> None:
 def bag_stages(model: FusionRNN, data: PairData) -> list[Stage]:
     """How the bag of words is trained."""
     schedule = Schedule(epochs=8, metric="score", warmup_steps=50, averaging=0.98, bf16=True)
-    return [PairStage("bag", model, data, schedule, rate=2e-3)]
+    return [PairStage("bag", model, data, schedule, rate=2e-3, trains="regions")]
 
 
 def stages(model: FusionRNN, data: PairData) -> list[Stage]:
     """The recipe, from the bag of words on."""
-    frozen = Schedule(epochs=8, metric="score", warmup_steps=30, averaging=0.98, bf16=True)
+    sentences = Schedule(epochs=8, metric="score", warmup_steps=30, averaging=0.98, bf16=True)
     tuned = Schedule(epochs=6, metric="score", warmup_steps=30, averaging=0.98, bf16=True)
     return [
-        PairStage("frozen", model, data, frozen, rate=1e-3),
-        PairStage("fine-tune", model, data, tuned, rate=4e-4, cnn_rate=1e-4),
+        PairStage("sentences", model, data, sentences, rate=1.5e-3, trains="nothing"),
+        PairStage("fine-tune", model, data, tuned, rate=4e-4, trains="cnn", cnn_rate=1e-4),
     ]
 
 
@@ -269,6 +298,16 @@ def _shared(bag: FusionRNN, model: FusionRNN) -> dict[str, Tensor]:
     """What the two have in common: word vectors, the photos' side and the temperature."""
     there = model.state_dict()
     return {name: value for name, value in bag.state_dict().items() if there[name].shape == value.shape}
+
+
+def _maps(stored: NDArray[np.float16]) -> Tensor:
+    """Feature maps for a product: in bfloat16 where it will be taken in that, without a detour over float32."""
+    maps = torch.from_numpy(stored)
+    return maps.bfloat16() if torch.is_autocast_enabled("cpu") else maps.float()
+
+
+def _rows(output: SequenceOutput, rows: slice) -> SequenceOutput:
+    return SequenceOutput(output.sequence[rows], output.lengths[rows], output.pooled[rows])
 
 
 def _fewer(image: SequenceOutput, text: SequenceOutput) -> dict[str, SequenceOutput]:

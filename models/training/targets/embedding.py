@@ -17,6 +17,7 @@ from models.training.experiment import Experiment, ExperimentError
 from models.training.metrics.figures import Figures
 from models.training.metrics.retrieval import retrieval_figures
 from models.training.objectives import info_nce, over_pairs
+from models.training.targets.captioning import Captions, CaptionTarget
 from models.training.targets.target import Target
 
 
@@ -30,12 +31,19 @@ class PairTarget(Target):
         super().__init__(experiment)
         if len(experiment.modalities) < 2:
             raise ExperimentError("the task 'embedding' brings modalities together: name at least two")
+        if experiment.target:
+            raise ExperimentError("the task 'embedding' has no target: an example's modalities are each other's")
 
     @staticmethod
-    def value(fields: Mapping[str, Any], name: str, modalities: Collection[str]) -> None:  # noqa: ARG004
-        lacking = [modality for modality in modalities if not fields.get(modality)]
+    def value(fields: Mapping[str, Any], name: str, modalities: Collection[str]) -> Captions | None:
+        """None; or for measuring, the sentences by language in a field ``name``, several to stand for a text."""
+        texts = CaptionTarget.value(fields, name, modalities) if name else None
+        lacking = [
+            modality for modality in modalities if not fields.get(modality) and not (texts and modality == "text")
+        ]
         if lacking:
             raise ValueError(f"an example to embed needs all modalities, and this one lacks {', '.join(lacking)}")
+        return texts
 
     def describe(self, values: Sequence[None]) -> dict[str, Any]:
         return {"pairs": len(values)}

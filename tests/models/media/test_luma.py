@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from models.media import MediaError, MediaLimits, decode_video
-from models.media.video import luma_frames
+from models.media.video import luma_frames, rgb_frames
 from tests.models.media.make import clip, number, quadrants
 
 LIMITS = MediaLimits()
@@ -59,3 +59,21 @@ def test_limits_hold_before_anything_is_decoded() -> None:
             next(luma_frames(clip(20), limits, fps=10))
     with pytest.raises(MediaError):
         next(luma_frames(b"nothing", LIMITS, fps=10))
+
+
+@pytest.mark.parametrize("fps", [1, 10])
+def test_colours_are_those_of_the_frames_that_luma_is_given_of(fps: int) -> None:
+    video = clip(20, rate=10)
+    colours = list(rgb_frames(video, LIMITS, fps=fps, target=32))
+    luma = list(luma_frames(video, LIMITS, fps=fps, target=32))
+    assert [number(frame) for frame in colours] == [number(frame[:, :, None]) for frame in luma]
+    whole = decode_video(video, LIMITS, count=2 * fps, target=32).frames
+    np.testing.assert_array_equal(np.stack(colours), whole)
+
+
+def test_a_frame_is_decoded_when_it_is_asked_for() -> None:
+    video = clip(20, rate=10)
+    frames = rgb_frames(video, LIMITS, fps=10)
+    assert next(frames).shape[2] == 3
+    frames.close()
+    assert list(frames) == []

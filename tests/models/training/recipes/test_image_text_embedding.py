@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from models.pipeline import Pipeline
 from models.training.evaluation import evaluate
 from models.training.manifest import DataError
 from models.training.recipes import image_text_embedding as recipe
+from models.training.trainer import Schedule
 
 COLOURS = {"red": ("红", (200, 30, 30)), "green": ("绿", (30, 180, 40)), "blue": ("蓝", (30, 40, 200))}
 PHOTOS = {"train": 4, "val": 1}
@@ -47,11 +49,17 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def short(**given: Any) -> Schedule:
+    """A schedule for a dozen photos, which are one step an epoch and soon all found."""
+    return Schedule(**given | {"epochs": 4, "patience": 4, "warmup_steps": 1})
+
+
 @pytest.fixture(scope="module")
 def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recipe, "CAPTIONER", data.parent / "captioner")
+        patch.setattr(recipe, "Schedule", short)
         recipe.train(data, out, 0)
     return out
 

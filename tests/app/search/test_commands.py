@@ -1,0 +1,96 @@
+"""`fusionrnn index` and `fusionrnn search`, as a person types them."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from app.cli import app
+from tests.app.search.checkpoints import BLUE, GREEN, RED, film, picture, tiny_embedder
+from tests.support import tiny_captioner
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("models")
+    tiny_captioner(root / "captioner")
+    tiny_embedder(root / "embedder")
+    return root
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "red.png").write_bytes(picture(RED))
+    (folder / "blue.png").write_bytes(picture(BLUE))
+    (folder / "film.mp4").write_bytes(film(RED, GREEN))
+    (folder / "broken.jpg").write_bytes(b"\xff\xd8\xff and no more")
+    return folder
+
+
+def run(models: Path, *arguments: object) -> tuple[int, str, str]:
+    """Exit code, output and complaints of a command."""
+    given = [*map(str, arguments), "--model-dir", str(models), "--device", "cpu"]
+    result = CliRunner().invoke(app, given)
+    return result.exit_code, result.stdout, result.stderr
+
+
+def test_a_folder_is_indexed_searched_and_shown(models: Path, pictures: Path, tmp_path: Path) -> None:
+    index, page = tmp_path / "my.index", tmp_path / "found.html"
+    code, told, complaints = run(models, "index", pictures, "--out", index)
+    assert code == 0
+    assert "3 looked at, 0 unchanged, 0 removed, 1 skipped; 4 photos and seconds of video" in told
+    assert "Skipped broken.jpg: " in complaints
+    assert "index 4/4" in complaints
+    _, told, _ = run(models, "index", pictures, "--out", index)
+    assert "0 looked at, 3 unchanged" in told
+
+    code, listed, complaints = run(models, "search", index, "--image", pictures / "blue.png", "--page", page)
+    lines = [line.split() for line in listed.splitlines()]
+    assert code == 0
+    assert len(lines) == 3
+    assert float(lines[0][0]) == pytest.approx(1, abs=0.01)
+    assert lines[0][1] == "blue.png"
+    (film_line,) = [line for line in lines if line[1] == "film.mp4"]
+    assert film_line[2] in ("0:00", "0:01")
+    assert str(page) in complaints
+    assert page.read_text(encoding="utf-8").count("<figure>") == 3
+
+    code, listed, _ = run(models, "search", index, "一只小狗", "--limit", "2", "--page", page)
+    assert (code, len(listed.splitlines())) == (0, 2)
+    assert "一只小狗" in page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("search", "NONE", "a dog"), "fusionrnn index"),
+        (("search", "INDEX"), "one of the two"),
+        (("search", "INDEX", "a dog", "--image", "PHOTO"), "one of the two"),
+        (("search", "INDEX", "--image", "BROKEN"), "corrupt"),
+        (("search", "INDEX", "x" * 20_001), "20000"),
+        (("search", "INDEX", "a dog", "--page", "FOLDER"), "cannot be written"),
+        (("search", "INDEX", "a dog", "--model", "captioner"), "does not embed"),
+        (("search", "INDEX", "a dog", "--model", "poet"), "no checkpoint 'poet'"),
+        (("search", "PHOTO", "a dog"), "is not an index"),
+        (("index", "FOLDER", "--out", "PHOTO"), "is not an index"),
+        (("index", "FOLDER", "--out", "INDEX"), "was made with no captioner"),
+        (("index", "FOLDER", "--out", "INDEX", "--captioner", "image-text-embedding"), "does not caption"),
+    ],
+)
+def test_what_is_wrong_is_said(
+    models: Path, pictures: Path, tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    assert run(models, "index", pictures, "--out", tmp_path / "my.index", "--captioner", "")[0] == 0
+    places = {
+        "INDEX": tmp_path / "my.index",
+        "NONE": tmp_path / "none",
+        "PHOTO": pictures / "red.png",
+        "BROKEN": pictures / "broken.jpg",
+        "FOLDER": pictures,
+    }
+    default = () if "--page" in arguments or arguments[0] == "index" else ("--page", tmp_path / "page.html")
+    code, _, complaints = run(models, *(places.get(argument, argument) for argument in arguments), *default)
+    assert (code, said in complaints) == (1, True), complaints
+    assert (pictures / "red.png").read_bytes() == picture(RED)
