@@ -22,6 +22,7 @@ from models.network import FusionRNN
 from models.training.augmentation import mask_frequency, mask_time
 from models.training.calibration import scaled
 from models.training.manifest import DataError, Manifest, read_manifest
+from models.training.recipes.attention import draw_attention
 from models.training.recipes.cards.voice_commands import card
 from models.training.recipes.classifier import (
     ClassifierStage,
@@ -60,6 +61,8 @@ SEEDS = 3
 EPOCHS = 13
 RATE = 16_000
 FEATURES: dict[str, Any] = {"type": "log-mel", "sample_rate": RATE, "n_mels": 40, "mean": -6.0, "std": 4.0}
+SHOWN = ("yes", "stop", "unknown")
+"""Classes of which the picture of attention shows the first validation word, placed in two seconds."""
 POSTED = 6
 """Every sixth validation word is also posted as other kinds of files."""
 MEASURED_FOLD = 4
@@ -236,6 +239,9 @@ def _publish(
         labels = [LABELS[int(sounds.val_classes[row])] for row in rows]
         return {"recordings": recordings(folder, [sounds.val[row].numpy() for row in rows], RATE, labels, quiet=5)}
 
+    features = AudioFeatures.model_validate(FEATURES)
+    shown = [_shown(features, sounds, LABELS.index(label)) for label in SHOWN]
+    draw_attention(best.network, shown, features.hop, out / "attention.png")
     publish(
         out,
         describe(calibrated.heat),
@@ -279,6 +285,11 @@ def _classes(manifest: Manifest) -> Tensor:
     if strange:
         raise DataError(f"{manifest.split}.jsonl has labels that are no command: {', '.join(strange[:10])}")
     return torch.tensor([LABELS.index(example["label"]) for example in manifest.examples])
+
+
+def _shown(features: AudioFeatures, sounds: Sounds, place: int) -> tuple[str, Tensor]:
+    row = int((sounds.val_classes == place).nonzero()[0])
+    return LABELS[place], log_mel(features, [placed(sounds.val[row], 2 * RATE, RATE // 2)]).values[0]
 
 
 def _held(features: AudioFeatures, sounds: Waveforms, rows: list[int], classes: Tensor, batch: int = 64) -> Held:
