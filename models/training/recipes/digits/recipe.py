@@ -44,6 +44,8 @@ PICTURE_EPOCHS = 2
 EPOCHS = 8
 BUNDLES = 1000
 """Validation bundles that are made of the held-back media."""
+CHOOSING = 300
+"""Bundles by which the epoch is chosen."""
 LEFT_OUT = 0.3
 """Chance of each modality to be left out of a training bundle."""
 
@@ -245,7 +247,7 @@ def _held(maker: Maker, names: Sequence[str]) -> Held:
     batches = []
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        for digits in torch.split(torch.arange(300) % 10, 50):
+        for digits in torch.split(torch.arange(CHOOSING) % 10, 50):
             levels = drawn_severity(len(digits))
             batches.append(({name: maker.batch(name, digits, levels) for name in names}, digits))
     return Held(batches)
