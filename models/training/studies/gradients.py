@@ -28,6 +28,8 @@ SYMBOLS = 4
 DISTANCES = (1, 2, 4, 8, 16, 32, 64, 128)
 TRAINED = (4, 8, 16, 32, 64)
 ROWS = 256
+LEAST = 1e-29
+"""Norms under it are as good as zero."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +178,8 @@ def _page(
         {training.hidden} units, Adam at {training.rate}, {training.steps} batches of {training.rows} sequences, each
         network at one distance only; {seeds} seeds; accuracy over {ROWS} new sequences a seed. Chance is
         {100 / SYMBOLS:.0f} %. Clipping is to the norm {VARIANTS["LSTM, clipped"].clip:.0f}. The uniform start is
-        torch's own, the large one three times that."""
+        torch's own, the large one three times that. Mostly a network has either learned the task or not, so
+        intervals over a few seeds are wide where only some have."""
     trained = ["", *map(str, distances)]
     return f"""# Vanishing and exploding gradients
 
@@ -208,5 +211,7 @@ Norm over all parameters, before clipping, of any batch of any seed.
 
 
 def _geometric(values: list[float]) -> str:
-    mean, _ = t_interval([math.log(max(value, 1e-30)) for value in values])
+    if min(values) < LEAST:
+        return f"< {LEAST:.0e}"
+    mean, _ = t_interval([math.log(value) for value in values])
     return f"{math.exp(mean):.1e}"
