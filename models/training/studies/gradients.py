@@ -150,10 +150,10 @@ def run(out: Path, *, seeds: int, quick: bool, command: str) -> Path:
             results[name].append(remembered(file, partial(run_variant, variant, distances, training, seed)))
     panels = {
         title: {name: _curve(runs, key, places) for name, runs in results.items()}
-        for title, key, places in (("before training", "before", DISTANCES), ("after", "accuracy", distances))
+        for title, key, places in (("before training", "before", DISTANCES), ("after training", "accuracy", distances))
     }
-    y = {"before training": "norm of dloss / dstate", "after": "share of first symbols named"}
-    draw(out / "pictures" / "gradients.png", panels, x="distance in steps", y=y, log_y=["before training"])
+    y = {"before training": "norm of dloss / dstate", "after training": "share of first symbols named"}
+    draw(out / "pictures" / "gradients.png", panels, x="distance in steps", y=y, log_y=["before training"], bands=False)
     page = out / "gradients.md"
     page.write_text(_page(results, distances, training, seeds, command), encoding="utf-8")
     return page
