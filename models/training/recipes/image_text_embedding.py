@@ -29,6 +29,7 @@ from models.network import FusionRNN
 from models.sequence import SequenceOutput, pad
 from models.training.cache import FeatureArray, cached_features
 from models.training.curves import draw_curves
+from models.training.evaluation import evaluate
 from models.training.manifest import DataError
 from models.training.metrics.retrieval import group_retrieval_figures
 from models.training.objectives import info_nce
@@ -163,7 +164,7 @@ class PairStage(Stage):
             for first in range(0, len(flat), 128):
                 maps = _maps(flat[first : first + 128].copy())
                 rows.append(self.encoder.regions(maps, torch.ones(len(maps), dtype=torch.int64), 1).pooled)
-            self._pooled[split] = torch.cat(rows).float().unflatten(0, (-1, views))
+            self._pooled[split] = torch.cat(rows).float().reshape(-1, views, rows[0].shape[1])
         return self._pooled[split]
 
     def texts(self, tokens: Tensor, lengths: Tensor) -> SequenceOutput:
@@ -235,7 +236,8 @@ class PairStage(Stage):
 def train(data_folder: Path, out: Path, seed: int) -> None:
     """Train in ``out``, resuming what is there, and write the checkpoint folder ``out/checkpoint``.
 
-    The baseline, a bag of words, is trained first and written to ``out/bag/checkpoint``.
+    The baseline, a bag of words, is trained first and written to ``out/bag/checkpoint``. Both are measured on the
+    validation photos.
 
     The CNN's lower blocks are ImageNet's, as the captioner's are (``mobilenet_v2/imagenet.safetensors`` beside the data
     folder), and the upper ones those of the shipped captioner; a link from ``out/cache`` to the captioner's saves
@@ -260,12 +262,15 @@ def train(data_folder: Path, out: Path, seed: int) -> None:
     bag = _network(describe(captions.tokenizer, bag=True), cnn, seed)
     Trainer(bag, bag_stages(bag, data), out / "bag", seed=seed).run()
     save_checkpoint(out / "bag" / "checkpoint", describe(captions.tokenizer, bag=True), bag, captions.tokenizer)
+    baselines = {"bag of words": evaluate(out / "bag" / "checkpoint", data_folder, "val", "captions")["figures"]}
     config = describe(captions.tokenizer)
     model = _network(config, cnn, seed)
     model.load_state_dict(_shared(bag, model), strict=False)
     Trainer(model, stages(model, data), out, seed=seed).run()
     draw_curves(out / "log.jsonl", out / "curves.png")
-    save_checkpoint(out / "checkpoint", config, model, captions.tokenizer)
+    before = {"dataset": data_folder.resolve().name, "split": "val", "seed": seed, "baselines": baselines}
+    save_checkpoint(out / "checkpoint", config, model, captions.tokenizer, metrics=before)
+    evaluate(out / "checkpoint", data_folder, "val", "captions")
 
 
 def bag_stages(model: FusionRNN, data: PairData) -> list[Stage]:
@@ -276,8 +281,8 @@ def bag_stages(model: FusionRNN, data: PairData) -> list[Stage]:
 
 def stages(model: FusionRNN, data: PairData) -> list[Stage]:
     """The recipe, from the bag of words on."""
-    sentences = Schedule(epochs=8, metric="score", warmup_steps=30, averaging=0.98, bf16=True)
-    tuned = Schedule(epochs=6, metric="score", warmup_steps=30, averaging=0.98, bf16=True)
+    sentences = Schedule(epochs=5, metric="score", warmup_steps=30, averaging=0.98, bf16=True)
+    tuned = Schedule(epochs=2, metric="score", warmup_steps=30, averaging=0.98, bf16=True)
     return [
         PairStage("sentences", model, data, sentences, rate=1.5e-3, trains="nothing"),
         PairStage("fine-tune", model, data, tuned, rate=4e-4, trains="cnn", cnn_rate=1e-4),
@@ -330,7 +335,7 @@ def _upper(
             block = torch.from_numpy(lower[start : start + 32][:, views].astype(np.float32))
             with torch.autocast("cpu", torch.bfloat16, enabled=multiplies_bf16()):
                 maps = encoder.cnn.upper(block.flatten(0, 1), CUT).float()
-            yield from maps.unflatten(0, block.shape[:2]).numpy()
+            yield from maps.reshape(*block.shape[:2], *maps.shape[1:]).numpy()
 
     side = IMAGE_SIZE // STRIDE
     weights = sum(float(parameter.detach().double().abs().sum()) for parameter in encoder.cnn.parameters())

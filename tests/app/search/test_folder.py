@@ -114,13 +114,13 @@ def test_a_file_that_breaks_later_is_forgotten(index: FolderIndex, folder: Path,
     run(index, folder, annotator)
     (folder / "red.png").write_bytes(picture(RED)[:50])
     done = run(index, folder, annotator)
-    assert (done.skipped.keys(), done.removed) == ({"red.png"}, 1)
+    assert (list(done.skipped), done.removed) == (["red.png"], 1)
     assert "red.png" not in index.paths()
 
 
 def test_limits_hold(index: FolderIndex, folder: Path, annotator: Annotator) -> None:
     done = run(index, folder, annotator, video_bytes=100)
-    assert (done.added, done.skipped.keys()) == (3, {"film.mp4"})
+    assert (done.added, list(done.skipped)) == (3, ["film.mp4"])
     assert "100 bytes" in done.skipped["film.mp4"]
 
 
