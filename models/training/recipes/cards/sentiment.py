@@ -38,7 +38,8 @@ No text of the data is part of this folder, but for the words of the vocabulary.
 
 - It knows film reviews in English and hotel reviews in Chinese. Elsewhere words can mean the opposite ("a short wait").
 - There is no neutral answer: a text without an opinion gets one, and it may look sure of it.
-- Irony, comparisons ("better than the last one, which says little") and what is only implied.
+- Irony, comparisons ("better than the last one, which says little"), what is only implied, and denials of something
+  bad: "not bad, actually quite charming" is called negative.
 - Emoji and punctuation are not read: a text of nothing else is noticed as `unknown_words` and its answer means nothing.
   Case is not read either, so SHOUTING changes nothing.
 - In other languages than these two almost every word is unknown, which is noticed too. Traditional characters read as

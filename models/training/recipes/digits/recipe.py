@@ -196,7 +196,7 @@ def _publish(data: Path, out: Path, runs: list[Run], plain: Maker, words: TextTo
     calibrated = calibrate(spoilt, truth)
     metrics = {
         "dataset": "mnist+fsdd+grid_s1",
-        "split": f"val (of mnist the last {len(plain.split.pictures)} of train)",
+        "split": f"val (of mnist {len(plain.split.pictures)} pictures of train)",
         "n": len(truth),
         "command": f"fusionrnn train digits --data {data.resolve().name}",
         "seed": best.seed,
