@@ -17,9 +17,9 @@ normalized product. Stored in fp16.
 ## Figures
 
 {n} bundles joined by class from held-back media (of MNIST every twelfth training picture, else the validation
-splits), in percent, with 95 % bootstrap intervals over bundles, seed {seed}. Media recur in several bundles, so intervals
-are somewhat too narrow. Spoilt media are behind noise, out of focus, covered, or have gaps, of a severity at which the
-modality alone is right about three times in four, chosen on other bundles.
+splits), in percent, with 95 % bootstrap intervals over bundles, seed {seed}. Media recur in several bundles, so that
+intervals are somewhat too narrow. Spoilt media are behind noise, out of focus, covered, or have gaps, of a severity at
+which the modality alone is right about three times in four, chosen on other bundles.
 
 {figures}
 
