@@ -72,7 +72,7 @@ def card(metrics: Mapping[str, Any]) -> str:
         seed=metrics["seed"],
         figures=table(["accuracy", "clean", "spoilt"], rows),
         ratio=f"{metrics['errors_of_all_to_best_single']:.2f}",
-        severities=", ".join(f"{name} {value:g}" for name, value in metrics["severity"].items()),
+        severities=", ".join(f"{name} {value:.2f}" for name, value in metrics["severity"].items()),
         singles=table(["", "accuracy"], single),
         speakers=f"Speech of speakers whom a network had not heard: {said}.\n\n" if said else "",
         baselines=f"Without recurrent networks: {without}.\n\n" if without else "",

@@ -13,7 +13,8 @@ from models.sequence import Padded, pad
 from models.training.recipes.classifier import Held, answers, figures
 from models.training.recipes.digits.data import MODALITIES, Maker
 
-SEVERITIES = tuple(step / 20 for step in range(1, 21))
+HALVINGS = 6
+"""How often the range of severities is halved to find the wanted one."""
 WANTED = 0.775
 """Accuracy of a modality alone at the severity that is chosen for it: the middle of 70 to 85 %."""
 BATCH = 100
@@ -44,11 +45,12 @@ def severities(network: FusionRNN, maker: Maker, digits: Tensor) -> dict[str, fl
     """For each modality the severity at which it alone is right about 77.5 % of the time."""
     found = {}
     for name in MODALITIES:
-        scores = [
-            accuracy(asked(network, bundles(maker, digits, {name: level}, 1), digits, [name]), digits)
-            for level in SEVERITIES
-        ]
-        found[name] = SEVERITIES[int(np.abs(np.array(scores) - WANTED).argmin())]
+        low, high = 0.0, 1.0
+        for _ in range(HALVINGS):
+            middle = (low + high) / 2
+            right = accuracy(asked(network, bundles(maker, digits, {name: middle}, 1), digits, [name]), digits)
+            low, high = (middle, high) if right > WANTED else (low, middle)
+        found[name] = (low + high) / 2
     return found
 
 

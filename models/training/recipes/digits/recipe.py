@@ -40,7 +40,7 @@ from models.training.stage import drop_modalities
 from models.training.trainer import Schedule, Stage
 
 SEEDS = 3
-PICTURE_EPOCHS = 2
+PICTURE_EPOCHS = 4
 EPOCHS = 8
 BUNDLES = 1000
 """Validation bundles that are made of the held-back media."""
@@ -84,8 +84,8 @@ def describe(words: TextTokenizer, heat: float | None = None) -> CheckpointConfi
 
 
 def drawn_severity(count: int) -> Tensor:
-    """Severities float32 [count]: a third of them 0."""
-    return (torch.rand(count) * 1.5 - 0.5).clamp(min=0)
+    """Severities float32 [count]: half of them 0."""
+    return (torch.rand(count) * 2 - 1).clamp(min=0)
 
 
 class PictureDraw:

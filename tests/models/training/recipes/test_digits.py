@@ -73,7 +73,7 @@ def test_the_command_leaves_a_checkpoint_that_takes_any_of_the_four(
 ) -> None:
     for name, value in {"EPOCHS": 1, "PICTURE_EPOCHS": 1, "SEEDS": 1, "BUNDLES": 10, "CHOOSING": 10}.items():
         monkeypatch.setattr(recipe, name, value)
-    monkeypatch.setattr(measure, "SEVERITIES", (0.5, 1.0))
+    monkeypatch.setattr(measure, "HALVINGS", 1)
     # Intervals have tests of their own, and take longer than all the rest.
     monkeypatch.setattr(measure, "figures", lambda found, truth: {"accuracy": [(found.argmax(1) == truth).mean()] * 3})
     train(data, tmp_path / "out", 0)
