@@ -75,7 +75,7 @@ def run(decoder: Decoder[Any], search: Search[Result]) -> Result:
     answer: StepAnswer | None = None
     while True:
         try:
-            call = search.send(answer)  # type: ignore[arg-type]  the first one must be None
+            call = search.send(answer)  # type: ignore[arg-type]  # the first one must be None
         except StopIteration as stop:
             result: Result = stop.value
             return result

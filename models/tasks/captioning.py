@@ -77,10 +77,11 @@ class CaptioningTask(WritingTask):
         self, inputs: Mapping[str, Padded], options: Any, *, explain: bool, told: bool
     ) -> Told[CaptioningResult]:
         encoded = self.network.encode(inputs)
-        search: Told[list[Hypothesis]] = self._write(encoded, options)
+        search = self._write(encoded, options)
         if told:
-            search = tell_search(self._write(encoded, options), lambda found: found[0].tokens, self.tokenizer)
-        found = yield from search
+            found = yield from tell_search(search, lambda found: found[0].tokens, self.tokenizer)
+        else:
+            found = yield from search
         return self._result(found, encoded, options, explain=explain)
 
     def best(self, encoded: Encoded, options: Any) -> list[str]:

@@ -49,10 +49,11 @@ class GenerationTask(WritingTask):
         explain: bool,  # noqa: ARG002
         told: bool,
     ) -> Told[GenerationResult]:
-        search: Told[list[Hypothesis]] = self._write(inputs["text"], options)
+        search = self._write(inputs["text"], options)
         if told:
-            search = tell_search(self._write(inputs["text"], options), lambda found: found[0].tokens, self.tokenizer)
-        found = yield from search
+            found = yield from tell_search(search, lambda found: found[0].tokens, self.tokenizer)
+        else:
+            found = yield from search
         return self._result(found)
 
     def _write(self, prompt: Padded, options: Any) -> Search[list[Hypothesis]]:

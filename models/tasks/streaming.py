@@ -19,7 +19,7 @@ def tell_search(search: Search[Found], best: Callable[[Found], list[int]], token
     sent = 0
     while True:
         try:
-            call = search.send(answer)  # type: ignore[arg-type]  the first one must be None
+            call = search.send(answer)  # type: ignore[arg-type]  # the first one must be None
         except StopIteration as stop:
             found: Found = stop.value
             break

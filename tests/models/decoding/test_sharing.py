@@ -60,7 +60,7 @@ def comparable(found: Any) -> tuple[list[list[int]], Tensor, Tensor]:
 
 def advance(search: Search[Any], answer: StepAnswer | None) -> StepCall | Any:
     try:
-        return search.send(answer)  # type: ignore[arg-type]  the first one must be None
+        return search.send(answer)  # type: ignore[arg-type]  # the first one must be None
     except StopIteration as stop:
         return comparable(stop.value)
 
