@@ -1,7 +1,8 @@
 """``av-speech``: a speaker's lips, voice or both to the six words of a GRID sentence, with times.
 
 One network a modality is trained first. The fused one starts from their encoders, so that it is no worse than either
-where the other is of no use, and then hears and sees with one of the two missing in half of all examples.
+where the other is of no use: fusion and head are taught first, then all. In half of all examples one of the two is
+missing.
 """
 
 from pathlib import Path
@@ -16,8 +17,8 @@ from models.heads.transcription import TranscriptionHead
 from models.network import FusionRNN
 from models.training.curves import draw_curves
 from models.training.recipes.av_speech.data import FPS, GRAMMAR, RATE, SpeechData
-from models.training.recipes.av_speech.stage import SpeechStage
-from models.training.trainer import Schedule, Trainer
+from models.training.recipes.av_speech.stage import Alike, SpeechStage
+from models.training.trainer import Schedule, Stage, Trainer
 
 ENCODERS: dict[Modality, dict[str, Any]] = {
     "audio": {
@@ -27,7 +28,7 @@ ENCODERS: dict[Modality, dict[str, Any]] = {
         "hidden": 128,
         "layers": 2,
         "bidirectional": True,
-        "dropout": 0.3,
+        "dropout": 0.1,
     },
     "video": {
         "type": "lips-rnn",
@@ -35,7 +36,7 @@ ENCODERS: dict[Modality, dict[str, Any]] = {
         "cell": "lstm",
         "hidden": 160,
         "layers": 2,
-        "dropout": 0.3,
+        "dropout": 0.1,
     },
 }
 FEATURES: dict[Modality, dict[str, Any]] = {
@@ -44,7 +45,8 @@ FEATURES: dict[Modality, dict[str, Any]] = {
 }
 BRANCHES: dict[str, Modality] = {"sound": "audio", "lips": "video"}
 """Networks of one modality, by name."""
-EPOCHS = {"sound": 20, "lips": 10, "fused": 6}
+EPOCHS = {"sound": (16, 14, 6), "lips": (9, 9), "fused": (1, 5)}
+"""Of each stage; the rate rises again at the start of the next one (Loshchilov and Hutter 2017)."""
 
 
 def describe(data: SpeechData, modalities: tuple[Modality, ...]) -> CheckpointConfig:
@@ -60,7 +62,7 @@ def describe(data: SpeechData, modalities: tuple[Modality, ...]) -> CheckpointCo
             "network": {
                 "encoders": {name: ENCODERS[name] for name in modalities},
                 # A single modality's steps are read as they are: concatenation adds none of its own.
-                "fusion": {"type": "recurrent", "cell": "lstm", "hidden": 128, "bidirectional": True, "dropout": 0.2}
+                "fusion": {"type": "recurrent", "cell": "lstm", "hidden": 128, "bidirectional": True, "dropout": 0.1}
                 if both
                 else {"type": "concat", "width": 1},
                 "head": {
@@ -68,7 +70,6 @@ def describe(data: SpeechData, modalities: tuple[Modality, ...]) -> CheckpointCo
                     "vocabulary": data.tokenizer.size,
                     "blank": data.tokenizer.pad,
                     "grammar": GRAMMAR,
-                    "dropout": 0.2,
                 },
             },
             "defaults": {"seconds_per_step": 1 / FPS, "grammar": True, "beam_size": 10},
@@ -94,8 +95,12 @@ def train_branch(name: str, folder: Path, out: Path, seed: int) -> None:
     torch.manual_seed(seed)
     config = describe(data, (BRANCHES[name],))
     network = build(config, data)
-    stage = SpeechStage(name, network, data, _schedule(name), rate=1.5e-3, easy=0.6)
-    Trainer(network, [stage], out / name, seed=seed).run()
+    first, *later = (_schedule(epochs) for epochs in EPOCHS[name])
+    stages: list[Stage] = [SpeechStage(name, network, data, first, rate=1.5e-3, easy=0.6, alike="steps")]
+    for number, schedule in enumerate(later, 2):
+        alike: Alike = "steps" if name == "lips" else "words"
+        stages.append(SpeechStage(f"{name}-{number}", network, data, schedule, rate=2e-3, alike=alike))
+    Trainer(network, stages, out / name, seed=seed).run()
     draw_curves(out / name / "log.jsonl", out / name / "curves.png")
     save_checkpoint(out / name / "checkpoint", config, network, data.tokenizer)
 
@@ -115,12 +120,15 @@ def train(folder: Path, out: Path, seed: int) -> None:
     for name, modality in BRANCHES.items():
         weights = load_checkpoint(out / name / "checkpoint").network.encoders[modality].state_dict()
         network.encoders[modality].load_state_dict(weights)
-    stage = SpeechStage("fused", network, data, _schedule("fused"), rate=2e-3, encoder_rate=3e-4)
-    Trainer(network, [stage], out / "fused", seed=seed).run()
+    first, second = (_schedule(epochs) for epochs in EPOCHS["fused"])
+    stages: list[Stage] = [
+        SpeechStage("fused", network, data, first, rate=2e-3, encoder_rate=0, alike="steps"),
+        SpeechStage("fused-2", network, data, second, rate=1e-3),
+    ]
+    Trainer(network, stages, out / "fused", seed=seed).run()
     draw_curves(out / "fused" / "log.jsonl", out / "curves.png")
     save_checkpoint(out / "checkpoint", config, network, data.tokenizer)
 
 
-def _schedule(name: str) -> Schedule:
-    epochs = EPOCHS[name]
+def _schedule(epochs: int) -> Schedule:
     return Schedule(epochs=epochs, metric="score", patience=epochs, averaging=0.99, bf16=True, weight_decay=1e-2)

@@ -1,7 +1,7 @@
 """The stage that trains a network on lips, sound or both."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -31,10 +31,16 @@ _VALIDATED = (None, 0.0)
 """Signal-to-noise ratios, in dB, that choose the epoch; None is the clip as it is."""
 
 
+Alike = Literal["steps", "words"]
+
+
 class SpeechStage(Stage):
     """CTC and, at each step, the cross-entropy of the word that is being said, which is what makes it converge.
 
     The second asks nothing else: the timed words, with blanks between them, are one of the paths that CTC sums over.
+    With ``alike`` "steps" both count a step: a word's CTC loss would outweigh them eightfold, and begin with epochs in
+    which only blanks are written. With "words" CTC counts a word, so that the shortest, letters and prepositions of two
+    or three frames, weigh as much as the others.
     """
 
     def __init__(
@@ -50,20 +56,22 @@ class SpeechStage(Stage):
         spliced: float = 0.5,
         modality_dropout: float = 0.5,
         easy: float = 0.0,
+        alike: Alike = "words",
     ) -> None:
         assert isinstance(network.head, TranscriptionHead)
         self.name, self.schedule = name, schedule
         self.network, self.head, self.data = network, network.head, data
         self.rate, self.encoder_rate = rate, rate if encoder_rate is None else encoder_rate
         self.batch_size, self.spliced, self.modality_dropout = batch_size, spliced, modality_dropout
-        self.easy, self.least = easy, LOUDEST
+        self.easy, self.least, self.alike = easy, LOUDEST, alike
         self.features = AudioFeatures()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         encoders = list(self.network.encoders.parameters())
         known = {id(parameter) for parameter in encoders}
         others = [parameter for parameter in self.network.parameters() if id(parameter) not in known]
-        return [{"params": others, "lr": self.rate}, {"params": encoders, "lr": self.encoder_rate}]
+        groups = [{"params": others, "lr": self.rate}, {"params": encoders, "lr": self.encoder_rate}]
+        return groups if self.encoder_rate else groups[:1]
 
     def batches(self, generator: torch.Generator) -> list[Tensor]:
         order = torch.randperm(self.data.count("train"), generator=generator)
@@ -85,16 +93,16 @@ class SpeechStage(Stage):
         }
         encoded = self.network.encode(kept)
         steps = self.head.steps(encoded)
-        scores = self.head.score(steps.sequence.float())
+        with torch.autocast("cpu", enabled=False):  # bfloat16 has too few digits for sums over paths
+            scores = self.head.score(steps.sequence.float())
         tokens = pad([torch.tensor(sentence.tokens) for sentence in sentences])
         blank = self.head.config.blank
         ctc = ctc_loss(scores, steps.lengths, tokens.values, tokens.lengths, blank=blank)
         labels = pad([sentence.labels for sentence in sentences]).values[:, : scores.shape[1]]
         real = length_mask(steps.lengths, scores.shape[1])
         framewise = F.nll_loss(scores[real], labels[real])
-        # Per step, as the other one is: per word it would outweigh that eightfold, and begin with a plateau of blanks.
-        words_a_step = float(tokens.lengths.sum() / steps.lengths.sum())
-        return words_a_step * ctc + framewise, {"ctc": float(ctc.detach()), "framewise": float(framewise.detach())}
+        share = float(tokens.lengths.sum() / steps.lengths.sum()) if self.alike == "steps" else 1.0
+        return share * ctc + framewise, {"ctc": float(ctc.detach()), "framewise": float(framewise.detach())}
 
     def inputs(self, sentences: Sequence[Sentence]) -> dict[str, Padded]:
         """What the network reads of the sentences, all modalities that it has."""

@@ -57,7 +57,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     audio = {"type": "audio-rnn", "channels": (2, 2), "hidden": 8, "bidirectional": True}
     video = {"type": "lips-rnn", "channels": (2, 4), "vector": 8, "hidden": 8}
     monkeypatch.setattr(recipe, "ENCODERS", {"audio": audio, "video": video})
-    monkeypatch.setattr(recipe, "EPOCHS", {"sound": 1, "lips": 1, "fused": 1})
+    monkeypatch.setattr(recipe, "EPOCHS", {"sound": (1, 1), "lips": (1, 1), "fused": (1, 1)})
     monkeypatch.setattr(recipe, "draw_curves", lambda log, picture: None)
 
 
