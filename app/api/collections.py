@@ -36,7 +36,6 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _ITEM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}")
 _PAGE = 100
 _RETRY = 60
-_UTF8_BYTES = 4
 _limit: TypeAdapter[int] = TypeAdapter(Annotated[int, Field(ge=1, le=_PAGE)])
 
 
@@ -133,10 +132,10 @@ async def put_item(name: str, item: str, request: Request, response: Response) -
     service, desk = service_of(request), _desk(request)
     service.check_ready()
     with service.runner.admitted():
-        posted = await _receive(request, _rules(service, ("image", "video")))
+        annotator = _annotator(service)
+        posted = await _receive(request, _rules(service, annotator, ("image", "video")))
         _, data = _only(posted)
         assert isinstance(data, bytes)
-        annotator = _annotator(service)
         digest = await service.runner.offload(lambda: hashlib.sha256(data).hexdigest())
         if not await desk.ask(lambda store: store.holds(name, item, annotator.model, digest)):
             moments = await _watch(request, annotator, data)
@@ -165,16 +164,14 @@ async def search(name: str, request: Request) -> SearchAnswer:
     service, desk = service_of(request), _desk(request)
     service.check_ready()
     with service.runner.admitted():
-        posted = await _receive(request, _rules(service, ("image", "text"), options=("limit",)))
+        annotator = _annotator(service)
+        posted = await _receive(request, _rules(service, annotator, ("image", "text"), options=("limit",)))
         part, content = _only(posted)
         try:
             limit = _limit.validate_python(posted.options.get("limit", 10))
         except ValidationError as error:
-            said = f"'limit' is a whole number from 1 to {_PAGE}."
-            raise WrongFields(
-                said, "Send one, or leave it out.", field="limit", limit=f">= 1 and <= {_PAGE}"
-            ) from error
-        annotator = _annotator(service)
+            said, bounds = f"'limit' is a whole number from 1 to {_PAGE}.", f">= 1 and <= {_PAGE}"
+            raise WrongFields(said, "Send one, or leave it out.", field="limit", limit=bounds) from error
         await desk.ask(lambda store: store.describe(name))
         until = asyncio.get_running_loop().time() + service.settings.deadline_seconds
         call = Call(annotator.embedder, request.state.timing, until)
@@ -201,20 +198,13 @@ def _check_name(name: str, item: str | None = None) -> None:
         raise WrongFields(said, "Choose such an id.", field="item", limit="128 characters")
 
 
-def _rules(service: Service, accepts: "tuple[Modality, ...]", options: tuple[str, ...] = ()) -> Rules:
-    limits = service.settings.limits
-    most = {
-        part: limits.text_characters * 4 if part == "text" else getattr(limits, f"{part}_bytes") for part in accepts
-    }
-    written: frozenset[Modality] = frozenset(part for part in accepts if part == "text")
-    return Rules(
-        dict.fromkeys(accepts, 1),
-        {part: most[part] for part in accepts},
-        written,
-        options,
-        frozenset(),
-        service.settings.max_request_bytes,
-    )
+def _rules(
+    service: Service, annotator: "Annotator", accepts: "tuple[Modality, ...]", options: tuple[str, ...] = ()
+) -> Rules:
+    embedder, settings = annotator.embedder, service.settings
+    part_bytes = {part: embedder.part_bytes(part, settings.limits) for part in accepts}
+    written = frozenset(part for part in accepts if embedder.is_written(part))
+    return Rules(dict.fromkeys(accepts, 1), part_bytes, written, options, frozenset(), settings.max_request_bytes)
 
 
 async def _receive(request: Request, rules: Rules) -> Posted:

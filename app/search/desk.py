@@ -35,12 +35,10 @@ class Desk:
         """
         try:
             return await asyncio.wrap_future(self._thread.submit(work, self._store))
-        except ServiceError:
-            raise
         except Exception as error:
-            if is_unreachable(error):
-                raise Unavailable(f"The server of the collections failed: {error}", _RETRY) from error
-            raise
+            if isinstance(error, ServiceError) or not is_unreachable(error):
+                raise
+            raise Unavailable(f"The server of the collections failed: {error}", _RETRY) from error
 
     def close(self) -> None:
         """Wait for what is being written, and give the store free."""

@@ -142,6 +142,13 @@ def test_items_put_at_once_are_all_there(client: TestClient) -> None:
     assert client.get("/v1/collections/many").json()["items"] == 8
 
 
+def test_a_collection_without_any_item_finds_nothing(client: TestClient) -> None:
+    put(client, "empty/a", image=picture(RED))
+    client.delete("/v1/collections/empty/items/a")
+    assert search(client, "empty", text="a dog").json() == {"object": "list", "data": []}
+    assert client.get("/v1/collections/empty").json()["items"] == 0
+
+
 @pytest.mark.parametrize("path", ["none", "none/items/a"])
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 def test_what_is_not_there(client: TestClient, method: str, path: str) -> None:

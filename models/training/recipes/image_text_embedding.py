@@ -48,8 +48,8 @@ ABSENT_SHARE = 0.25
 
 def describe(tokenizer: TextTokenizer, *, bag: bool = False) -> CheckpointConfig:
     """The checkpoint's config; ``bag`` replaces the GRU by the mean of the words, for the baseline."""
-    text: dict[str, Any] = {"vocabulary": tokenizer.size, "embedding": 256, "word_dropout": 0.1}
-    recurrent = {"cell": "gru", "hidden": 256, "bidirectional": True, "dropout": 0.2, "pooling": "mean"}
+    text: dict[str, Any] = {"vocabulary": tokenizer.size, "embedding": 256, "word_dropout": 0.15}
+    recurrent = {"cell": "gru", "hidden": 256, "bidirectional": True, "dropout": 0.3, "pooling": "mean"}
     return CheckpointConfig.model_validate(
         {
             "name": NAME,
@@ -66,7 +66,7 @@ def describe(tokenizer: TextTokenizer, *, bag: bool = False) -> CheckpointConfig
                     "text": text | ({"type": "text-bag"} if bag else {"type": "text-rnn"} | recurrent),
                 },
                 "fusion": {"type": "concat", "width": 256},
-                "head": {"type": "embedding", "size": 256, "fused": True, "dropout": 0.1},
+                "head": {"type": "embedding", "size": 256, "fused": True, "dropout": 0.2},
             },
         }
     )
@@ -262,12 +262,12 @@ def train(data_folder: Path, out: Path, seed: int) -> None:
     bag = _network(describe(captions.tokenizer, bag=True), cnn, seed)
     Trainer(bag, bag_stages(bag, data), out / "bag", seed=seed).run()
     save_checkpoint(out / "bag" / "checkpoint", describe(captions.tokenizer, bag=True), bag, captions.tokenizer)
-    baselines = {"bag of words": evaluate(out / "bag" / "checkpoint", data_folder, "val", "captions")["figures"]}
     config = describe(captions.tokenizer)
     model = _network(config, cnn, seed)
     model.load_state_dict(_shared(bag, model), strict=False)
     Trainer(model, stages(model, data), out, seed=seed).run()
     draw_curves(out / "log.jsonl", out / "curves.png")
+    baselines = {"bag of words": evaluate(out / "bag" / "checkpoint", data_folder, "val", "captions")["figures"]}
     before = {"dataset": data_folder.resolve().name, "split": "val", "seed": seed, "baselines": baselines}
     save_checkpoint(out / "checkpoint", config, model, captions.tokenizer, metrics=before)
     evaluate(out / "checkpoint", data_folder, "val", "captions")
@@ -282,10 +282,10 @@ def bag_stages(model: FusionRNN, data: PairData) -> list[Stage]:
 def stages(model: FusionRNN, data: PairData) -> list[Stage]:
     """The recipe, from the bag of words on."""
     sentences = Schedule(epochs=5, metric="score", warmup_steps=30, averaging=0.98, bf16=True)
-    tuned = Schedule(epochs=2, metric="score", warmup_steps=30, averaging=0.98, bf16=True)
+    tuned = Schedule(epochs=6, metric="score", warmup_steps=30, averaging=0.98, bf16=True)
     return [
         PairStage("sentences", model, data, sentences, rate=1.5e-3, trains="nothing"),
-        PairStage("fine-tune", model, data, tuned, rate=4e-4, trains="cnn", cnn_rate=1e-4),
+        PairStage("fine-tune", model, data, tuned, rate=5e-4, trains="cnn", cnn_rate=2e-4),
     ]
 
 
