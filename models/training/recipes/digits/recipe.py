@@ -41,7 +41,7 @@ from models.training.trainer import Schedule, Stage
 
 SEEDS = 3
 PICTURE_EPOCHS = 4
-EPOCHS = 8
+EPOCHS = 14
 BUNDLES = 1000
 """Validation bundles that are made of the held-back media."""
 CHOOSING = 300
