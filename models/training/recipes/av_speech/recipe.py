@@ -45,7 +45,7 @@ FEATURES: dict[Modality, dict[str, Any]] = {
 }
 BRANCHES: dict[str, Modality] = {"sound": "audio", "lips": "video"}
 """Networks of one modality, by name."""
-EPOCHS = {"sound": (16, 14, 6), "lips": (9, 9), "fused": (1, 5)}
+EPOCHS = {"sound": (16, 14, 6), "lips": (9, 9), "fused": (1, 7)}
 """Of each stage; the rate rises again at the start of the next one (Loshchilov and Hutter 2017)."""
 
 
@@ -120,10 +120,10 @@ def train(folder: Path, out: Path, seed: int) -> None:
     for name, modality in BRANCHES.items():
         weights = load_checkpoint(out / name / "checkpoint").network.encoders[modality].state_dict()
         network.encoders[modality].load_state_dict(weights)
-    first, second = (_schedule(epochs) for epochs in EPOCHS["fused"])
+    first, *later = (_schedule(epochs) for epochs in EPOCHS["fused"])
     stages: list[Stage] = [
         SpeechStage("fused", network, data, first, rate=2e-3, encoder_rate=0, alike="steps"),
-        SpeechStage("fused-2", network, data, second, rate=1e-3),
+        *(SpeechStage(f"fused-{n}", network, data, schedule, rate=1e-3) for n, schedule in enumerate(later, 2)),
     ]
     Trainer(network, stages, out / "fused", seed=seed).run()
     draw_curves(out / "fused" / "log.jsonl", out / "curves.png")

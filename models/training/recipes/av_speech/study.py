@@ -198,7 +198,7 @@ def study(checkpoint: Path, data_folder: Path, out: Path, cache: Path) -> None:
     name = "pictures/av-speech-wer.png"
     rates = figures(found)
     draw(rates, out / name)
-    command = f"python -m {__spec__.name} {checkpoint.name} --data {data_folder.name} --out {out.name}"
+    command = f"python -m {__spec__.name} {checkpoint.name} --data {data_folder.name} --out docs/results"
     (out / "av-speech.md").write_text(page(found, command, name), encoding="utf-8")
     metrics = dict(pipeline.metrics or {})
     systems = {"sound": "sound only", "lips": "lips only", "both": "both"}
