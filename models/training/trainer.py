@@ -100,13 +100,16 @@ class Trainer:
         seed_everything(self.seed)
         # Denormal numbers, which softmax gradients are full of, cost a CPU a hundred times what others do.
         torch.set_flush_denormal(True)
-        resumed = self._resume()
-        while self._at.stage < len(self.stages):
-            self._run_stage(self.stages[self._at.stage], resumed)
-            resumed = None
-            self._at = _Position(stage=self._at.stage + 1)
-            self._optimizer, self._best = None, {}
-            self._save(torch.get_rng_state())
+        try:
+            resumed = self._resume()
+            while self._at.stage < len(self.stages):
+                self._run_stage(self.stages[self._at.stage], resumed)
+                resumed = None
+                self._at = _Position(stage=self._at.stage + 1)
+                self._optimizer, self._best = None, {}
+                self._save(torch.get_rng_state())
+        finally:
+            torch.set_flush_denormal(False)
 
     def _run_stage(self, stage: Stage, resumed: dict[str, Any] | None) -> None:
         groups = stage.parameter_groups()

@@ -28,7 +28,7 @@ def test_train_then_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize(
     ("recipe", "arguments", "said"),
     [
-        ("poet", (), "no recipe is called 'poet': there are captioner"),
+        ("poet", (), "no recipe is called 'poet': there are "),
         ("captioner", ("--baselines",), "--baselines belong to an experiment"),
         ("none.toml", (), "none.toml cannot be read"),
         ("my.toml", (), "train.jsonl does not exist"),

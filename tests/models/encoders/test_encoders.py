@@ -53,6 +53,8 @@ def inputs(config: Any, rows: int, steps: int) -> Tensor:
             return torch.randn(rows, steps, config.size)
         case "log-mel":
             return torch.randn(rows, steps, config.bands)
+        case "mouth":
+            return torch.randint(0, 256, (rows, steps, config.height, config.width), dtype=torch.uint8)
         case _:
             return torch.randint(0, 256, (rows, steps, getattr(config, "planes", 3), 32, 32), dtype=torch.uint8)
 

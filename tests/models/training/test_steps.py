@@ -236,7 +236,7 @@ def test_what_cannot_be_measured_is_named(tmp_path: Path) -> None:
         ),
         (
             _set("val", 0, audio="vectors/val-3-audio.npy"),
-            r"line 1 .* cannot be answered to: a conversation needs every",
+            r"line 1 .* cannot be used: This network pairs the modalities step by step, and text has",
         ),
     ):
         make_conversations(tmp_path / "data", train=6, val=4, change=change)
