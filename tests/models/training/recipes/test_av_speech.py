@@ -177,15 +177,16 @@ def test_the_loss_falls_on_what_is_repeated(data: SpeechData, small: None) -> No
     torch.manual_seed(0)
     network = recipe.build(recipe.describe(data, ("audio", "video")), data)
     stage = SpeechStage("fused", network, data, Schedule(1, "score"), rate=1e-2)
-    optimizer = torch.optim.Adam(network.parameters(), 1e-2)
+    optimizer = torch.optim.Adam(network.parameters(), 5e-3)
     losses = []
-    for _ in range(15):
+    for _ in range(60):
         loss, figures = stage.loss(torch.arange(4))
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         losses.append(figures["framewise"])
-    assert sum(losses[-3:]) / 3 < losses[0] - 0.3
+    # Each step hears other noise over the same four clips, so single losses go up and down.
+    assert sum(losses[-10:]) / 10 < sum(losses[:3]) / 3 - 0.3, losses
 
 
 def test_the_command_leaves_a_checkpoint_that_answers_to_either_or_both(
