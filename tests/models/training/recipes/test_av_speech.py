@@ -179,7 +179,7 @@ def test_the_loss_falls_on_what_is_repeated(data: SpeechData, small: None) -> No
     stage = SpeechStage("fused", network, data, Schedule(1, "score"), rate=1e-2)
     optimizer = torch.optim.Adam(network.parameters(), 5e-3)
     losses = []
-    for _ in range(9):
+    for _ in range(60):
         loss, figures = stage.loss(torch.arange(4))
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
