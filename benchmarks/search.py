@@ -17,6 +17,7 @@ from fastapi.testclient import TestClient
 
 from app.main import create_app
 from app.settings import Settings
+from app.telemetry import configure_logging
 from models.training.metrics.intervals import bootstrap
 from models.training.progress import progress
 
@@ -76,7 +77,9 @@ def _found(client: TestClient, text: str) -> list[str]:
 
 
 def _app(store: Path) -> Any:
-    return create_app(Settings(collections_dir=store, collections_captioner="", log_level="warning"))
+    settings = Settings(collections_dir=store, collections_captioner="", log_level="warning")
+    configure_logging(settings)
+    return create_app(settings)
 
 
 if __name__ == "__main__":

@@ -172,7 +172,7 @@ async def search(name: str, request: Request) -> SearchAnswer:
         except ValidationError as error:
             said, bounds = f"'limit' is a whole number from 1 to {_PAGE}.", f">= 1 and <= {_PAGE}"
             raise WrongFields(said, "Send one, or leave it out.", field="limit", limit=bounds) from error
-        await desk.ask(lambda store: store.describe(name))
+        await desk.ask(lambda store: store.require(name))
         until = asyncio.get_running_loop().time() + service.settings.deadline_seconds
         call = Call(annotator.embedder, request.state.timing, until)
         bundle: dict[Modality, list[bytes | str]] = {part: [content]}

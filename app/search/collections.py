@@ -94,13 +94,23 @@ class Collections:
         """Every collection, by name."""
         return [self._describe(name) for name in self._names()]
 
+    def require(self, name: str) -> None:
+        """Return where there is such a collection.
+
+        Raises:
+            NoSuchItem: there is none.
+        """
+        if not self._client.collection_exists(_PREFIX + name):
+            known = ", ".join(self._names()) or "none at all"
+            raise NoSuchItem(f"There is no collection '{name}'.", f"There are {known}; PUT an item to make it.")
+
     def describe(self, name: str) -> Collection:
         """One collection.
 
         Raises:
             NoSuchItem: there is none.
         """
-        self._require(name)
+        self.require(name)
         return self._describe(name)
 
     def items(self, name: str, limit: int, after: str | None) -> tuple[list[Item], str | None]:
@@ -109,9 +119,9 @@ class Collections:
         Raises:
             NoSuchItem: there is none.
         """
-        self._require(name)
+        self.require(name)
         points, following = self._client.scroll(
-            _PREFIX + name, scroll_filter=_where(order=0), limit=limit, offset=after, with_payload=True
+            _PREFIX + name, scroll_filter=_first(), limit=limit, offset=after, with_payload=True
         )
         return [_item(_payload(point)) for point in points], None if following is None else str(following)
 
@@ -121,14 +131,13 @@ class Collections:
         Raises:
             NoSuchItem: there is no such item.
         """
-        self._require(name)
-        points, _ = self._client.scroll(
-            _PREFIX + name, scroll_filter=_where(item=item), limit=self._most_moments, with_payload=True
-        )
-        payloads = sorted((_payload(point) for point in points), key=lambda payload: int(payload["order"]))
-        if not payloads:
+        self.require(name)
+        kept = self._kept(name, item)
+        if kept is None:
             raise NoSuchItem(f"There is no item '{item}' in the collection '{name}'.", "PUT it first.")
-        return _item(payloads[0]), [_found(payload) for payload in payloads]
+        points = self._client.retrieve(_PREFIX + name, self._points(kept), with_payload=True)
+        payloads = sorted((_payload(point) for point in points), key=lambda payload: int(payload["order"]))
+        return kept, [_found(payload) for payload in payloads]
 
     def holds(self, name: str, item: str, model: str, sha256: str) -> bool:
         """Whether the item is there with this very content, so that looking at it again would change nothing.
@@ -139,7 +148,8 @@ class Collections:
         if not self._client.collection_exists(_PREFIX + name):
             return False
         self._check_model(name, model)
-        return bool(self._client.count(_PREFIX + name, count_filter=_where(item=item, sha256=sha256)).count)
+        kept = self._kept(name, item)
+        return kept is not None and kept.sha256 == sha256
 
     def put(self, name: str, item: Item, moments: "Sequence[Moment]", model: str) -> bool:
         """Store an item in place of what had its id; whether the id is new.
@@ -151,27 +161,25 @@ class Collections:
 
         place = _PREFIX + name
         self._make(name, len(moments[0].vector), model)
-        before = self._client.count(place, count_filter=_where(item=item.id)).count
-        count = self._client.count(place).count - before + len(moments)
+        before = self._kept(name, item.id)
+        count = self._client.count(place).count + len(moments) - (before.moments if before else 0)
         if count > self._most_moments:
             limit = f"{self._most_moments} moments"
             said = f"With it the collection '{name}' would have {count} moments: photos, and seconds of videos."
             raise CollectionConflict(said, "DELETE items, or start another collection.", limit=limit)
+        if before is not None:
+            self._client.delete(place, self._points(before), wait=True)
         shared = {"item": item.id, "kind": item.kind, "moments": item.moments, "sha256": item.sha256}
         points = [
             models.PointStruct(
-                id=self._point(item.id, order),
+                id=point,
                 vector=moment.vector.tolist(),
                 payload=shared | {"order": order, "seconds": moment.seconds, "captions": moment.captions},
             )
-            for order, moment in enumerate(moments)
+            for order, (point, moment) in enumerate(zip(self._points(item), moments, strict=True))
         ]
         self._client.upsert(place, points, wait=True)
-        # What a longer item had before is left over, and goes last: whoever searches meanwhile finds one of the two.
-        if before > len(points):
-            longer = models.FieldCondition(key="order", range=models.Range(gte=len(points)))
-            self._client.delete(place, models.Filter(must=[*_conditions(item=item.id), longer]), wait=True)
-        return before == 0
+        return before is None
 
     def delete(self, name: str, item: str | None = None) -> None:
         """Forget an item, or all of a collection.
@@ -180,29 +188,37 @@ class Collections:
             NoSuchItem: it is not there.
         """
         if item is None:
-            self._require(name)
+            self.require(name)
             self._client.delete_collection(_PREFIX + name)
             return
-        self.item(name, item)
-        self._client.delete(_PREFIX + name, _where(item=item), wait=True)
+        kept, _ = self.item(name, item)
+        self._client.delete(_PREFIX + name, self._points(kept), wait=True)
 
     def search(self, name: str, vector: "Vector", limit: int, model: str) -> list[tuple[Item, list[Found]]]:
-        """The nearest items, best first, each with its nearest moments.
+        """The nearest items, best first, each with up to three moments by which it was found.
 
         Raises:
             NoSuchItem: there is no such collection.
             CollectionConflict: it is of another checkpoint.
         """
-        self._require(name)
+        self.require(name)
         self._check_model(name, model)
-        groups = self._client.query_points_groups(
-            _PREFIX + name, group_by="item", query=vector.tolist(), limit=limit, group_size=_PER_ITEM, with_payload=True
-        ).groups
-        found = []
-        for group in groups:
-            payloads = [(_payload(point), point.score) for point in group.hits]
-            found.append((_item(payloads[0][0]), [_found(payload, score) for payload, score in payloads]))
-        return found
+        wanted = limit * _PER_ITEM
+        while True:
+            # Not Qdrant's own grouping, whose embedded form walks through the whole collection.
+            points = self._client.query_points(
+                _PREFIX + name, query=vector.tolist(), limit=wanted, with_payload=True
+            ).points
+            groups: dict[str, list[Any]] = {}
+            for point in points:
+                groups.setdefault(_payload(point)["item"], []).append(point)
+            if len(groups) >= limit or len(points) < wanted:
+                break
+            wanted *= 4
+        return [
+            (_item(_payload(group[0])), [_found(_payload(point), point.score) for point in group[:_PER_ITEM]])
+            for group in list(groups.values())[:limit]
+        ]
 
     @property
     def _client(self) -> "QdrantClient":
@@ -228,16 +244,11 @@ class Collections:
         return sorted(name.removeprefix(_PREFIX) for name in there if name.startswith(_PREFIX))
 
     def _describe(self, name: str) -> Collection:
-        items = self._client.count(_PREFIX + name, count_filter=_where(order=0)).count
+        items = self._client.count(_PREFIX + name, count_filter=_first()).count
         return Collection(name, items, self._client.count(_PREFIX + name).count, self._model(name))
 
     def _model(self, name: str) -> str:
         return str((self._client.get_collection(_PREFIX + name).config.metadata or {}).get("model"))
-
-    def _require(self, name: str) -> None:
-        if not self._client.collection_exists(_PREFIX + name):
-            known = ", ".join(self._names()) or "none at all"
-            raise NoSuchItem(f"There is no collection '{name}'.", f"There are {known}; PUT an item to make it.")
 
     def _check_model(self, name: str, model: str) -> None:
         if (made := self._model(name)) != model:
@@ -255,12 +266,16 @@ class Collections:
             raise CollectionConflict("There are as many collections as may be.", "DELETE one.", limit=limit)
         vectors = models.VectorParams(size=size, distance=models.Distance.COSINE)
         self._client.create_collection(_PREFIX + name, vectors, metadata={"model": model})
-        if self._url is not None:  # the embedded form has no indexes of payload, and warns of each
-            for field, schema in (
-                ("item", models.PayloadSchemaType.KEYWORD),
-                ("order", models.PayloadSchemaType.INTEGER),
-            ):
-                self._client.create_payload_index(_PREFIX + name, field, schema)
+        if self._url is not None:  # the embedded form has no indexes of payload, and warns
+            self._client.create_payload_index(_PREFIX + name, "order", models.PayloadSchemaType.INTEGER)
+
+    def _kept(self, name: str, item: str) -> Item | None:
+        """What is under an id: its first moment says it."""
+        first = self._client.retrieve(_PREFIX + name, [self._point(item, 0)], with_payload=True)
+        return _item(_payload(first[0])) if first else None
+
+    def _points(self, item: Item) -> "list[models.ExtendedPointId]":
+        return [self._point(item.id, order) for order in range(item.moments)]
 
     def _point(self, item: str, order: int) -> str:
         return str(uuid.uuid5(self._NAMESPACE, f"{item}/{order}"))
@@ -273,16 +288,11 @@ def is_unreachable(error: Exception) -> bool:
     return isinstance(error, ApiException)
 
 
-def _conditions(**values: str | int) -> "list[models.Condition]":
+def _first() -> "models.Filter":
+    """Every item's first moment."""
     from qdrant_client import models
 
-    return [models.FieldCondition(key=key, match=models.MatchValue(value=value)) for key, value in values.items()]
-
-
-def _where(**values: str | int) -> "models.Filter":
-    from qdrant_client import models
-
-    return models.Filter(must=_conditions(**values))
+    return models.Filter(must=[models.FieldCondition(key="order", match=models.MatchValue(value=0))])
 
 
 def _payload(point: Any) -> dict[str, Any]:
