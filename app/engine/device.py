@@ -30,10 +30,31 @@ class _Search:
     call: "StepCall | None" = None
 
 
+def use_threads(count: int) -> None:
+    """Let the calling thread, and it alone, run torch's operations on ``count`` threads; 0 is torch's own choice.
+
+    OpenMP gives each thread that computes in parallel a team of its own. As soon as the teams together have more
+    threads than there are cores, they wait by sleeping, and a network takes twice as long. So one thread has a team,
+    that of the device, and all others compute alone.
+    """
+    import torch
+
+    # Asking first makes torch initialize this thread, which would otherwise undo the setting later.
+    now = torch.get_num_threads()
+    # A thread that comes later is told what another one set, so torch's choice is what the first was told.
+    own = _choice.setdefault("threads", now)
+    torch.set_num_threads(count or own)
+
+
+_choice: dict[str, int] = {}
+
+
 class Device:
     """Runs networks; every method may be called from any thread."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, threads: int = 0) -> None:
+        """A thread called ``name`` whose network steps run on ``threads`` threads; 0 leaves the choice to torch."""
+        self._threads = threads
         self._queue: queue.SimpleQueue[_Search | tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
         self._under_way: list[_Search] = []
         self._batches: dict[int, StepBatch] = {}
@@ -73,6 +94,7 @@ class Device:
         self._queue.put(item)
 
     def _run(self) -> None:
+        use_threads(self._threads)
         while not self._closed:
             try:
                 # With nothing under way there is nothing to do but wait.

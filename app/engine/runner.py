@@ -9,7 +9,7 @@ from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from app.engine.device import Device
+from app.engine.device import Device, use_threads
 from app.errors import DeadlinePassed, Unavailable
 from app.telemetry import ServerTiming
 
@@ -40,12 +40,13 @@ class Call:
 class Runner:
     """Admits requests up to a number, and runs their stages one after the other, first come, first served."""
 
-    def __init__(self, decode_workers: int, max_waiting: int, limits: "MediaLimits") -> None:
+    def __init__(self, decode_workers: int, max_waiting: int, limits: "MediaLimits", threads: int = 0) -> None:
+        self.threads = threads
         self.max_waiting = max_waiting
         self.limits = limits
         self.waiting = 0
         self._seconds = _FIRST_GUESS
-        self._media = ThreadPoolExecutor(decode_workers, "media")
+        self._media = ThreadPoolExecutor(decode_workers, "media", use_threads, (1,))
         self._devices: dict[str, Device] = {}
 
     @contextmanager
@@ -145,7 +146,7 @@ class Runner:
     def device(self, device: "torch.device") -> Device:
         """The thread of a device."""
         if (found := self._devices.get(str(device))) is None:
-            found = self._devices[str(device)] = Device(f"inference-{device}")
+            found = self._devices[str(device)] = Device(f"inference-{device}", self.threads)
         return found
 
     def close(self) -> None:

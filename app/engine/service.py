@@ -4,6 +4,7 @@ import asyncio
 
 from fastapi import Request
 
+from app.engine.device import use_threads
 from app.engine.registry import Registry
 from app.engine.runner import Runner
 from app.errors import Unavailable
@@ -18,17 +19,14 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.registry = Registry()
-        self.runner = Runner(settings.decode_workers, settings.max_waiting, settings.limits)
+        self.runner = Runner(settings.decode_workers, settings.max_waiting, settings.limits, settings.threads)
         self.loading: asyncio.Task[None] | None = None
         self.draining = False
 
     def load(self) -> None:
         """Load and warm up every checkpoint; takes seconds, for a thread of its own."""
         settings = self.settings
-        if settings.threads:
-            import torch
-
-            torch.set_num_threads(settings.threads)
+        use_threads(1)
         self.registry.load(settings.model_dir, settings.device, settings.plugins, self.runner.warm_up)
 
     def check_ready(self) -> None:

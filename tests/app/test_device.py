@@ -1,6 +1,9 @@
 """Searches on a device's thread: they share steps, come and go, fail alone, and answer as they would by themselves."""
 
+import os
 import random
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -131,3 +134,18 @@ def test_events_are_told_as_the_caption_grows(device: Device, pipeline: Pipeline
     found = ask(device, pipeline, {"beam_size": 1}, told.append).result(30)
     assert [event["index"] for event in told] == list(range(len(told)))
     assert (told[-1]["text"] if told else "") == texts(found)[0]
+
+
+def test_only_the_devices_thread_computes_on_several_threads() -> None:
+    script = (
+        "import torch; from concurrent.futures import ThreadPoolExecutor as Pool;"
+        "from app.engine.device import Device, use_threads;"
+        "media = Pool(1, 'media', use_threads, (1,)); late = Pool(1, 'late', use_threads, (1,));"
+        "count = lambda: (torch.ones(1000, 1000).add(1), torch.get_num_threads())[1];"
+        "alone = media.submit(count).result(); device = Device('d'); own = device.submit(count).result();"
+        "print(alone, own, late.submit(count).result(), media.submit(count).result(), device.submit(count).result(),"
+        "Device('e', 3).submit(count).result())"
+    )
+    environment = os.environ | {"OMP_NUM_THREADS": "2"}
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
+    assert told.stdout.split() == ["1", "2", "1", "1", "2", "3"]
