@@ -97,9 +97,9 @@ class Target(ABC):
         return encoded
 
     def outputs(self) -> int:
-        """How many scores the head of a single modality gives."""
+        """How many scores the head of a single modality gives; asked only of tasks that have ``goals``."""
         raise NotImplementedError
 
     def objective(self, scores: Tensor, goals: Tensor) -> Tensor:
-        """The loss of such a head's scores [B, outputs]."""
+        """The loss of such a head's scores [B, outputs]; asked only of tasks that have ``goals``."""
         raise NotImplementedError
