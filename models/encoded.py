@@ -28,6 +28,11 @@ class Encoded:
     outputs: Mapping[str, SequenceOutput]
     fusion: FusionOutput
 
+    def row(self, index: int) -> "Encoded":
+        """One of the bundles by itself: without padding, and without the modalities that it lacks."""
+        present = {name: output for name, output in self.outputs.items() if int(output.lengths[index])}
+        return Encoded({name: output.row(index) for name, output in present.items()}, self.fusion.row(index))
+
     def memory(self) -> SequenceOutput:
         """Every modality's sequence, one after another in alphabetical order, for heads that attend."""
         return _concatenate([self.outputs[name] for name in sorted(self.outputs)])

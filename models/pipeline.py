@@ -1,6 +1,6 @@
 """A loaded checkpoint from media to answer: decode, features, network, task. Knows nothing of HTTP or queues."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from models.registry import FusionConfig
 from models.sequence import Padded, pad
 from models.tasks import TASKS, Task
 from models.tasks.streaming import Told
-from models.tasks.task import Options, Result
+from models.tasks.task import Options, Query, Result
 from models.tasks.writing import WritingTask
 
 Bundle = Sources
@@ -123,29 +123,27 @@ class Pipeline:
         """What takes the steps of this checkpoint's searches, where its task writes token by token."""
         return self.task.decoder if isinstance(self.task, WritingTask) else None
 
-    def search(self, features: Extracted, options: BaseModel, *, explain: bool, told: bool) -> Told[Result]:
-        """The answer as a search over ``decoder()``, whose steps can be shared; ``told``: its words are events, too."""
+    @torch.inference_mode()
+    def searches(self, queries: Sequence[Query]) -> list[Told[Result]]:
+        """Each answer as a search over ``decoder()``, whose steps can be shared; the bundles are encoded together."""
         assert isinstance(self.task, WritingTask)
-        steps = self.task.search(self._inputs(features), options, explain=explain, told=told)
-        answer: StepAnswer | None = None
-        while True:
-            try:
-                with torch.inference_mode():
-                    part = steps.send(answer)
-            except StopIteration as stop:
-                result: Result = stop.value
-                return result.model_copy(update={"notices": features.notices}) if features.notices else result
-            answer = yield part
+        found = self.task.searches(self._inputs(queries), queries)
+        return [_finish(steps, query.features) for steps, query in zip(found, queries, strict=True)]
 
     @torch.inference_mode()
+    def predict_batch(self, queries: Sequence[Query]) -> list[Result]:
+        """The answer to each query, the same whatever the others are: one run of the network for all of them."""
+        results = self.task.predict(self._inputs(queries), queries)
+        return [_noticed(result, query.features) for result, query in zip(results, queries, strict=True)]
+
     def predict(self, features: Extracted, options: BaseModel, *, explain: bool = False) -> Result:
         """The answer for one bundle."""
-        result = self.task.predict(self._inputs(features), options, explain=explain)
-        return result.model_copy(update={"notices": features.notices}) if features.notices else result
+        return self.predict_batch([Query(features, options, explain)])[0]
 
     def stream(self, features: Extracted, options: BaseModel) -> Iterator[dict[str, Any]]:
         """Parts of the answer as they become certain, then ``{"result": whole answer}``."""
-        steps = self.task.stream(self._inputs(features), options)
+        query = Query(features, options, told=True)
+        steps = self.task.stream(self._inputs([query]), query)
         while True:
             # Per step, not around the loop: a suspended generator must not leave the mode on in its thread.
             with torch.inference_mode():
@@ -181,5 +179,24 @@ class Pipeline:
         taken = parts_for(name, item.features, self.config.modalities)
         return {part: data for part, data in bundle.items() if part in taken}
 
-    def _inputs(self, features: Extracted) -> dict[str, Padded]:
-        return {name: pad([tensor]).to(self.device) for name, tensor in features.tensors.items()}
+    def _inputs(self, queries: Sequence[Query]) -> dict[str, Padded]:
+        """Every posted modality, padded; of length 0 in the rows that lack it."""
+        rows = [query.features.tensors for query in queries]
+        posted = dict.fromkeys(name for tensors in rows for name in tensors)
+        return {name: pad([tensors.get(name) for tensors in rows]).to(self.device) for name in posted}
+
+
+def _noticed(result: Result, features: Extracted) -> Result:
+    return result.model_copy(update={"notices": features.notices}) if features.notices else result
+
+
+def _finish(steps: Told[Result], features: Extracted) -> Told[Result]:
+    """A search whose steps run without gradients, and whose result has the notices."""
+    answer: StepAnswer | None = None
+    while True:
+        try:
+            with torch.inference_mode():
+                part = steps.send(answer)
+        except StopIteration as stop:
+            return _noticed(stop.value, features)
+        answer = yield part

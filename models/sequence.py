@@ -1,5 +1,6 @@
 """The values that encoders and fusions hand on. All tensors are batch first."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -23,6 +24,11 @@ class Padded:
         """The same sequences on another device."""
         return Padded(self.values.to(device), self.lengths.to(device))
 
+    def row(self, index: int) -> "Padded":
+        """One of the sequences by itself, without padding."""
+        here = slice(index, index + 1)
+        return Padded(self.values[here, : int(self.lengths[index])], self.lengths[here])
+
 
 @dataclass(frozen=True, slots=True)
 class SequenceOutput:
@@ -32,6 +38,13 @@ class SequenceOutput:
     lengths: Tensor
     pooled: Tensor
     state: State = field(default_factory=dict)
+
+    def row(self, index: int) -> "SequenceOutput":
+        """One of the rows by itself, without padding."""
+        here = slice(index, index + 1)
+        state = {name: value[here] for name, value in self.state.items()}
+        sequence = self.sequence[here, : int(self.lengths[index])]
+        return SequenceOutput(sequence, self.lengths[here], self.pooled[here], state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +60,16 @@ class FusionOutput:
     contributions: Tensor
     sequence: SequenceOutput | None = None
     votes: Tensor | None = None
+
+    def row(self, index: int) -> "FusionOutput":
+        """One of the rows by itself."""
+        here = slice(index, index + 1)
+        return FusionOutput(
+            self.fused[here],
+            self.contributions[here],
+            None if self.sequence is None else self.sequence.row(index),
+            None if self.votes is None else self.votes[here],
+        )
 
 
 def length_mask(lengths: Tensor, size: int) -> Tensor:
@@ -67,7 +90,9 @@ def absent(like: SequenceOutput, size: int) -> SequenceOutput:
     return SequenceOutput(sequence, torch.zeros_like(like.lengths), sequence[:, 0])
 
 
-def pad(sequences: list[Tensor]) -> Padded:
-    """Sequences [T_i, ...] of one kind padded with zeros to the longest of them."""
-    lengths = torch.tensor([len(sequence) for sequence in sequences], dtype=torch.int64)
-    return Padded(torch.nn.utils.rnn.pad_sequence(sequences, batch_first=True), lengths)
+def pad(sequences: Sequence[Tensor | None]) -> Padded:
+    """Sequences [T_i, ...] of one kind, padded with zeros to the longest; None, not for all, has no step."""
+    some = next(sequence for sequence in sequences if sequence is not None)
+    given = [some[:0] if sequence is None else sequence for sequence in sequences]
+    lengths = torch.tensor([len(sequence) for sequence in given], dtype=torch.int64)
+    return Padded(torch.nn.utils.rnn.pad_sequence(given, batch_first=True), lengths)

@@ -189,11 +189,13 @@ class Runner:
         submitted = time.perf_counter()
         begun = submitted
 
+        from models.tasks.task import Query
+
         def begin() -> "Told[Result]":
             nonlocal begun
             begun = time.perf_counter()
             call.timing.add("queue", begun - submitted)
-            return call.pipeline.search(features, options, explain=explain, told=told)
+            return call.pipeline.searches([Query(features, options, explain, told)])[0]
 
         decoder = call.pipeline.decoder()
         assert decoder is not None

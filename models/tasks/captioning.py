@@ -1,7 +1,7 @@
 """Captioning: beam search or sampling over the caption decoder, and where it looked for each word."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -22,7 +22,7 @@ from models.heads.captioning import CaptioningHead, CaptionMemory
 from models.sequence import Padded
 from models.tasks.overlay import draw_attention
 from models.tasks.streaming import Told, sampled, tell_search
-from models.tasks.task import Options, Result
+from models.tasks.task import Options, Query, Result
 from models.tasks.writing import WritingTask
 
 
@@ -73,16 +73,17 @@ class CaptioningTask(WritingTask):
         caption = {"text": "a dog runs through the snow", "language": self.languages[0], "log_probability": -7.4}
         self.example = self.example_of({"captions": [caption]})
 
-    def search(
-        self, inputs: Mapping[str, Padded], options: Any, *, explain: bool, told: bool
-    ) -> Told[CaptioningResult]:
+    def searches(self, inputs: Mapping[str, Padded], queries: Sequence[Query]) -> list[Told[CaptioningResult]]:
         encoded = self.network.encode(inputs)
-        search = self._write(encoded, options)
-        if told:
+        return [self._search(encoded.row(row), query) for row, query in enumerate(queries)]
+
+    def _search(self, encoded: Encoded, query: Query) -> Told[CaptioningResult]:
+        search = self._write(encoded, query.options)
+        if query.told:
             found = yield from tell_search(search, lambda found: found[0].tokens, self.tokenizer)
         else:
             found = yield from search
-        return self._result(found, encoded, options, explain=explain)
+        return self._result(found, encoded, query.options, explain=query.explain)
 
     def best(self, encoded: Encoded, options: Any) -> list[str]:
         """The best caption of every row by beam search: what measuring needs, a batch at a time."""

@@ -1,14 +1,14 @@
 """Classification: labels with their probabilities, for a bundle or for each of its steps."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, Field, create_model
 from torch import Tensor
 
 from models.checkpoint import Checkpoint
+from models.encoded import Encoded
 from models.sequence import Padded
-from models.tasks.task import Options, Result, Task
+from models.tasks.task import Options, Query, Result, Task
 
 
 class Prediction(BaseModel):
@@ -69,20 +69,24 @@ class ClassificationTask(Task):
             {"steps": [{"predictions": predictions}]} if self.by_step else {"predictions": predictions}
         )
 
-    def predict(self, inputs: Mapping[str, Padded], options: Any, *, explain: bool) -> Result:
+    def predict(self, inputs: Mapping[str, Padded], queries: Sequence[Query]) -> list[Result]:
         encoded = self.network.encode(inputs)
-        probabilities = (self.network.head(encoded)[0] / self.temperature).softmax(-1)
-        modalities = self.contributions(encoded.fusion)
+        probabilities = (self.network.head(encoded) / self.temperature).softmax(-1)
+        return [self._result(probabilities[row], encoded, row, query) for row, query in enumerate(queries)]
+
+    def _result(self, probabilities: Tensor, encoded: Encoded, row: int, query: Query) -> Result:
+        fusion, most = encoded.fusion, query.options.top_k
+        modalities = self.contributions(fusion, row)
         if self.by_step:
-            assert encoded.fusion.sequence is not None
-            real = probabilities[: int(encoded.fusion.sequence.lengths[0])]
-            steps = [Step(predictions=self._best(step, options.top_k)) for step in real]
+            assert fusion.sequence is not None
+            real = probabilities[: int(fusion.sequence.lengths[row])]
+            steps = [Step(predictions=self._best(step, most)) for step in real]
             return StepClassificationResult(steps=steps, modalities=modalities)
         explanation = None
-        if explain and encoded.fusion.votes is not None:
-            votes = zip(self.network.modalities, encoded.fusion.votes[0].softmax(-1), strict=True)
-            explanation = Votes(votes={n: self._best(vote, options.top_k) for n, vote in votes if n in modalities})
-        predictions = self._best(probabilities, options.top_k)
+        if query.explain and fusion.votes is not None:
+            votes = zip(self.network.modalities, fusion.votes[row].softmax(-1), strict=True)
+            explanation = Votes(votes={name: self._best(vote, most) for name, vote in votes if name in modalities})
+        predictions = self._best(probabilities, most)
         return ClassificationResult(predictions=predictions, modalities=modalities, explanation=explanation)
 
     def _best(self, probabilities: Tensor, count: int) -> list[Prediction]:

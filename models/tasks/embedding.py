@@ -1,14 +1,13 @@
 """Embedding: every posted modality as a unit vector of one joint space."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from pydantic import Field
 
 from models.checkpoint import Checkpoint
-from models.heads.embedding import FUSED, EmbeddingHead
-from models.sequence import Padded
-from models.tasks.task import Result, Task
+from models.heads.embedding import FUSED, EmbeddingHead, Embeddings
+from models.sequence import FusionOutput, Padded
+from models.tasks.task import Query, Result, Task
 
 
 class EmbeddingResult(Result):
@@ -32,9 +31,13 @@ class EmbeddingTask(Task):
         similarity = {"similarity": 0.41} if len(self.network.modalities) == 2 else {}
         self.example = self.example_of({"embeddings": {name: [0.8, -0.6] for name in names}, **similarity})
 
-    def predict(self, inputs: Mapping[str, Padded], options: Any, *, explain: bool) -> EmbeddingResult:  # noqa: ARG002
+    def predict(self, inputs: Mapping[str, Padded], queries: Sequence[Query]) -> list[EmbeddingResult]:
         encoded = self.network.encode(inputs)
-        vectors = {name: vector[0] for name, vector in self.head(encoded).vectors.items()}
+        found = self.head(encoded)
+        return [self._result(found, encoded.fusion, row) for row in range(len(queries))]
+
+    def _result(self, found: Embeddings, fusion: FusionOutput, row: int) -> EmbeddingResult:
+        vectors = {name: vector[row] for name, vector in found.vectors.items() if found.present[name][row]}
         posted = [vector for name, vector in vectors.items() if name != FUSED]
         similarity = None
         if len(posted) == 2:
@@ -43,5 +46,5 @@ class EmbeddingTask(Task):
         return EmbeddingResult(
             embeddings={name: vector.tolist() for name, vector in vectors.items()},
             similarity=similarity,
-            modalities=self.contributions(encoded.fusion),
+            modalities=self.contributions(fusion, row),
         )

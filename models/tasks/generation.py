@@ -15,7 +15,7 @@ from models.heads.language_model import LanguageModelHead
 from models.sequence import Padded
 from models.state import State
 from models.tasks.streaming import Told, sampled, tell_search
-from models.tasks.task import Contribution, Options, Result
+from models.tasks.task import Contribution, Options, Query, Result
 from models.tasks.writing import WritingTask
 
 
@@ -41,23 +41,19 @@ class GenerationTask(WritingTask):
         self.options = _options(checkpoint.config.defaults)
         self.example = self.example_of({"text": "in the snow", "log_probability": -5.2})
 
-    def search(
-        self,
-        inputs: Mapping[str, Padded],
-        options: Any,
-        *,
-        explain: bool,  # noqa: ARG002
-        told: bool,
-    ) -> Told[GenerationResult]:
-        search = self._write(inputs["text"], options)
-        if told:
+    def searches(self, inputs: Mapping[str, Padded], queries: Sequence[Query]) -> list[Told[GenerationResult]]:
+        return [self._search(inputs["text"].row(row), query) for row, query in enumerate(queries)]
+
+    def _search(self, prompt: Padded, query: Query) -> Told[GenerationResult]:
+        search = self._write(prompt, query.options)
+        if query.told:
             found = yield from tell_search(search, lambda found: found[0].tokens, self.tokenizer)
         else:
             found = yield from search
         return self._result(found)
 
     def _write(self, prompt: Padded, options: Any) -> Search[list[Hypothesis]]:
-        tokens = prompt.values[:, : int(prompt.lengths[0])]
+        tokens = prompt.values
         generator = None if options.seed is None else torch.Generator(tokens.device).manual_seed(options.seed)
         samples = yield from sample_steps(
             None, self.text.read(tokens[:, :-1]), tokens[:, -1], end=self.tokenizer.end,

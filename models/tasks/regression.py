@@ -1,13 +1,13 @@
 """Regression: one or several numbers in the data's unit."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import Field
 
 from models.checkpoint import Checkpoint
 from models.sequence import Padded
-from models.tasks.task import Result, Task
+from models.tasks.task import Query, Result, Task
 
 
 class RegressionResult(Result):
@@ -30,13 +30,16 @@ class RegressionTask(Task):
         numbers = [1.4] * int(getattr(head, "outputs", 1))
         self.example = self.example_of(self._answer([numbers, numbers] if self.by_step else numbers))
 
-    def predict(self, inputs: Mapping[str, Padded], options: Any, *, explain: bool) -> RegressionResult:  # noqa: ARG002
-        encoded = self.network.encode(inputs)
-        found = self.network.head(encoded)[0]
+    def predict(self, inputs: Mapping[str, Padded], queries: Sequence[Query]) -> list[RegressionResult]:
+        fusion = (encoded := self.network.encode(inputs)).fusion
+        found = self.network.head(encoded)
         if self.by_step:
-            assert encoded.fusion.sequence is not None
-            found = found[: int(encoded.fusion.sequence.lengths[0])]
-        return RegressionResult(modalities=self.contributions(encoded.fusion), **self._answer(found.tolist()))
+            assert fusion.sequence is not None
+            found = [numbers[:length] for numbers, length in zip(found, fusion.sequence.lengths.tolist(), strict=True)]
+        return [
+            RegressionResult(modalities=self.contributions(fusion, row), **self._answer(found[row].tolist()))
+            for row in range(len(queries))
+        ]
 
     def _answer(self, numbers: list[Any]) -> dict[str, Any]:
         if self.by_step:

@@ -1,7 +1,8 @@
 """The contract between a task and the pipeline that serves it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from models.checkpoint import Checkpoint
+from models.features import Extracted
 from models.sequence import FusionOutput, Padded
 from models.tasks.streaming import Event
 
@@ -32,8 +34,18 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is asked about one bundle; ``told``: a search also yields its words as events."""
+
+    features: Extracted
+    options: Any
+    explain: bool = False
+    told: bool = False
+
+
 class Task(ABC):
-    """Runs one checkpoint's network on one bundle (rows of inputs are [1, T, ...]).
+    """Runs one checkpoint's network on bundles: row ``i`` of the inputs is what ``queries[i]`` asks about.
 
     ``result`` and ``example`` are the answer's schema and what one may look like; ``explains`` says whether
     ``explain`` adds anything, and ``draws`` whether ``overlay`` can show it.
@@ -51,12 +63,13 @@ class Task(ABC):
         self.network = checkpoint.network
 
     @abstractmethod
-    def predict(self, inputs: Mapping[str, Padded], options: Any, *, explain: bool) -> Result:
-        """The answer for one bundle."""
+    def predict(self, inputs: Mapping[str, Padded], queries: Sequence[Query]) -> Sequence[Result]:
+        """The answer to each query."""
 
-    def stream(self, inputs: Mapping[str, Padded], options: Any) -> Iterator[Event]:
-        """Parts of the answer as they become certain, then ``{"result": whole answer}``."""
-        yield {"result": self.predict(inputs, options, explain=False).model_dump(exclude_none=True)}
+    def stream(self, inputs: Mapping[str, Padded], query: Query) -> Iterator[Event]:
+        """Parts of the answer to a single one as they become certain, then ``{"result": whole answer}``."""
+        (result,) = self.predict(inputs, [query])
+        yield {"result": result.model_dump(exclude_none=True)}
 
     def overlay(self, pictures: list[NDArray[np.uint8]], result: Any) -> bytes:  # noqa: ARG002
         """A PNG that shows over the pictures what an explained ``result`` looked at.
@@ -66,9 +79,9 @@ class Task(ABC):
         """
         raise ValueError(f"a {self.checkpoint.config.task} checkpoint draws no attention overlay")
 
-    def contributions(self, fusion: FusionOutput) -> dict[str, Contribution]:
-        """The first row's contributions by modality; absent ones are left out."""
-        shares = zip(self.network.modalities, fusion.contributions[0].tolist(), strict=True)
+    def contributions(self, fusion: FusionOutput, row: int = 0) -> dict[str, Contribution]:
+        """A row's contributions by modality; absent ones are left out."""
+        shares = zip(self.network.modalities, fusion.contributions[row].tolist(), strict=True)
         return {name: Contribution(contribution=round(share, 4)) for name, share in shares if share > 0}
 
     def example_of(self, answer: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Transcription: the words that were said, and when."""
 
 import math
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, Field, create_model
@@ -15,9 +15,9 @@ from models.decoding.grammar import Grammar
 from models.encoded import Encoded
 from models.features.text import TextTokenizer, join
 from models.heads.transcription import TranscriptionConfig, TranscriptionHead
-from models.sequence import Padded
+from models.sequence import FusionOutput, Padded
 from models.tasks.streaming import tell
-from models.tasks.task import Options, Result, Task
+from models.tasks.task import Options, Query, Result, Task
 
 
 class Word(BaseModel):
@@ -60,16 +60,19 @@ class TranscriptionTask(Task):
         words = [{"word": example, **times, "probability": 0.99}]
         self.example = self.example_of({"text": example, "words": words})
 
-    def predict(self, inputs: Mapping[str, Padded], options: Any, *, explain: bool) -> TranscriptionResult:  # noqa: ARG002
+    def predict(self, inputs: Mapping[str, Padded], queries: Sequence[Query]) -> list[TranscriptionResult]:
         encoded = self.network.encode(inputs)
         scores = self._scores(encoded)
-        return self._result(drain(self._search(scores, options)), scores, encoded)
+        return [
+            self._result(drain(self._search(scores[row], query.options)), scores[row], encoded.fusion, row)
+            for row, query in enumerate(queries)
+        ]
 
-    def stream(self, inputs: Mapping[str, Padded], options: Any) -> Iterator[dict[str, Any]]:
+    def stream(self, inputs: Mapping[str, Padded], query: Query) -> Iterator[dict[str, Any]]:
         encoded = self.network.encode(inputs)
-        scores = self._scores(encoded)
-        found = yield from tell(self._search(scores, options), lambda found: found[0].tokens, self.tokenizer)
-        yield {"result": self._result(found, scores, encoded).model_dump(exclude_none=True)}
+        (scores,) = self._scores(encoded)
+        found = yield from tell(self._search(scores, query.options), lambda found: found[0].tokens, self.tokenizer)
+        yield {"result": self._result(found, scores, encoded.fusion, 0).model_dump(exclude_none=True)}
 
     def best(self, encoded: Encoded, options: Any) -> list[str]:
         """The most probable text of every row: what measuring needs, a batch at a time."""
@@ -82,9 +85,10 @@ class TranscriptionTask(Task):
         )
         return [join(self.tokenizer.words(transcripts[0].tokens)) for transcripts in found]
 
-    def _scores(self, encoded: Encoded) -> Tensor:
-        scores: Tensor = self.head(encoded)[0, : int(self.head.steps(encoded).lengths[0])]
-        return scores
+    def _scores(self, encoded: Encoded) -> list[Tensor]:
+        """Each row's [T, V], without padding."""
+        lengths: list[int] = self.head.steps(encoded).lengths.tolist()
+        return [scores[:length] for scores, length in zip(self.head(encoded), lengths, strict=True)]
 
     def _search(self, scores: Tensor, options: Any) -> Generator[list[int], None, list[Transcript]]:
         grammar = self._grammar(options)
@@ -93,11 +97,11 @@ class TranscriptionTask(Task):
     def _grammar(self, options: Any) -> Grammar | None:
         return self.grammar if getattr(options, "grammar", False) else None
 
-    def _result(self, found: list[Transcript], scores: Tensor, encoded: Encoded) -> TranscriptionResult:
+    def _result(self, found: list[Transcript], scores: Tensor, fusion: FusionOutput, row: int) -> TranscriptionResult:
         spans = align(scores, found[0].tokens, blank=self.blank)
         words = [self._word(span) for span in spans]
         text = join([word.word for word in words])
-        return TranscriptionResult(text=text, words=words, modalities=self.contributions(encoded.fusion))
+        return TranscriptionResult(text=text, words=words, modalities=self.contributions(fusion, row))
 
     def _word(self, span: Span) -> Word:
         seconds = self.seconds

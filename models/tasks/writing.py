@@ -1,18 +1,18 @@
 """Tasks that write token by token: an answer is a search, whose steps requests can share."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from models.checkpoint import Checkpoint
-from models.decoding.decoder import SharedDecoder, StepAnswer, StepCall
+from models.decoding.decoder import SharedDecoder, StepAnswer, StepBatch, StepCall
 from models.sequence import Padded
 from models.tasks.streaming import Event, Told
-from models.tasks.task import Result, Task
+from models.tasks.task import Query, Result, Task
 
 
 class WritingTask(Task):
-    """A task with a ``decoder``; by itself it takes the steps of its searches one search at a time."""
+    """A task with a ``decoder``; by itself it takes the steps of its searches, all together."""
 
     decoder: SharedDecoder[Any]
 
@@ -21,28 +21,46 @@ class WritingTask(Task):
         self.decoder = decoder
 
     @abstractmethod
-    def search(self, inputs: Mapping[str, Padded], options: Any, *, explain: bool, told: bool) -> Told[Any]:
-        """The answer as a search, which leaves its steps to whoever runs it; ``told``: its words are events, too."""
+    def searches(self, inputs: Mapping[str, Padded], queries: Sequence[Query]) -> Sequence[Told[Any]]:
+        """Each answer as a search, which leaves its steps to whoever runs it; the inputs are encoded together."""
 
-    def predict(self, inputs: Mapping[str, Padded], options: Any, *, explain: bool) -> Result:
-        *_, last = self._parts(self.search(inputs, options, explain=explain, told=False))
-        result: Result = last["result"]
-        return result
+    def predict(self, inputs: Mapping[str, Padded], queries: Sequence[Query]) -> list[Result]:
+        batch = StepBatch(self.decoder)
+        results: dict[int, Result] = {}
+        waiting: dict[int, StepCall] = {}
+        searches = self.searches(inputs, queries)
+        answers: dict[int, StepAnswer | None] = dict.fromkeys(range(len(searches)))
+        while answers:
+            for row, answer in answers.items():
+                *_, last = self._until_step(searches[row], answer)
+                if isinstance(last, StepCall):
+                    waiting[row] = last
+                else:
+                    results[row] = last["result"]
+            answers = dict(zip(waiting, batch.step([*waiting.values()]), strict=True)) if waiting else {}
+            waiting.clear()
+        return [results[row] for row in range(len(searches))]
 
-    def stream(self, inputs: Mapping[str, Padded], options: Any) -> Iterator[Event]:
-        for part in self._parts(self.search(inputs, options, explain=False, told=True)):
-            yield {"result": part["result"].model_dump(exclude_none=True)} if "result" in part else part
-
-    def _parts(self, search: Told[Any]) -> Iterator[Event]:
+    def stream(self, inputs: Mapping[str, Padded], query: Query) -> Iterator[Event]:
+        (search,) = self.searches(inputs, [query])
         answer: StepAnswer | None = None
         while True:
-            try:
-                part = search.send(answer)
-            except StopIteration as stop:
-                yield {"result": stop.value}
-                return
-            answer = None
-            if isinstance(part, StepCall):
-                answer = self.decoder.step(part.tokens, part.state, part.memory)
-            else:
+            for part in self._until_step(search, answer):
+                if isinstance(part, StepCall):
+                    answer = self.decoder.step(part.tokens, part.state, part.memory)
+                elif "result" in part:
+                    yield {"result": part["result"].model_dump(exclude_none=True)}
+                    return
+                else:
+                    yield part
+
+    @staticmethod
+    def _until_step(search: Told[Any], answer: StepAnswer | None) -> Iterator[StepCall | Event]:
+        """What a search yields when it is sent an answer, up to the step it needs next or ``{"result": ...}``."""
+        try:
+            while not isinstance(part := search.send(answer), StepCall):
                 yield part
+                answer = None
+            yield part
+        except StopIteration as stop:
+            yield {"result": stop.value}

@@ -16,6 +16,7 @@ import torch
 from app.engine.device import Device
 from models.media import MediaLimits
 from models.pipeline import Pipeline
+from models.tasks.task import Query
 from tests.support import encoded_photo, tiny_captioner
 
 
@@ -45,7 +46,7 @@ def ask(device: Device, pipeline: Pipeline, options: dict[str, Any], tell: Any =
     chosen = pipeline.options.model_validate(options)
     decoder = pipeline.decoder()
     assert decoder is not None
-    return device.search(decoder, lambda: pipeline.search(features, chosen, explain=False, told=True), tell)
+    return device.search(decoder, lambda: pipeline.searches([Query(features, chosen, told=True)])[0], tell)
 
 
 def alone(pipeline: Pipeline, options: dict[str, Any]) -> Any:

@@ -38,7 +38,7 @@ def gated(client: TestClient, monkeypatch: pytest.MonkeyPatch, stage: str) -> Ga
     return gate
 
 
-@pytest.mark.parametrize("stage", ["decode", "features", "search"])
+@pytest.mark.parametrize("stage", ["decode", "features", "searches"])
 def test_no_stage_blocks_the_event_loop(
     client: TestClient, jpeg: bytes, monkeypatch: pytest.MonkeyPatch, stage: str
 ) -> None:
@@ -54,7 +54,7 @@ def test_no_stage_blocks_the_event_loop(
 
 def test_a_full_house_says_when_to_come_back(open_client: Open, jpeg: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     client = open_client(max_waiting=1)
-    gate = gated(client, monkeypatch, "search")
+    gate = gated(client, monkeypatch, "searches")
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(client.post, URL, files={"image": jpeg})
         assert gate.reached.wait(10)
@@ -71,7 +71,7 @@ def test_the_deadline_is_kept_and_the_next_request_works(
 ) -> None:
     client = open_client(deadline_seconds=0.5)
     with monkeypatch.context() as patched:
-        gate = gated(client, patched, "search")
+        gate = gated(client, patched, "searches")
         answer = client.post(URL, files={"image": jpeg})
         gate.opened.set()
     assert (answer.status_code, answer.headers["content-type"]) == (504, "application/problem+json")
@@ -106,7 +106,7 @@ def test_nothing_runs_for_a_client_that_left_its_stream(
 ) -> None:
     closed = threading.Event()
 
-    def endless(features: Any, options: Any, **_: Any) -> Iterator[dict[str, Any]]:
+    def endless() -> Iterator[dict[str, Any]]:
         try:
             for index in range(10_000):
                 time.sleep(0.005)
@@ -115,7 +115,7 @@ def test_nothing_runs_for_a_client_that_left_its_stream(
             closed.set()
 
     with running_server(zoo) as (address, state):
-        monkeypatch.setattr(state.registry.get("captioner"), "search", endless)
+        monkeypatch.setattr(state.registry.get("captioner"), "searches", lambda _: [endless()])
         headers = {"Accept": "text/event-stream"}
         with httpx2.stream("POST", f"http://{address}{URL}", files={"image": jpeg}, headers=headers) as answer:
             # Kept by name: an iterator that is collected closes the connection.
