@@ -3,6 +3,7 @@
 from models.encoders.audio import AudioRNN, AudioRNNConfig
 from models.encoders.image import MobileNetConfig, MobileNetEncoder, SmallImageConfig, SmallImageEncoder
 from models.encoders.lips import LipsRNN, LipsRNNConfig
+from models.encoders.spectrogram import SpectrogramRNN, SpectrogramRNNConfig
 from models.encoders.text import TextBag, TextBagConfig, TextRNN, TextRNNConfig
 from models.encoders.vectors import VectorsMean, VectorsMeanConfig, VectorsRNN, VectorsRNNConfig
 from models.encoders.video import VideoMean, VideoMeanConfig, VideoRNN, VideoRNNConfig
@@ -16,6 +17,8 @@ __all__ = [
     "MobileNetEncoder",
     "SmallImageConfig",
     "SmallImageEncoder",
+    "SpectrogramRNN",
+    "SpectrogramRNNConfig",
     "TextBag",
     "TextBagConfig",
     "TextRNN",

@@ -117,7 +117,7 @@ def train_seeds(
     out: Path,
     seeds: Sequence[int],
     *,
-    prepare: Callable[[FusionRNN], None] | None = None,
+    prepare: Callable[[FusionRNN], object] | None = None,
 ) -> Iterator[Run]:
     """Train the network once a seed, each in a folder of its own, where an interrupted run goes on.
 

@@ -5,6 +5,11 @@ photo is pulled towards a sentence of each language, and those two towards each 
 
 A bag of words is trained first, on the CNN's output as read from disk: it costs little, is the baseline, and its word
 vectors are where the GRU starts from.
+
+Of 128 photos some are much alike, and to tell them apart at any price is to learn noise. So a part of what is asked for
+goes to other photos in the measure in which their English captions resemble each other, in the eyes of MiniLM, a
+pre-trained transformer (soft targets: Hinton et al. 2015; for pairs, Andonian et al. 2022). It also says where the
+vectors of English words start.
 """
 
 from collections.abc import Iterator
@@ -14,6 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
@@ -22,6 +28,7 @@ from models.checkpoint import WEIGHTS, save_checkpoint
 from models.config import CheckpointConfig
 from models.encoders.image import MobileNetEncoder
 from models.encoders.mobilenet import CHANNELS, STRIDE
+from models.encoders.text import TextBag
 from models.features.text import TextTokenizer
 from models.heads import EmbeddingHead
 from models.heads.embedding import FUSED
@@ -32,23 +39,29 @@ from models.training.curves import draw_curves
 from models.training.evaluation import evaluate
 from models.training.manifest import DataError
 from models.training.metrics.retrieval import group_retrieval_figures
-from models.training.objectives import info_nce
 from models.training.recipes.captioner import CUT, IMAGE_SIZE, LANGUAGES, CaptionData
 from models.training.recipes.captioner import build as build_captioner
+from models.training.recipes.minilm import MiniLM, WordPieces, word_vectors
 from models.training.trainer import Schedule, Stage, Trainer, multiplies_bf16
 
 NAME = "image-text-embedding"
 CAPTIONER = Path(__file__).parents[2] / "zoo" / "captioner"
 """The checkpoint whose CNN this one starts from."""
+WORDS = 256
+"""Size of a word's vector."""
 FROZEN_VIEWS = (0, 3)
 """Views of each photo that the first stage sees, as it is and cropped and mirrored: 125 kB each on disk."""
+SOFT = 0.5
+"""Share of what is asked for that goes to like photos, and to the photo itself as one of them."""
+HEAT = 0.1
+"""How unlike they may be: differences of cosines count tenfold."""
 ABSENT_SHARE = 0.25
 """How often the fused vector has to do without the photo, and how often without the sentence."""
 
 
 def describe(tokenizer: TextTokenizer, *, bag: bool = False) -> CheckpointConfig:
     """The checkpoint's config; ``bag`` replaces the GRU by the mean of the words, for the baseline."""
-    text: dict[str, Any] = {"vocabulary": tokenizer.size, "embedding": 256, "word_dropout": 0.15}
+    text: dict[str, Any] = {"vocabulary": tokenizer.size, "embedding": WORDS, "word_dropout": 0.15}
     recurrent = {"cell": "gru", "hidden": 256, "bidirectional": True, "dropout": 0.3, "pooling": "mean"}
     return CheckpointConfig.model_validate(
         {
@@ -73,9 +86,13 @@ def describe(tokenizer: TextTokenizer, *, bag: bool = False) -> CheckpointConfig
 
 
 class PairData:
-    """The captioner's photos and captions, and the photos as the CNN's output while it stays as it is."""
+    """The captioner's photos and captions, and the photos as the CNN's output while it stays as it is.
 
-    def __init__(self, captions: CaptionData, cache: Path, cnn: MobileNetEncoder) -> None:
+    ``themes`` are unit vectors float32 [N, 384] of what each training photo's English captions speak of.
+    """
+
+    def __init__(self, captions: CaptionData, cache: Path, cnn: MobileNetEncoder, themes: Tensor) -> None:
+        self.themes = themes
         self.lower = captions.lower
         self.photos = len(captions.words["train"])
         pad_id, end = captions.tokenizer.pad, captions.tokenizer.end
@@ -181,16 +198,17 @@ class PairStage(Stage):
         tokens = torch.nn.utils.rnn.pad_sequence(sentences_of, batch_first=True)
         lengths = torch.cat([self.data.lengths[language][photos, column] for language, column in chosen])
         both = self.texts(tokens, lengths)
+        goals = alike(self.data.themes[photos])
         losses, sentences = {}, []
         for row, language in enumerate(LANGUAGES):
             text = _rows(both, slice(row * len(photos), (row + 1) * len(photos)))
             found = self.head(self.model.fuse({"image": image, "text": text}))
             photo, sentence = found.vectors["image"], found.vectors["text"]
             fused = self.head(self.model.fuse(_fewer(image, text))).vectors[FUSED]
-            losses[f"{language}_loss"] = info_nce(photo @ sentence.t(), scale=found.scale)
-            losses[f"{language}_fused_loss"] = info_nce(fused @ (photo + sentence).t() / 2, scale=found.scale)
+            losses[f"{language}_loss"] = soft_info_nce(photo @ sentence.t(), goals, found.scale)
+            losses[f"{language}_fused_loss"] = soft_info_nce(fused @ (photo + sentence).t() / 2, goals, found.scale)
             sentences.append(sentence)
-        losses["languages_loss"] = info_nce(sentences[0] @ sentences[1].t(), scale=self.head.scale)
+        losses["languages_loss"] = soft_info_nce(sentences[0] @ sentences[1].t(), goals, self.head.scale)
         total = torch.stack(list(losses.values())).mean()
         return total, {name: float(value.detach()) for name, value in losses.items()}
 
@@ -233,6 +251,19 @@ class PairStage(Stage):
         return vectors
 
 
+def alike(themes: Tensor) -> Tensor:
+    """What to answer for each of B photos among them, [B, B] with rows that sum to 1: itself, and what is like it."""
+    own = torch.eye(len(themes))
+    return (1 - SOFT) * own + SOFT * (themes @ themes.t() / HEAT).softmax(1)
+
+
+def soft_info_nce(cosines: Tensor, goals: Tensor, scale: Tensor) -> Tensor:
+    """InfoNCE in both directions, of cosines [B, B] against ``goals`` [B, B] in place of the pairs alone."""
+    logits = cosines.float() * scale
+    there, back = (-(goals * each.log_softmax(1)).sum(1).mean() for each in (logits, logits.t()))
+    return (there + back) / 2
+
+
 def train(data_folder: Path, out: Path, seed: int) -> None:
     """Train in ``out``, resuming what is there, and write the checkpoint folder ``out/checkpoint``.
 
@@ -258,8 +289,11 @@ def train(data_folder: Path, out: Path, seed: int) -> None:
     cnn.cnn.load_state_dict(
         {name.removeprefix(prefix): value.float() for name, value in tuned.items() if name.startswith(prefix)}
     )
-    data = PairData(captions, out / "cache", cnn)
+    pieces, teacher = WordPieces(data_folder.parent / "minilm"), MiniLM(1)
+    teacher.load(data_folder.parent / "minilm")
+    data = PairData(captions, out / "cache", cnn, themes(captions, teacher, pieces))
     bag = _network(describe(captions.tokenizer, bag=True), cnn, seed)
+    start_words(bag, word_vectors(captions.tokenizer, teacher, pieces, WORDS))
     Trainer(bag, bag_stages(bag, data), out / "bag", seed=seed).run()
     save_checkpoint(out / "bag" / "checkpoint", describe(captions.tokenizer, bag=True), bag, captions.tokenizer)
     config = describe(captions.tokenizer)
@@ -287,6 +321,24 @@ def stages(model: FusionRNN, data: PairData) -> list[Stage]:
         PairStage("sentences", model, data, sentences, rate=1.5e-3, trains="nothing"),
         PairStage("fine-tune", model, data, tuned, rate=5e-4, trains="cnn", cnn_rate=2e-4),
     ]
+
+
+def themes(captions: CaptionData, teacher: MiniLM, pieces: WordPieces) -> Tensor:
+    """The mean of the vectors of each training photo's English captions, at unit length."""
+    photos = captions.words["train"]
+    counts = [len(photo["en"]) for photo in photos]
+    given = teacher.vectors(pieces([" ".join(words) for photo in photos for words in photo["en"]]))
+    each = torch.split(F.normalize(given, dim=1), counts)
+    return F.normalize(torch.stack([vectors.mean(0) for vectors in each]), dim=1)
+
+
+def start_words(network: FusionRNN, vectors: Tensor) -> None:
+    """Let the words that have vectors start from them, at the length that the others have."""
+    encoder = network.encoders["text"]
+    assert isinstance(encoder, TextBag)
+    table = encoder.embedding.weight.data
+    known = vectors.norm(dim=1) > 0
+    table[known] = vectors[known] * table.norm(dim=1).mean()
 
 
 def _network(config: CheckpointConfig, cnn: MobileNetEncoder, seed: int) -> FusionRNN:

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from models.features.text import TextTokenizer
 from models.sequence import Padded, length_mask, masked_mean, pad
 from models.training.manifest import DataError
 
@@ -107,6 +108,22 @@ class MiniLM(nn.Module):
             with torch.autocast("cpu", torch.bfloat16):
                 found.append(compute(pad([pieces[int(row)] for row in rows])))
         return torch.cat(found)[order.argsort()]
+
+
+def word_vectors(tokenizer: TextTokenizer, teacher: MiniLM, pieces: WordPieces, size: int) -> Tensor:
+    """What the teacher makes of each English word by itself, in its ``size`` principal components; zeros for others.
+
+    float32 [vocabulary, size], of unit length on average.
+    """
+    words = tokenizer.words(range(tokenizer.size))
+    english = [row for row, word in enumerate(words) if word.isascii() and word.replace("'", "").isalnum()]
+    given = teacher.vectors(pieces([words[row] for row in english]))
+    centred = given - given.mean(0)
+    directions = torch.linalg.eigh(centred.t() @ centred).eigenvectors[:, -size:]
+    small = centred @ directions
+    vectors = torch.zeros(tokenizer.size, size)
+    vectors[english] = small / small.norm(dim=1).mean()
+    return vectors
 
 
 def _of(weights: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:

@@ -37,7 +37,7 @@ from models.training.recipes.classifier import (
     train_seeds,
     without_recurrence,
 )
-from models.training.recipes.minilm import MiniLM, WordPieces
+from models.training.recipes.minilm import MiniLM, WordPieces, word_vectors
 from models.training.recipes.traditional import SIMPLIFIED
 from models.training.recipes.waveforms import chance, choice
 from models.training.stage import bucketed
@@ -162,14 +162,14 @@ def train(data: Path, out: Path, seed: int) -> None:
     tokenizer = vocabulary(taught["sst2"].texts, taught["chn_hotel"].texts, pieces.whole_words(COMMON))
     teacher = _teacher(data / "minilm", pieces, taught["sst2"], asked["sst2"], out / "teacher", seed)
     lessons = _lessons(taught, tokenizer, teacher, pieces, out / "lessons.pt")
-    vectors = _word_vectors(tokenizer, teacher, pieces)
+    vectors = word_vectors(tokenizer, teacher, pieces, EMBEDDING)
     held = Held([batch for name in SETS for batch in _batches(asked[name], tokenizer)])
     config = describe(tokenizer.size)
     draw = Draw(lessons, tokenizer.pad)
 
     def prepare(network: FusionRNN) -> None:
         known = vectors.norm(dim=1) > 0
-        word_vectors(network)[known] = vectors[known]
+        embeddings(network)[known] = vectors[known]
 
     def stages(network: FusionRNN) -> list[TextStage]:
         schedule = Schedule(
@@ -197,7 +197,7 @@ def train(data: Path, out: Path, seed: int) -> None:
         _publish(data, out, runs, held, sizes, tokenizer, baselines)
 
 
-def word_vectors(network: FusionRNN) -> Tensor:
+def embeddings(network: FusionRNN) -> Tensor:
     """The vectors [vocabulary, EMBEDDING] that the network starts from, to read and to write."""
     encoder = network.encoders["text"]
     assert isinstance(encoder, TextRNN)
@@ -206,7 +206,7 @@ def word_vectors(network: FusionRNN) -> Tensor:
 
 def read_alike(network: FusionRNN, tokenizer: TextTokenizer) -> None:
     """Give traditional characters, which no training text has, the vectors of their simplified forms."""
-    weight = word_vectors(network)
+    weight = embeddings(network)
     for old, new in SIMPLIFIED.items():
         (traditional,), (simplified,) = tokenizer.encode(old), tokenizer.encode(new)
         if tokenizer.unknown not in (traditional, simplified):
@@ -315,22 +315,6 @@ def _lessons(
         judged = tuple((ids(parts[place]), opinions[count + place]) for place in places)
         lessons.append(Lesson(ids(text), 0.5 * (hard["sst2"][row] + opinions[row]), judged))
     return lessons + [Lesson(ids(text), hard["chn_hotel"][row]) for row, text in enumerate(chinese.texts)]
-
-
-def _word_vectors(tokenizer: TextTokenizer, teacher: MiniLM, pieces: WordPieces) -> Tensor:
-    """What the teacher makes of each English word by itself, in its 64 principal components; zeros for other tokens.
-
-    float32 [vocabulary, EMBEDDING], of unit length on average.
-    """
-    words = tokenizer.words(range(tokenizer.size))
-    english = [row for row, word in enumerate(words) if word.isascii() and word.replace("'", "").isalnum()]
-    given = teacher.vectors(pieces([words[row] for row in english]))
-    centred = given - given.mean(0)
-    directions = torch.linalg.eigh(centred.t() @ centred).eigenvectors[:, -EMBEDDING:]
-    small = centred @ directions
-    vectors = torch.zeros(tokenizer.size, EMBEDDING)
-    vectors[english] = small / small.norm(dim=1).mean()
-    return vectors
 
 
 def _batches(asked: Texts, tokenizer: TextTokenizer, batch: int = 64) -> list[tuple[Inputs, Tensor]]:

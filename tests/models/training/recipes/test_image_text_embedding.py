@@ -14,9 +14,11 @@ from models.media.limits import MediaLimits
 from models.pipeline import Pipeline
 from models.training.evaluation import evaluate
 from models.training.manifest import DataError
+from models.training.objectives import info_nce
 from models.training.recipes import image_text_embedding as recipe
 from models.training.recipes.captioner import CUT
 from models.training.trainer import Schedule
+from tests.models.training.recipes.transformer import pretrained, shrink
 
 COLOURS = {"red": ("红", (200, 30, 30)), "green": ("绿", (30, 180, 40)), "blue": ("蓝", (30, 40, 200))}
 PHOTOS = {"train": 4, "val": 1}
@@ -57,11 +59,29 @@ def short(**given: Any) -> Schedule:
 @pytest.fixture(scope="module")
 def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("run")
+    words = ("red", "green", "blue", "square", "it", "is", "a")
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(recipe, "MiniLM", shrink(patch, words, width=recipe.WORDS))
+        pretrained(data.parent / "minilm", words)
         patch.setattr(recipe, "CAPTIONER", data.parent / "captioner")
         patch.setattr(recipe, "Schedule", short)
         recipe.train(data, out, 0)
     return out
+
+
+def test_like_photos_share_what_is_asked_for() -> None:
+    themes = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]), dim=1)
+    goals = recipe.alike(themes)
+    assert torch.allclose(goals.sum(1), torch.ones(3))
+    assert torch.equal(goals.argmax(1), torch.arange(3))
+    assert goals[0, 1] > 100 * goals[0, 2]
+
+
+def test_soft_pairs_are_info_nce_where_nothing_is_alike() -> None:
+    torch.manual_seed(0)
+    cosines = torch.rand(5, 5)
+    found = recipe.soft_info_nce(cosines, torch.eye(5), torch.tensor(7.0))
+    assert float(found) == pytest.approx(float(info_nce(cosines, scale=7.0)), rel=1e-5)
 
 
 def logged(folder: Path, stage: str) -> list[dict[str, float]]:

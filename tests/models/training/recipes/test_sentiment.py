@@ -6,60 +6,29 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from models.media.limits import MediaLimits
 from models.network import FusionRNN
 from models.pipeline import Pipeline
 from models.sequence import pad
 from models.training.manifest import DataError
-from models.training.recipes import minilm, sentiment
+from models.training.recipes import sentiment
 from models.training.recipes.minilm import MiniLM, WordPieces
 from models.training.recipes.sentiment import Draw, Lesson, describe, piece, read_alike, vocabulary
 from models.training.recipes.traditional import SIMPLIFIED
+from tests.models.training.recipes.transformer import pretrained, shrink
 
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "film", "the", "##s", "it"]
-POSITIONS = 64
+WORDS = ("good", "bad", "film", "the", "##s", "it")
 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> partial[MiniLM]:
-    for name, value in {"WIDTH": 12, "HEADS": 2, "INNER": 16, "LAYERS": 2}.items():
-        monkeypatch.setattr(minilm, name, value)
-    return partial(MiniLM, vocabulary=len(WORDS), positions=POSITIONS)
+    return shrink(monkeypatch, WORDS, width=12)
 
 
 @pytest.fixture
 def folder(tmp_path: Path, small: partial[MiniLM]) -> Path:
-    """A folder of pre-trained weights by their published names."""
-    path = tmp_path / "minilm"
-    path.mkdir()
-    tokenizer = Tokenizer(models.WordPiece({word: place for place, word in enumerate(WORDS)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
-    )
-    tokenizer.save(str(path / "tokenizer.json"))
-    torch.manual_seed(0)
-    shapes: dict[str, tuple[int, ...]] = {
-        "embeddings.word_embeddings.weight": (len(WORDS), 12),
-        "embeddings.position_embeddings.weight": (POSITIONS, 12),
-        "embeddings.token_type_embeddings.weight": (2, 12),
-    }
-    linear = {"attention.self.query": (12, 12), "attention.self.key": (12, 12), "attention.self.value": (12, 12),
-              "attention.output.dense": (12, 12), "intermediate.dense": (16, 12), "output.dense": (12, 16)}  # fmt: skip
-    for layer in range(2):
-        for name, shape in linear.items():
-            shapes[f"encoder.layer.{layer}.{name}.weight"] = shape
-            shapes[f"encoder.layer.{layer}.{name}.bias"] = shape[:1]
-    weights = {name: torch.randn(shape) * 0.3 for name, shape in shapes.items()}
-    norms = ["embeddings.LayerNorm"]
-    norms += [f"encoder.layer.{n}.{part}.LayerNorm" for n in range(2) for part in ("attention.output", "output")]
-    for name in norms:
-        weights |= {f"{name}.weight": torch.rand(12) + 0.5, f"{name}.bias": torch.randn(12)}
-    save_file(weights, path / "model.safetensors")
-    return path
+    return pretrained(tmp_path / "minilm", WORDS)
 
 
 def test_the_command_leaves_a_checkpoint_for_both_languages(

@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
+from models.encoders.mobilenet import MobileNetV2
+from models.network import FusionRNN
 from models.pipeline import Pipeline
 from models.training.manifest import DataError
 from models.training.recipes import sound_events
-from models.training.recipes.sound_events import FLOOR, Clips, Draw, load
+from models.training.recipes.sound_events import FLOOR, Clips, Draw, describe, from_pictures, load
 from tests.models.training.recipes.sounds import write_sounds
 
 
@@ -17,6 +20,10 @@ from tests.models.training.recipes.sounds import write_sounds
 def data(tmp_path: Path) -> Path:
     examples = [{"label": label, "fold": fold} for label in ("rain", "rooster") for fold in (1, 2)]
     write_sounds(tmp_path / "sounds", "train", examples)
+    torch.manual_seed(0)
+    cnn = {name: value.half().contiguous() for name, value in MobileNetV2().state_dict().items()}
+    (tmp_path / "mobilenet_v2").mkdir()
+    save_file(cnn, tmp_path / "mobilenet_v2" / "imagenet.safetensors")
     return tmp_path / "sounds"
 
 
@@ -43,6 +50,21 @@ def test_the_command_cross_validates_and_ships_a_network_of_all_folds(
     assert pipeline.config.labels == ["rain", "rooster"]
 
 
+def test_the_convolutions_start_from_pictures(data: Path) -> None:
+    weights = data.parent / "mobilenet_v2" / "imagenet.safetensors"
+    network = FusionRNN(describe(["rain", "rooster"]).network)
+    from_pictures(network, weights)
+    stored, mine = load_file(weights), network.encoders["audio"].state_dict()
+    assert torch.equal(mine["blocks.12.project.weight"], stored["blocks.12.project.weight"].float())
+    assert torch.equal(mine["stem.bias"], stored["stem.bias"].float())
+
+
+def test_missing_weights_are_named(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "mobilenet_v2" / "imagenet.safetensors").unlink()
+    with pytest.raises(DataError, match=r"imagenet\.safetensors"):
+        sound_events.train(data, tmp_path / "out", 0)
+
+
 def test_folds_are_needed(data: Path, tmp_path: Path) -> None:
     (data / "train.jsonl").write_text(json.dumps({"audio": "train-0.wav", "label": "rain"}))
     with pytest.raises(DataError, match="fold"):
@@ -51,7 +73,7 @@ def test_folds_are_needed(data: Path, tmp_path: Path) -> None:
 
 def test_disguises_differ_and_the_first_view_is_the_recording(clips: Clips) -> None:
     first, second = clips.frames[0]
-    assert len(first) == 20
+    assert len(first) == 41
     assert len(first) != len(second) or not torch.equal(first, second)
 
 
@@ -59,7 +81,7 @@ def test_mixed_clips_are_asked_for_in_the_proportion_of_their_energies(clips: Cl
     torch.manual_seed(0)
     draw = Draw(clips, torch.arange(4))
     inputs, goals = draw(torch.tensor([0, 1, 2, 3] * 8))
-    assert inputs["audio"].values.shape == (32, sound_events.STEPS, 40)
+    assert inputs["audio"].values.shape == (32, sound_events.STEPS, 64)
     assert torch.allclose(goals.sum(1), torch.ones(32))
     assert bool(((goals > 0.1) & (goals < 0.9)).any())
     assert goals.max() == pytest.approx(0.975)

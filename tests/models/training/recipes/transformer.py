@@ -1,0 +1,55 @@
+"""A transformer of a few units in the files of all-MiniLM-L6-v2."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+from models.training.recipes import minilm
+from models.training.recipes.minilm import MiniLM
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+POSITIONS = 64
+
+
+def shrink(monkeypatch: pytest.MonkeyPatch, words: Sequence[str], width: int) -> partial[MiniLM]:
+    """Make the class that small; returns what makes one of these words."""
+    for name, value in {"WIDTH": width, "HEADS": 2, "INNER": 16, "LAYERS": 2}.items():
+        monkeypatch.setattr(minilm, name, value)
+    return partial(MiniLM, vocabulary=len(SPECIAL) + len(words), positions=POSITIONS)
+
+
+def pretrained(path: Path, words: Sequence[str]) -> Path:
+    """A folder of random weights by their published names."""
+    path.mkdir()
+    width = minilm.WIDTH
+    vocabulary = {word: place for place, word in enumerate([*SPECIAL, *words])}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
+    )
+    tokenizer.save(str(path / "tokenizer.json"))
+    torch.manual_seed(0)
+    shapes: dict[str, tuple[int, ...]] = {
+        "embeddings.word_embeddings.weight": (len(vocabulary), width),
+        "embeddings.position_embeddings.weight": (POSITIONS, width),
+        "embeddings.token_type_embeddings.weight": (2, width),
+    }
+    square = ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense")
+    linear = dict.fromkeys(square, (width, width)) | {"intermediate.dense": (16, width), "output.dense": (width, 16)}
+    for layer in range(2):
+        for name, shape in linear.items():
+            shapes[f"encoder.layer.{layer}.{name}.weight"] = shape
+            shapes[f"encoder.layer.{layer}.{name}.bias"] = shape[:1]
+    weights = {name: torch.randn(shape) * 0.3 for name, shape in shapes.items()}
+    norms = ["embeddings.LayerNorm"]
+    norms += [f"encoder.layer.{n}.{part}.LayerNorm" for n in range(2) for part in ("attention.output", "output")]
+    for name in norms:
+        weights |= {f"{name}.weight": torch.rand(width) + 0.5, f"{name}.bias": torch.randn(width)}
+    save_file(weights, path / "model.safetensors")
+    return path
