@@ -53,10 +53,13 @@ class LogMel:
         return torch.zeros(len(self._window) - self.hop)
 
     def step(self, samples: Tensor, remembered: Tensor) -> tuple[Tensor, Tensor]:
-        """The frames [t, bands], if any, that ``samples`` float32 [n] complete, and what to remember for the next."""
-        signal = torch.cat([remembered, samples])
-        count = max(len(signal) - len(self._window) + self.hop, 0) // self.hop
-        return self._frames(signal, count), signal[count * self.hop :]
+        """The frames [t, bands], if any, that ``samples`` float32 [n] complete, and what to remember for the next.
+
+        Rows that remember equally much can be stepped together: [B, n] gives [B, t, bands].
+        """
+        signal = torch.cat([remembered, samples], -1)
+        count = max(signal.shape[-1] - len(self._window) + self.hop, 0) // self.hop
+        return self._frames(signal, count), signal[..., count * self.hop :]
 
     def finish(self, remembered: Tensor) -> Tensor:
         """The frame [0 or 1, bands] of the samples that no frame has held yet, filled up with zeros."""
@@ -71,9 +74,9 @@ class LogMel:
 
     def _frames(self, signal: Tensor, count: int) -> Tensor:
         if not count:
-            return torch.zeros(0, self.bands)
+            return torch.zeros(*signal.shape[:-1], 0, self.bands)
         # In double precision: the rounding of a loud band would else reach into quiet ones, and differ with the chunks.
-        windows = signal.double().unfold(0, len(self._window), self.hop)[:count] * self._window
+        windows = signal.double().unfold(-1, len(self._window), self.hop)[..., :count, :] * self._window
         power = torch.fft.rfft(windows, self._transform).abs().square().float()
         energies: Tensor = power @ self._filters
         return energies.clamp(min=self.floor).log()

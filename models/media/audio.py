@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from io import BytesIO
 from itertools import chain
+from math import gcd
 
 import av
 import numpy as np
@@ -43,6 +44,9 @@ _RATES = range(1_000, 768_001)
 
 _LOUDEST = 2.0**31
 """No file has larger values, not even one that stores 32-bit integers as floating point."""
+
+_LEAD = 2_000
+"""Samples of silence that a resampler hears first."""
 
 Samples = NDArray[np.float32]
 Block = tuple[int, Samples]
@@ -115,13 +119,13 @@ def _some(audio: Audio) -> Audio:
 
 def _assemble(blocks: Iterator[Block], rate: int, modality: str, most: float) -> Audio:
     """One signal of at most ``most`` seconds from blocks that share a sample rate."""
-    source = heard = 0
+    source = heard = lead = 0
     resampler: soxr.ResampleStream | None = None
     pieces: list[Samples] = []
     for found, block in blocks:
         if not source:
             source = _plausible(found, modality)
-            resampler = soxr.ResampleStream(source, rate, 1) if source != rate else None
+            resampler, lead = _resampler(source, rate) if source != rate else (None, 0)
         elif found != source:
             raise UndecodableMedia(modality, "The sound changes its sample rate midway.", "Send it at one rate.")
         heard += len(block)
@@ -134,7 +138,19 @@ def _assemble(blocks: Iterator[Block], rate: int, modality: str, most: float) ->
         pieces.append(mono if resampler is None else resampler.resample_chunk(mono))
     if resampler is not None:
         pieces.append(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
-    return Audio(np.concatenate([np.zeros(0, np.float32), *pieces]), rate)
+    return Audio(np.concatenate([np.zeros(0, np.float32), *pieces])[lead:], rate)
+
+
+def _resampler(source: int, rate: int) -> tuple[soxr.ResampleStream, int]:
+    """A resampler that has heard some silence, and how many samples it will give for that.
+
+    A fresh one bends its first samples, for which a stream's resampler would have to know where the sound began.
+    """
+    common = gcd(source, rate)
+    periods = -(-_LEAD // (source // common))
+    stream = soxr.ResampleStream(source, rate, 1)
+    before = stream.resample_chunk(np.zeros(periods * source // common, np.float32))
+    return stream, periods * rate // common - len(before)
 
 
 def _plausible(rate: int, modality: str) -> int:
