@@ -46,6 +46,16 @@ class NetworkConfig(_Strict):
     fusion: _Fusion
     head: _Head
 
+    @model_validator(mode="after")
+    def _has_steps(self) -> Self:
+        if getattr(self.head, "per", None) == "step" and not getattr(self.fusion, "stepwise", False):
+            stepwise = [name for name in FUSIONS.names() if getattr(FUSIONS.config(name), "stepwise", False)]
+            raise ValueError(
+                f"a '{self.head.type}' head with per 'step' needs a fusion that gives a sequence "
+                f"({', '.join(stepwise)}), and '{self.fusion.type}' gives one vector"
+            )
+        return self
+
 
 class CheckpointConfig(_Strict):
     """``config.json``: unknown keys are refused, and sizes are bounded before anything is allocated."""
@@ -104,9 +114,8 @@ class CheckpointConfig(_Strict):
 
     def _check_defaults(self) -> None:
         """What tasks read from ``defaults`` beside the default values of their options, which their options check."""
-        name = {"classification": "temperature", "transcription": "seconds_per_step"}.get(self.task)
-        if name is None or name not in self.defaults:
-            return
-        value = self.defaults[name]
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-            raise ValueError(f"defaults.{name} is {value!r}: it must be a number above 0, or be left out")
+        read = {"classification": ("temperature",), "transcription": ("seconds_per_step", "delay")}
+        for name in read.get(self.task, ()):
+            value = self.defaults.get(name, 1)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+                raise ValueError(f"defaults.{name} is {value!r}: it must be a number above 0, or be left out")

@@ -67,27 +67,66 @@ class FaceFinder:
         return [Face(x + side / 2, y + side / 2, float(side)) for x, y, side, _ in np.asarray(boxes).tolist()]
 
 
-def follow(frames: Iterable[Grey]) -> Iterator[tuple[Grey, Face | None]]:
-    """Each frame [H, W] with where its face is, None where none was found within ``REACH`` frames.
+class Follower:
+    """Where the face is in frames [H, W] that come one by one.
 
-    Finds are averaged over time; what lies apart from their median, a pattern taken for a face, does not count. At most
-    ``REACH`` + 1 frames are held.
+    Finds are averaged over ``REACH`` frames before, and ``ahead`` frames after, the one that is asked about; what lies
+    apart from their median, a pattern taken for a face, does not count. At most ``ahead`` + 1 frames are held.
     """
-    finder = FaceFinder()
-    held: deque[Grey] = deque()
-    finds: deque[tuple[int, Face]] = deque()
-    last: Face | None = None
-    index = given = 0
-    for index, frame in enumerate(frames):
-        if index % EVERY == 0 and (last := finder.find(frame, last)) is not None:
-            finds.append((index, last))
-        held.append(frame)
-        if len(held) > REACH:
-            yield held.popleft(), _settled(finds, given)
-            given += 1
-    for frame in held:
-        yield frame, _settled(finds, given)
-        given += 1
+
+    def __init__(self, ahead: int = REACH) -> None:
+        self.ahead = ahead
+        self._finder = FaceFinder()
+        self._held: deque[Grey] = deque()
+        self._finds: deque[tuple[int, Face]] = deque()
+        self._last: Face | None = None
+        self._came = self._given = 0
+
+    def add(self, frame: Grey) -> list[tuple[Grey, Face | None]]:
+        """Take the next frame; returns the frame that is settled by it, if one is, with its face if there is one."""
+        if self._came % EVERY == 0 and (found := self._finder.find(frame, self._last)) is not None:
+            self._finds.append((self._came, found))
+            self._last = found
+        elif self._came % EVERY == 0:
+            self._last = None
+        self._came += 1
+        self._held.append(frame)
+        return [self._next()] if len(self._held) > self.ahead else []
+
+    def rest(self) -> list[tuple[Grey, Face | None]]:
+        """The frames that are left when no other will come."""
+        return [self._next() for _ in range(len(self._held))]
+
+    def state(self) -> list[float]:
+        """What an ``ahead`` of 0 remembers between frames: how many came, and each find that may still count."""
+        return [float(self._came), *(value for at, face in self._finds for value in (float(at), *face))]
+
+    def restore(self, state: list[float]) -> None:
+        """Go on from a ``state``.
+
+        Raises:
+            ValueError: it is none.
+        """
+        came, finds = int(state[0]), state[1:]
+        if self.ahead or len(finds) % 4 or len(finds) > 4 * (2 * REACH // EVERY + 1):
+            raise ValueError("not the state of a follower that looks back only")
+        self._came = self._given = came
+        self._finds = deque((int(at), Face(*face)) for at, *face in zip(*[iter(finds)] * 4, strict=True))
+        latest = (came - 1) // EVERY * EVERY
+        self._last = self._finds[-1][1] if self._finds and self._finds[-1][0] == latest else None
+
+    def _next(self) -> tuple[Grey, Face | None]:
+        face = _settled(self._finds, self._given)
+        self._given += 1
+        return self._held.popleft(), face
+
+
+def follow(frames: Iterable[Grey], ahead: int = REACH) -> Iterator[tuple[Grey, Face | None]]:
+    """Each frame [H, W] with where its face is, None where none was found around it."""
+    follower = Follower(ahead)
+    for frame in frames:
+        yield from follower.add(frame)
+    yield from follower.rest()
 
 
 def _settled(finds: deque[tuple[int, Face]], index: int) -> Face | None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from models.features.face import Face, Grey, follow
+from models.features.face import REACH, Face, Grey, follow
 from models.features.features import FEATURES, Features, Modality, Sources, as_bytes
 from models.features.text import TextTokenizer
 from models.media.limits import MediaLimits
@@ -50,6 +50,7 @@ class MouthFeatures(Features):
     width: int = Field(64, ge=8, le=256, description="Pixels")
     fps: float = Field(25, gt=0, le=120, description="Frames a second; a slower video repeats some")
     scale: float = Field(0.5, gt=0, le=2, description="Width of the region, in sides of the face's square")
+    causal: bool = Field(False, description="Where the face is depends on earlier frames only, as in a stream")
     max_seconds: float | None = Field(None, gt=0, le=3600, description="Where a longer video is cut off")
 
     @classmethod
@@ -81,12 +82,12 @@ class MouthFeatures(Features):
         seconds = None if most is None else (most + 1) / self.fps
         frames = luma_frames(data, limits, fps=self.fps, target=_DRAWN, seconds=seconds)
         lips, seen = [], 0
-        for frame, face in follow(frames):
-            lips.append(self._lips(frame, face))
+        for frame, face in follow(frames, 0 if self.causal else REACH):
+            lips.append(self.lips(frame, face))
             seen += face is not None
         return Mouth(np.stack(lips[:most]), seen / len(lips), most is not None and len(lips) > most)
 
-    def _lips(self, frame: Grey, face: Face | None) -> NDArray[np.uint8]:
+    def lips(self, frame: Grey, face: Face | None) -> NDArray[np.uint8]:
         """The region [height, width] around the mouth; beyond the frame's border that is repeated."""
         if face is None:
             return np.full((self.height, self.width), _GREY, np.uint8)

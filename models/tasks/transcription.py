@@ -39,7 +39,8 @@ class TranscriptionResult(Result):
 class TranscriptionTask(Task):
     """CTC prefix beam search, then the best alignment of what it found.
 
-    ``defaults.seconds_per_step`` says how long one step of the network's output lasts.
+    ``defaults.seconds_per_step`` says how long one step of the network's output lasts, and ``defaults.delay`` how many
+    seconds after a word was said a network that cannot look ahead writes it.
     """
 
     result = TranscriptionResult
@@ -53,6 +54,7 @@ class TranscriptionTask(Task):
         defaults = checkpoint.config.defaults
         self.blank = head.config.blank
         self.seconds: float | None = defaults.get("seconds_per_step")
+        self.delay: float = defaults.get("delay", 0.0)
         self.grammar = _grammar(head.config, self.tokenizer)
         self.options = _options(defaults, has_grammar=self.grammar is not None)
         times = {} if self.seconds is None else {"start": 0.95, "end": 1.18}
@@ -104,13 +106,15 @@ class TranscriptionTask(Task):
         return TranscriptionResult(text=text, words=words, modalities=self.contributions(fusion, row))
 
     def _word(self, span: Span) -> Word:
-        seconds = self.seconds
         return Word(
             word=self.tokenizer.words([span.token])[0],
-            start=None if seconds is None else round(span.start * seconds, 3),
-            end=None if seconds is None else round(span.end * seconds, 3),
+            start=self._time(span.start),
+            end=self._time(span.end),
             probability=min(round(math.exp(span.log_probability), 4), 1.0),
         )
+
+    def _time(self, step: int) -> float | None:
+        return None if self.seconds is None else round(max(step * self.seconds - self.delay, 0.0), 3)
 
     def _example_token(self) -> int:
         spoken: list[int] = self.head.spoken.nonzero().flatten().tolist()

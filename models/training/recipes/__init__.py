@@ -23,11 +23,13 @@ def recipe_called(name: str) -> Recipe:
         DataError: there is none; the message lists those there are.
     """
     from models.training.recipes import captioner, image_text_embedding, sentiment, sound_events, voice_commands
+    from models.training.recipes.av_speech import live
     from models.training.recipes.av_speech import recipe as av_speech
     from models.training.recipes.digits import recipe as digits
 
     available = [
         Recipe("av-speech", av_speech.train),
+        Recipe(live.NAME, live.train),
         Recipe("captioner", captioner.train),
         Recipe(image_text_embedding.NAME, image_text_embedding.train),
         Recipe("digits", digits.train),

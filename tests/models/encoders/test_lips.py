@@ -50,3 +50,26 @@ def test_sizes_are_the_features_and_large_enough() -> None:
         LipsRNNConfig(height=12, width=16)
     with pytest.raises(ValueError, match="bidirectional"):
         LipsRNNConfig.model_validate({"bidirectional": False})
+
+
+def test_a_causal_encoder_gives_in_chunks_what_it_gives_in_one_go() -> None:
+    torch.manual_seed(0)
+    live = LipsRNN(CONFIG.model_copy(update={"causal": True, "bidirectional": False})).eval()
+    x = clip(11)
+    whole = live(x, torch.tensor([11]))
+    state, parts = live.initial_state(1), []
+    for start, end in ((0, 1), (1, 3), (3, 9), (9, 11)):
+        part, state = live.step(x[:, start:end], state)
+        parts.append(part)
+    torch.testing.assert_close(torch.cat(parts, 1), whole.sequence)
+    assert torch.equal(state["seen"], whole.state["seen"])
+    assert state["seen"].dtype == torch.uint8
+
+
+def test_a_causal_encoder_does_not_see_what_follows() -> None:
+    torch.manual_seed(0)
+    live = LipsRNN(CONFIG.model_copy(update={"causal": True, "bidirectional": False})).eval()
+    x = clip(9)
+    other = torch.cat([x[:, :6], 255 - x[:, 6:]], 1)
+    length = torch.tensor([9])
+    torch.testing.assert_close(live(x, length).sequence[:, :6], live(other, length).sequence[:, :6])

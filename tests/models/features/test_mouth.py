@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from models.features import face as faces
-from models.features.face import EVERY, REACH, Face, FaceFinder, follow
+from models.features.face import EVERY, REACH, Face, FaceFinder, Follower, follow
 from models.features.mouth import Mouth, MouthFeatures
 from models.media import MediaError, MediaLimits
 from tests.models.features.faces import face
@@ -132,3 +132,28 @@ def test_frames_pass_by_in_order_and_few_are_held(monkeypatch: pytest.MonkeyPatc
         assert where is None
         assert taken <= number + REACH + 1
     assert taken == 100
+
+
+def test_looking_back_only_no_frame_waits_and_a_stream_can_be_carried_on() -> None:
+    shown = [face(100 + 2 * number, 80, 70)[..., 0] for number in range(40)]
+    whole = list(follow(shown, ahead=0))
+    first, second = Follower(0), Follower(0)
+    streamed = [settled for frame in shown[:23] for settled in first.add(frame)]
+    second.restore(first.state())
+    streamed += [settled for frame in shown[23:] for settled in second.add(frame)]
+    assert [where for _, where in streamed] == [where for _, where in whole]
+    assert whole[30][1] is not None
+
+
+def test_a_state_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="not the state"):
+        Follower(0).restore([3.0, 1.0])
+    with pytest.raises(ValueError, match="not the state"):
+        Follower().restore(Follower(0).state())
+
+
+def test_the_beginning_of_a_causal_clip_does_not_depend_on_what_follows() -> None:
+    shown = [face(120 + number, 100, 80, opened=(number % 4) / 4) for number in range(60)]
+    whole, beginning = (mouth(clip(part, rate=25), causal=True).lips for part in (shown, shown[:30]))
+    # The encoder of the clip sees other frames, so pixels differ by a little.
+    assert abs(whole[:30].astype(int) - beginning.astype(int)).mean() < 3

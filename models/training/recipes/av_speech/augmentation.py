@@ -35,13 +35,15 @@ def splice(first: Sentence, second: Sentence) -> Sentence:
     )
 
 
-def windows(sentences: list[Sentence], spare: int) -> list[Sentence]:
+def windows(sentences: list[Sentence], spare: int, after: int = 0) -> list[Sentence]:
     """Stretches of equal length with all the words of each sentence, as long as the longest takes and ``spare`` frames.
+
+    ``after`` frames beyond the last word, where the clip has them, count as a part of it.
 
     Most of a clip is silence, which costs as much as words and teaches less; and recurrent kernels are several times
     as fast where no row is padded.
     """
-    ends = [int(sentence.labels.nonzero()[-1]) + 1 for sentence in sentences]
+    ends = [min(int(each.labels.nonzero()[-1]) + 1 + after, len(each.labels)) for each in sentences]
     longest = max(end - sentence.borders[0] for end, sentence in zip(ends, sentences, strict=True))
     size = min(longest + spare, *(len(sentence.labels) for sentence in sentences))
     return [_cut(sentence, end, max(size, longest)) for end, sentence in zip(ends, sentences, strict=True)]

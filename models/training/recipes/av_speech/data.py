@@ -53,10 +53,16 @@ class Sentence:
 class SpeechData:
     """Both splits; ``tokenizer`` knows the words of the grammar. Of lips that are not asked for, only the number is."""
 
-    def __init__(self, folder: Path, cache: Path, modalities: tuple[Modality, ...] = ("audio", "video")) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        cache: Path,
+        modalities: tuple[Modality, ...] = ("audio", "video"),
+        mouth: MouthFeatures | None = None,
+    ) -> None:
         self.tokenizer = TextTokenizer.build([word for place in GRAMMAR for word in place])
         self.manifests = {split: read_manifest(folder, split, media=("video",)) for split in ("train", "val")}
-        mouth, sound = MouthFeatures(), AudioFeatures(sample_rate=RATE)
+        mouth, sound = mouth or MouthFeatures(), AudioFeatures(sample_rate=RATE)
         limits = MediaLimits()
 
         def lips(data: bytes) -> Tensor:

@@ -41,6 +41,9 @@ class SpeechStage(Stage):
     With ``alike`` "steps" both count a step: a word's CTC loss would outweigh them eightfold, and begin with epochs in
     which only blanks are written. With "words" CTC counts a word, so that the shortest, letters and prepositions of two
     or three frames, weigh as much as the others.
+
+    A network that cannot look ahead would do best by guessing words before they are said. So with a ``delay`` a word is
+    asked for that many frames after it is said, and CTC sums only over paths that write it about then.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class SpeechStage(Stage):
         modality_dropout: float = 0.5,
         easy: float = 0.0,
         alike: Alike = "words",
+        delay: int = 0,
     ) -> None:
         assert isinstance(network.head, TranscriptionHead)
         self.name, self.schedule = name, schedule
@@ -64,6 +68,7 @@ class SpeechStage(Stage):
         self.rate, self.encoder_rate = rate, rate if encoder_rate is None else encoder_rate
         self.batch_size, self.spliced, self.modality_dropout = batch_size, spliced, modality_dropout
         self.easy, self.least, self.alike = easy, LOUDEST, alike
+        self.delay = delay
         self.features = AudioFeatures()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -84,7 +89,7 @@ class SpeechStage(Stage):
 
     def loss(self, batch: Tensor) -> tuple[Tensor, dict[str, float]]:
         spare = 75 if chance(0.15) else int(torch.randint(2, 25, ()))
-        sentences = windows([self._sentence(row) for row in batch.tolist()], spare)
+        sentences = windows([self._sentence(row) for row in batch.tolist()], spare, self.delay)
         inputs = self.inputs([self._changed(sentence) for sentence in sentences])
         present = dropped(torch.ones(len(batch), len(self.network.modalities), dtype=torch.bool), self._share())
         kept: dict[str, Padded] = {
@@ -97,8 +102,9 @@ class SpeechStage(Stage):
             scores = self.head.score(steps.sequence.float())
         tokens = pad([torch.tensor(sentence.tokens) for sentence in sentences])
         blank = self.head.config.blank
-        ctc = ctc_loss(scores, steps.lengths, tokens.values, tokens.lengths, blank=blank)
-        labels = pad([sentence.labels for sentence in sentences]).values[:, : scores.shape[1]]
+        labels = pad([delayed(sentence.labels, self.delay) for sentence in sentences]).values[:, : scores.shape[1]]
+        paths = timely(scores, labels, blank) if self.delay else scores
+        ctc = ctc_loss(paths, steps.lengths, tokens.values, tokens.lengths, blank=blank)
         real = length_mask(steps.lengths, scores.shape[1])
         framewise = F.nll_loss(scores[real], labels[real])
         share = float(tokens.lengths.sum() / steps.lengths.sum()) if self.alike == "steps" else 1.0
@@ -151,3 +157,22 @@ class SpeechStage(Stage):
 
     def _share(self) -> float:
         return self.modality_dropout if len(self.network.modalities) > 1 else 0.0
+
+
+_SLACK = 2
+"""Frames by which a word may be written too early or too late."""
+_UNTIMELY = -20.0
+"""Log-probability of a word anywhere else: finite, for the frame that it should be in may have been cut off."""
+
+
+def delayed(labels: Tensor, frames: int) -> Tensor:
+    """Labels [T], each ``frames`` later; nothing, which is the label 0, is said in the first ones."""
+    return F.pad(labels, (frames, 0))[: len(labels)] if frames else labels
+
+
+def timely(scores: Tensor, labels: Tensor, blank: int) -> Tensor:
+    """Log-probabilities [B, T, V] of which words are as good as impossible but near their ``labels`` [B, T]."""
+    said = F.one_hot(labels, scores.shape[2]).float().transpose(1, 2)
+    near = F.max_pool1d(said, 2 * _SLACK + 1, 1, _SLACK).transpose(1, 2).bool()
+    near[..., blank] = True
+    return scores.masked_fill(~near, _UNTIMELY)

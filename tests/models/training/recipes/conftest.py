@@ -1,8 +1,19 @@
 """What all tests of recipes share."""
 
+from pathlib import Path
+
 import pytest
 
 from models.training.recipes import classifier
+from tests.models.training.recipes.sentences import write_sentences
+
+
+@pytest.fixture(scope="session")
+def grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of spoken sentences, seen and heard."""
+    folder = tmp_path_factory.mktemp("grid")
+    write_sentences(folder)
+    return folder
 
 
 @pytest.fixture(autouse=True)

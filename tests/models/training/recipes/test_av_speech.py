@@ -19,37 +19,12 @@ from models.training.recipes.av_speech.data import GRAMMAR, SAMPLES, SpeechData
 from models.training.recipes.av_speech.noise import noisy
 from models.training.recipes.av_speech.stage import SpeechStage
 from models.training.trainer import Schedule
-from tests.models.features.faces import face
-from tests.models.media.make import clip, tone
-
-FRAMES = 24
-
-
-def spoken(words: list[str]) -> list[list[Any]]:
-    """Words of three frames each, after four frames of silence."""
-    timed: list[list[Any]] = [["sil", 0, 0.16]]
-    timed += [[word, 0.16 + 0.12 * place, 0.28 + 0.12 * place] for place, word in enumerate(words)]
-    return [*timed, ["sil", 0.88, 0.96]]
+from tests.models.training.recipes.sentences import FRAMES, spoken
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("grid")
-    for split, count in (("train", 4), ("val", 2)):
-        lines = []
-        for number in range(count):
-            words = [place[number % len(place)] for place in GRAMMAR]
-            frames = [face(80, 60, 50, opened=(step % 3) / 2, height=120, width=160) for step in range(FRAMES)]
-            name = f"{split}-{number}.mp4"
-            (folder / name).write_bytes(clip(frames, rate=25, sound=tone(300 + 200 * number, FRAMES / 25)))
-            lines.append(json.dumps({"video": name, "text": " ".join(words), "words": spoken(words)}))
-        (folder / f"{split}.jsonl").write_text("\n".join(lines))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def data(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> SpeechData:
-    return SpeechData(folder, tmp_path_factory.mktemp("cache"))
+def data(grid: Path, tmp_path_factory: pytest.TempPathFactory) -> SpeechData:
+    return SpeechData(grid, tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture
@@ -70,8 +45,8 @@ def test_a_sentence_has_lips_sound_and_labels_of_one_length(data: SpeechData) ->
     assert sentence.labels.tolist() == [0] * 4 + [token for token in sentence.tokens for _ in range(3)] + [0] * 2
 
 
-def test_without_lips_the_rest_stays_the_same(data: SpeechData, folder: Path, tmp_path: Path) -> None:
-    heard = SpeechData(folder, tmp_path, ("audio",)).sentence("val", 0)
+def test_without_lips_the_rest_stays_the_same(data: SpeechData, grid: Path, tmp_path: Path) -> None:
+    heard = SpeechData(grid, tmp_path, ("audio",)).sentence("val", 0)
     seen = data.sentence("val", 0)
     assert torch.equal(heard.sound, seen.sound)
     assert torch.equal(heard.labels, seen.labels)
@@ -87,12 +62,12 @@ def test_without_lips_the_rest_stays_the_same(data: SpeechData, folder: Path, tm
         (None, "`words` must be a list"),
     ],
 )
-def test_sentences_that_are_not_grids_are_named(folder: Path, tmp_path: Path, words: object, said: str) -> None:
-    lines = (folder / "train.jsonl").read_text().splitlines()
+def test_sentences_that_are_not_grids_are_named(grid: Path, tmp_path: Path, words: object, said: str) -> None:
+    lines = (grid / "train.jsonl").read_text().splitlines()
     lines[1] = json.dumps(json.loads(lines[1]) | {"words": words})
     for name in ("train.jsonl", "val.jsonl"):
         (tmp_path / name).write_text("\n".join(lines))
-    for video in folder.glob("*.mp4"):
+    for video in grid.glob("*.mp4"):
         (tmp_path / video.name).symlink_to(video)
     with pytest.raises(DataError, match=rf"train\.jsonl, line 2: {said}"):
         SpeechData(tmp_path, tmp_path / "cache", ("audio",))
@@ -190,12 +165,12 @@ def test_the_loss_falls_on_what_is_repeated(data: SpeechData, small: None) -> No
 
 
 def test_the_command_leaves_a_checkpoint_that_answers_to_either_or_both(
-    folder: Path, tmp_path: Path, small: None
+    grid: Path, tmp_path: Path, small: None
 ) -> None:
-    recipe.train(folder, tmp_path, 0)
+    recipe.train(grid, tmp_path, 0)
     pipeline = Pipeline.load(tmp_path / "checkpoint")
     pipeline.warm_up()
-    film = (folder / "val-0.mp4").read_bytes()
+    film = (grid / "val-0.mp4").read_bytes()
     for bundle, modalities in (({"video": [film]}, {"audio", "video"}), ({"audio": [film]}, {"audio"})):
         decoded = pipeline.decode(bundle, MediaLimits())  # type: ignore[arg-type]
         result: Any = pipeline.predict(pipeline.features(decoded), pipeline.options())
@@ -208,11 +183,11 @@ def test_the_command_leaves_a_checkpoint_that_answers_to_either_or_both(
 
 
 def test_the_study_prints_every_level_and_is_written_into_the_metrics(
-    folder: Path, data: SpeechData, tmp_path: Path, small: None
+    grid: Path, data: SpeechData, tmp_path: Path, small: None
 ) -> None:
     config = recipe.describe(data, ("audio", "video"))
     save_checkpoint(tmp_path / "checkpoint", config, recipe.build(config, data), data.tokenizer)
-    study.study(tmp_path / "checkpoint", folder, tmp_path, tmp_path / "cache")
+    study.study(tmp_path / "checkpoint", grid, tmp_path, tmp_path / "cache")
     page = (tmp_path / "av-speech.md").read_text()
     for level in ("clean", "20 dB", "0 dB", "-5 dB"):
         assert f"\n| {level} |" in page
