@@ -9,7 +9,8 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from app import errors, openapi
-from app.api import collections, health, models, predict
+from app.api import collections, health, metrics, models, predict
+from app.api.door import Door
 from app.engine.service import Service
 from app.settings import Settings
 from app.telemetry import RequestLog
@@ -34,9 +35,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     app: FastAPI = FastAPIOffline(title="fusionrnn", version=_version(), description=_DESCRIPTION, lifespan=lifespan)
     app.state.service = service
-    app.add_middleware(RequestLog)
+    app.add_middleware(Door, service=service)
+    app.add_middleware(RequestLog, metrics=service.metrics)
     errors.install(app)
-    for resource in (predict, models, collections, health):
+    for resource in (predict, models, collections, health, metrics):
         app.include_router(resource.router)
     openapi.install(app, service)
     return app

@@ -58,11 +58,23 @@ class Settings(BaseSettings):
     decode_workers: int = Field(default_factory=lambda: min(os.cpu_count() or 1, 8), ge=1, le=256)
     """Threads that decode media and compute features, beside the one that runs the networks."""
 
-    max_waiting: int = Field(64, ge=1, le=100_000)
-    """Most predict requests in the house at once; the next is told to come back later."""
+    batch_seconds: float = Field(0, ge=0, le=10)
+    """How long a request may wait for others to share its batch while the device is free; a batch is what is there."""
+
+    max_waiting: int = Field(256, ge=1, le=100_000)
+    """Most requests in the house at once; the next is told to come back later, before its body is read."""
+
+    max_waiting_bytes: int = Field(512 * 2**20, ge=1)
+    """Most bytes of their bodies, until they are decoded."""
+
+    max_waiting_steps: int = Field(200_000, ge=1)
+    """Most steps (of sequences: frames, tokens, photos) that wait decoded for a network; decoding pauses meanwhile."""
+
+    max_waiting_seconds: float = Field(10, gt=0)
+    """Longest that what is in the house may be expected to take when another request comes."""
 
     deadline_seconds: float = Field(60, gt=0)
-    """Longest that a request may take once its body is here."""
+    """Longest that a request may take once its body is here; X-Request-Timeout may ask for less."""
 
     upload_seconds: float = Field(300, gt=0)
     """Longest that a client may take to send its body."""
@@ -75,6 +87,12 @@ class Settings(BaseSettings):
 
     max_request_bytes: int = Field(288 * 2**20, ge=1024)
     """Most bytes of a request's body, all parts together."""
+
+    admin_key: SecretStr | None = None
+    """Who sends it as a bearer token may load and unload checkpoints; without one nobody may."""
+
+    idle_unload_seconds: float = Field(0, ge=0)
+    """A checkpoint that nobody asked for this long gives its memory back until the next request; 0: none does."""
 
     limits: MediaLimits = MediaLimits()
     """How much of each medium is accepted."""

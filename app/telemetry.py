@@ -14,12 +14,13 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import ServiceError
+from app.metrics import Metrics
 from app.settings import Settings
 
 log = structlog.get_logger("fusionrnn")
 
 _LONGEST_ID = 128
-_PROBES = ("/healthz", "/readyz")
+_PROBES = ("/healthz", "/readyz", "/metrics")
 _CLIENT_LEFT = 499
 
 
@@ -75,8 +76,8 @@ def configure_logging(settings: Settings) -> None:
 class RequestLog:
     """Gives each request an id, logs it when it is over, and answers for what nobody else caught."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app, self.metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -107,14 +108,16 @@ class RequestLog:
                 said = ServiceError("The server failed on this request.", f"Report request id {request_id}.")
                 await said.response()(scope, receive, marked)
             finally:
-                spent = {stage: round(ms, 2) for stage, ms in state["timing"].stages.items()}
+                seconds, stages = time.perf_counter() - started, state["timing"].stages
+                self.metrics.answered(state.get("model"), status or _CLIENT_LEFT, seconds, stages)
+                spent = {stage: round(ms, 2) for stage, ms in stages.items()}
                 write = log.debug if scope["path"] in _PROBES else log.info
                 write(
                     "request",
                     method=scope["method"],
                     path=scope["path"],
                     status=status or _CLIENT_LEFT,
-                    ms=round((time.perf_counter() - started) * 1e3, 2),
+                    ms=round(seconds * 1e3, 2),
                     **spent,
                 )
 

@@ -160,8 +160,11 @@ class Pipeline:
 
     def warm_up(self) -> None:
         """Run once on made-up input of the real size, so that the first request pays for nothing."""
-        blank = {name: item.features.blank() for name, item in self.config.modalities.items()}
-        self.predict(self.features(Decoded(blank)), self.options())
+        self.predict(self.blank(), self.options())
+
+    def blank(self) -> Extracted:
+        """The features of made-up media of a usual size, one of each modality."""
+        return self.features(Decoded({name: item.features.blank() for name, item in self.config.modalities.items()}))
 
     def _check_pairs(self, tensors: dict[str, Tensor]) -> None:
         steps = {name: len(tensor) for name, tensor in tensors.items()}

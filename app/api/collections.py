@@ -22,6 +22,7 @@ from app.api.collection_cards import (
     SearchAnswer,
 )
 from app.api.parts import Posted, Rules, read_body
+from app.engine.admission import Place
 from app.engine.runner import Call
 from app.engine.service import Service, service_of
 from app.errors import PROBLEM, Unavailable, UploadTimeout, WrongFields
@@ -131,9 +132,9 @@ async def put_item(name: str, item: str, request: Request, response: Response) -
     _check_name(name, item)
     service, desk = service_of(request), _desk(request)
     service.check_ready()
-    with service.runner.admitted():
+    with service.admission.enter("collections", _declared(request)) as place:
         annotator = _annotator(service)
-        posted = await _receive(request, _rules(service, annotator, ("image", "video")))
+        posted = await _receive(request, _rules(service, annotator, ("image", "video")), place)
         _, data = _only(posted)
         assert isinstance(data, bytes)
         digest = await service.runner.offload(lambda: hashlib.sha256(data).hexdigest())
@@ -163,9 +164,9 @@ async def search(name: str, request: Request) -> SearchAnswer:
     _check_name(name)
     service, desk = service_of(request), _desk(request)
     service.check_ready()
-    with service.runner.admitted():
+    with service.admission.enter("collections", _declared(request)) as place:
         annotator = _annotator(service)
-        posted = await _receive(request, _rules(service, annotator, ("image", "text"), options=("limit",)))
+        posted = await _receive(request, _rules(service, annotator, ("image", "text"), options=("limit",)), place)
         part, content = _only(posted)
         try:
             limit = _limit.validate_python(posted.options.get("limit", 10))
@@ -207,12 +208,16 @@ def _rules(
     return Rules(dict.fromkeys(accepts, 1), part_bytes, written, options, frozenset(), settings.max_request_bytes)
 
 
-async def _receive(request: Request, rules: Rules) -> Posted:
+def _declared(request: Request) -> int:
+    return min(int(request.headers.get("content-length", 0)), service_of(request).settings.max_request_bytes)
+
+
+async def _receive(request: Request, rules: Rules, place: Place) -> Posted:
     service = service_of(request)
     seconds = service.settings.upload_seconds
     try:
         async with asyncio.timeout(seconds):
-            return await read_body(request, rules, service.runner)
+            return await read_body(request, rules, service.runner, place)
     except TimeoutError as error:
         limit = f"{seconds:g} seconds"
         said = f"The body did not arrive within {limit}."

@@ -15,6 +15,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
+from app.engine.admission import Place
 from app.engine.runner import Runner
 from app.errors import BadRequest, ServiceError, TooLarge, UnsupportedType, WrongFields, unknown_field
 from models.media.limits import MediaLimits
@@ -119,8 +120,8 @@ def needed(pipeline: "Pipeline") -> frozenset["Modality"]:
     return frozenset(name for name, item in items if item.required and not item.features.stand_ins)
 
 
-async def read_body(request: Request, rules: Rules, runner: Runner) -> Posted:
-    """The parts of a request.
+async def read_body(request: Request, rules: Rules, runner: Runner, place: Place) -> Posted:
+    """The parts of a request, whose bytes are counted at its ``place``.
 
     Raises:
         ServiceError: too large, unreadable, or not what the model takes.
@@ -133,10 +134,10 @@ async def read_body(request: Request, rules: Rules, runner: Runner) -> Posted:
         raise BadRequest("The request has no body.", f"Post {parts}.", modality=parts, limit="at least 1 part")
     kind, parameters = parse_options_header(request.headers.get("content-type"))
     if kind == b"multipart/form-data":
-        posted = await _read_multipart(_bounded(request, rules), parameters.get(b"boundary", b""), rules)
+        posted = await _read_multipart(_bounded(request, rules, place), parameters.get(b"boundary", b""), rules)
     elif kind == b"application/json":
         body = bytearray()
-        async for chunk in _bounded(request, rules):
+        async for chunk in _bounded(request, rules, place):
             body += chunk
         # Parsing megabytes of base64 would hold up every other request.
         posted = await runner.offload(lambda: _read_json(body, rules))
@@ -144,13 +145,15 @@ async def read_body(request: Request, rules: Rules, runner: Runner) -> Posted:
         remedy = "Send multipart/form-data, or application/json with base64 parts."
         raise UnsupportedType(f"A body of type '{kind.decode('latin-1')}' is not read.", remedy)
     _check_enough(posted, rules)
+    place.received()
     return posted
 
 
-async def _bounded(request: Request, rules: Rules) -> AsyncIterator[bytes]:
+async def _bounded(request: Request, rules: Rules, place: Place) -> AsyncIterator[bytes]:
     received = 0
     async for chunk in request.stream():
         received += len(chunk)
+        place.receive(len(chunk))
         if received > rules.most_bytes:
             raise _body_too_large(rules)
         yield chunk

@@ -3,7 +3,8 @@
 import asyncio
 import json
 from collections.abc import AsyncGenerator
-from contextlib import ExitStack, aclosing
+from contextlib import aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request
@@ -13,9 +14,10 @@ from starlette.types import Receive, Scope, Send
 
 from app.api.accept import preferred
 from app.api.parts import EXPLAIN, Posted, Rules, read_body
+from app.engine.admission import Place
 from app.engine.runner import Call, Runner
 from app.engine.service import service_of
-from app.errors import NotAcceptable, ServiceError, UploadTimeout, WrongFields, from_validation
+from app.errors import NotAcceptable, ServiceError, Unavailable, UploadTimeout, WrongFields, from_validation
 from app.telemetry import log
 
 if TYPE_CHECKING:
@@ -36,31 +38,51 @@ async def predict(model: str, request: Request) -> Response:
     service = service_of(request)
     pipeline, runner = service.registry.get(model), service.runner
     kind = _kind(request, pipeline)
-    with ExitStack() as place:
-        place.enter_context(runner.admitted())
-        rules = Rules.of(pipeline, service.settings.limits, service.settings.max_request_bytes)
-        posted = await _receive(request, rules, runner, service.settings.upload_seconds)
-        explain, options = _options(pipeline, posted, rules)
-        if explain and kind == EVENTS:
-            remedy = "Ask for application/json to get the explanation, or leave explain out."
-            raise WrongFields("A stream of events carries no explanation.", remedy, field=EXPLAIN)
-        until = asyncio.get_running_loop().time() + service.settings.deadline_seconds
-        call = Call(pipeline, request.state.timing, until)
+    place = _place(request)
+    rules = Rules.of(pipeline, service.settings.limits, service.settings.max_request_bytes)
+    posted = await _receive(request, rules, runner, place, service.settings.upload_seconds)
+    explain, options = _options(pipeline, posted, rules)
+    if explain and kind == EVENTS:
+        remedy = "Ask for application/json to get the explanation, or leave explain out."
+        raise WrongFields("A stream of events carries no explanation.", remedy, field=EXPLAIN)
+    until = asyncio.get_running_loop().time() + min(service.settings.deadline_seconds, place.remaining())
+    gone = asyncio.ensure_future(_leave(request))
+    try:
+        call = Call(pipeline, request.state.timing, until, place, gone)
         decoded, features = await runner.prepare(call, posted.bundle)
+        # Tensors now: the bytes need not be held any longer.
+        del posted
         head = _head(pipeline, request.state.request_id)
         if kind == EVENTS:
-            events = _events(runner, call, features, options, head)
-            return _EventStream(events, place.pop_all(), _headers(call))
+            # Events are sent while they come, so it is the sending that notices when a client has left.
+            call = replace(call, gone=None)
+            return _EventStream(_events(runner, call, features, options, head), _headers(call))
         result = await runner.predict(call, features, options, explain=explain or kind == PNG)
         if kind == PNG:
             return Response(await runner.overlay(call, decoded, result), headers=_headers(call), media_type=PNG)
         return JSONResponse(head | result.model_dump(exclude_none=True), headers=_headers(call))
+    finally:
+        gone.cancel()
 
 
-async def _receive(request: Request, rules: Rules, runner: Runner, seconds: float) -> Posted:
+def _place(request: Request) -> Place:
+    place = getattr(request.state, "place", None)
+    if not isinstance(place, Place):
+        # The door saw no such model, and now there is one.
+        raise Unavailable("The model was loaded at this moment.", 1)
+    return place
+
+
+async def _leave(request: Request) -> None:
+    """Return when the client has left; for a request whose body was read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _receive(request: Request, rules: Rules, runner: Runner, place: Place, seconds: float) -> Posted:
     try:
         async with asyncio.timeout(seconds):
-            return await read_body(request, rules, runner)
+            return await read_body(request, rules, runner, place)
     except TimeoutError as error:
         limit = f"{seconds:g} seconds"
         said = f"The body did not arrive within {limit}."
@@ -121,14 +143,13 @@ def _event(name: str, data: dict[str, Any]) -> str:
 
 
 class _EventStream(StreamingResponse):
-    """Server-sent events that give the request's place back when they end, however they end."""
+    """Server-sent events that stop the network when they end, however they end."""
 
-    def __init__(self, events: AsyncGenerator[str, None], place: ExitStack, headers: dict[str, str]) -> None:
+    def __init__(self, events: AsyncGenerator[str, None], headers: dict[str, str]) -> None:
         super().__init__(events, headers={"Cache-Control": "no-store", **headers}, media_type=EVENTS)
-        self.events, self.place = events, place
+        self.events = events
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self.place:
-            # A client that leaves suspends the generators at a yield; closed here, they stop the network too.
-            async with aclosing(self.events):
-                await super().__call__(scope, receive, send)
+        # A client that leaves suspends the generators at a yield; closed here, they stop the network too.
+        async with aclosing(self.events):
+            await super().__call__(scope, receive, send)

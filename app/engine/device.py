@@ -1,4 +1,4 @@
-"""The thread of a device: whole calls in their order, and between two of them one step of every search under way.
+"""The thread of a device: one batch of whole calls, then one step of every search under way, and so on.
 
 A search joins when its turn comes, steps together with all others over the same decoder, and leaves as soon as it is
 done or given up. So a short caption never waits for a long one, and nobody waits for a batch to fill.
@@ -6,28 +6,47 @@ done or given up. So a short caption never waits for a long one, and nobody wait
 
 import queue
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from app.engine.batcher import Batcher, Lane, Row, cost
 
 if TYPE_CHECKING:
     from models.decoding.decoder import SharedDecoder, StepAnswer, StepBatch, StepCall
     from models.tasks.streaming import Event, Told
 
 T = TypeVar("T")
+_ALONE = Lane("other")
 
 
-@dataclass(slots=True)
-class _Search:
-    """A search under way; ``call`` is the step that it waits for."""
+@dataclass(eq=False, slots=True, kw_only=True)
+class Search(Row):
+    """A row whose answer is a search; ``call`` is the step that it waits for, ``tell`` gets its events."""
 
     decoder: "SharedDecoder[Any]"
-    begin: "Callable[[], Told[Any]]"
     tell: "Callable[[Event], object]"
-    future: "Future[Any]" = field(default_factory=Future)
-    steps: "Told[Any] | None" = None
+    steps_left: "Told[Any] | None" = None
     call: "StepCall | None" = None
+
+
+class Watcher(Protocol):
+    """Who wants to know what a device does; called on its thread."""
+
+    def batch(self, lane: str, rows: int, padded: int, real: int) -> None:
+        """A batch begins."""
+
+    def searching(self, rows: int) -> None:
+        """This many searches are under way."""
+
+
+class _Nobody:
+    def batch(self, lane: str, rows: int, padded: int, real: int) -> None: ...
+
+    def searching(self, rows: int) -> None: ...
 
 
 def use_threads(count: int) -> None:
@@ -52,31 +71,40 @@ _choice: dict[str, int] = {}
 class Device:
     """Runs networks; every method may be called from any thread."""
 
-    def __init__(self, name: str, threads: int = 0) -> None:
-        """A thread called ``name`` whose network steps run on ``threads`` threads; 0 leaves the choice to torch."""
+    def __init__(self, name: str, threads: int = 0, delay: float = 0.0, watcher: Watcher | None = None) -> None:
+        """A thread called ``name`` whose network steps run on ``threads`` threads; 0 leaves the choice to torch.
+
+        ``delay``: seconds that a row may wait for others to share its batch, although the device is free.
+        """
         self._threads = threads
-        self._queue: queue.SimpleQueue[_Search | tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
-        self._under_way: list[_Search] = []
+        self._watcher: Watcher = watcher or _Nobody()
+        self._queue: queue.SimpleQueue[Row | None] = queue.SimpleQueue()
+        self._batcher = Batcher(delay)
+        self._under_way: list[Search] = []
         self._batches: dict[int, StepBatch] = {}
         self._closed = False
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
+    def put(self, row: Row) -> "Future[Any]":
+        """Answer a row when its turn comes, together with others of its lane; its future, which may be cancelled.
+
+        One that is cancelled before its turn never runs. A ``Search`` takes its steps with others then, and one that
+        is cancelled leaves the batch before the next step.
+        """
+        if self._closed:
+            raise RuntimeError("the device is closed")
+        self._queue.put(row)
+        return row.future
+
     def submit(self, work: Callable[[], T]) -> "Future[T]":
-        """Run ``work`` when its turn comes; a future that is cancelled before that never runs."""
-        future: Future[T] = Future()
-        self._put((future, work))
-        return future
+        """Run ``work`` when its turn comes."""
+        return self.put(Row(_ALONE, lambda works: [works[0]()], work))
 
     def search(
         self, decoder: "SharedDecoder[Any]", begin: "Callable[[], Told[T]]", tell: "Callable[[Event], object]"
     ) -> "Future[T]":
-        """Run a search over ``decoder`` with shared steps; ``tell`` gets its events, on the device's thread.
-
-        A future that is cancelled takes its search out of the batch before the next step.
-        """
-        search = _Search(decoder, begin, tell)
-        self._put(search)
-        return search.future
+        """Run a search over ``decoder`` with shared steps; ``tell`` gets its events, on the device's thread."""
+        return self.put(Search(_ALONE, lambda begins: [begins[0]()], begin, decoder=decoder, tell=tell))
 
     @property
     def under_way(self) -> int:
@@ -88,60 +116,84 @@ class Device:
         self._closed = True
         self._queue.put(None)
 
-    def _put(self, item: Any) -> None:
-        if self._closed:
-            raise RuntimeError("the device is closed")
-        self._queue.put(item)
-
     def _run(self) -> None:
         use_threads(self._threads)
         while not self._closed:
-            try:
-                # With nothing under way there is nothing to do but wait.
-                item = self._queue.get(block=not self._under_way)
-            except queue.Empty:
-                item = None
-            if isinstance(item, _Search):
-                self._join(item)
-            elif item is not None:
-                _call(*item)
+            self._receive()
+            # A turn keeps nothing: while the thread waits, a checkpoint that was unloaded must be free to go.
+            self._serve(self._batcher.take())
             self._step()
         for search in self._under_way:
             _end(search)
         while not self._queue.empty():
-            if (item := self._queue.get()) is not None:
-                (item.future if isinstance(item, _Search) else item[0]).cancel()
+            if (row := self._queue.get()) is not None:
+                row.future.cancel()
+        for row in self._batcher.rows:
+            row.future.cancel()
 
-    def _join(self, search: _Search) -> None:
-        if search.future.cancelled():
-            return
+    def _receive(self) -> None:
+        """Take in what has come; with nothing to do, wait for it."""
+        idle = not self._under_way
+        patience = self._batcher.patience() if self._batcher.rows else None
+        with suppress(queue.Empty):
+            row = self._queue.get(block=idle and patience != 0.0, timeout=patience)
+            while row is not None:
+                self._batcher.put(row)
+                row = self._queue.get_nowait()
+
+    def _serve(self, rows: list[Row]) -> None:
+        """Answer whole calls, and let searches begin."""
+        # A search can be cancelled up to its end, so its future never runs.
+        rows = [row for row in rows if isinstance(row, Search) or row.future.set_running_or_notify_cancel()]
+        if rows:
+            self._watcher.batch(rows[0].lane.name, len(rows), *cost(rows))
+            self._answer(rows)
+
+    def _answer(self, rows: list[Row]) -> None:
         try:
-            search.steps = search.begin()
+            with _shared(rows):
+                answers = rows[0].run([row.item for row in rows])
         except BaseException as error:  # noqa: BLE001 - whoever waits for it gets it
-            _fail(search.future, error)
+            if len(rows) == 1:
+                _fail(rows[0], error)
+            else:
+                # One of them cannot be answered: each by itself, so that it harms none of the others.
+                for row in rows:
+                    self._answer([row])
             return
-        if self._advance(search, None):
-            self._under_way.append(search)
+        for row, answer in zip(rows, answers, strict=True):
+            if not isinstance(row, Search):
+                row.future.set_result(answer)
+            elif not row.future.cancelled():
+                row.steps_left = answer
+                with _shared([row]):
+                    goes_on = self._advance(row, None)
+                if goes_on:
+                    self._under_way.append(row)
 
     def _step(self) -> None:
         """One step of every search, those over the same decoder together."""
+        if not self._under_way:
+            self._batches.clear()
+            return
         for search in self._under_way:
             if search.future.cancelled():
                 _end(search)
-        groups: dict[int, list[_Search]] = {}
+        groups: dict[int, list[Search]] = {}
         for search in self._under_way:
             if not search.future.cancelled():
                 groups.setdefault(id(search.decoder), []).append(search)
         self._batches = {key: self._batches.get(key) or _batch(group[0].decoder) for key, group in groups.items()}
         self._under_way = [search for key, group in groups.items() for search in self._together(key, group)]
+        self._watcher.searching(len(self._under_way))
 
-    def _together(self, key: int, group: list[_Search]) -> list[_Search]:
+    def _together(self, key: int, group: list[Search]) -> list[Search]:
         """Step a group; returns those that go on."""
         import torch
 
         calls = [search.call for search in group if search.call is not None]
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), _shared(group):
                 answers = self._batches[key].step(calls)
         except Exception as error:  # noqa: BLE001 - whoever waits for it gets it
             if len(group) == 1:
@@ -149,31 +201,45 @@ class Device:
                 return []
             # One of them cannot be stepped: each by itself, so that it harms none of the others.
             return [search for alone in group for search in self._together(key, [alone])]
-        return [search for search, answer in zip(group, answers, strict=True) if self._advance(search, answer)]
+        with _shared(group):
+            return [search for search, answer in zip(group, answers, strict=True) if self._advance(search, answer)]
 
     @staticmethod
-    def _advance(search: _Search, answer: "StepAnswer | None") -> bool:
+    def _advance(search: Search, answer: "StepAnswer | None") -> bool:
         """Send a search its answer, tell its events, and note the step that it needs next; False if it is over."""
         from models.decoding.decoder import StepCall
 
-        assert search.steps is not None
+        assert search.steps_left is not None
         try:
-            part = search.steps.send(answer)
+            part = search.steps_left.send(answer)
             while not isinstance(part, StepCall):
                 search.tell(part)
                 if search.future.cancelled():
-                    search.steps.close()
+                    search.steps_left.close()
                     return False
-                part = search.steps.send(None)
+                part = search.steps_left.send(None)
         except StopIteration as stop:
             if search.future.set_running_or_notify_cancel():
                 search.future.set_result(stop.value)
             return False
         except BaseException as error:  # noqa: BLE001 - whoever waits for it gets it
-            _fail(search.future, error)
+            _fail(search, error)
             return False
         search.call = part
         return True
+
+
+@contextmanager
+def _shared(rows: Sequence[Row]) -> Iterator[None]:
+    """Charge each row its share of the time that the block takes."""
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        share = (time.perf_counter() - started) / len(rows)
+        for row in rows:
+            row.began = row.began or started
+            row.spent += share
 
 
 def _batch(decoder: "SharedDecoder[Any]") -> "StepBatch":
@@ -182,26 +248,16 @@ def _batch(decoder: "SharedDecoder[Any]") -> "StepBatch":
     return StepBatch(decoder)
 
 
-def _call(future: "Future[Any]", work: Callable[[], Any]) -> None:
-    if not future.set_running_or_notify_cancel():
-        return
-    try:
-        result = work()
-    except BaseException as error:  # noqa: BLE001 - whoever waits for it gets it
-        future.set_exception(error)
-    else:
-        future.set_result(result)
-
-
-def _end(search: _Search, error: BaseException | None = None) -> None:
-    if search.steps is not None:
-        search.steps.close()
+def _end(search: Search, error: BaseException | None = None) -> None:
+    if search.steps_left is not None:
+        search.steps_left.close()
     if error is None:
         search.future.cancel()
     else:
-        _fail(search.future, error)
+        _fail(search, error)
 
 
-def _fail(future: "Future[Any]", error: BaseException) -> None:
-    if future.set_running_or_notify_cancel():
+def _fail(row: Row, error: BaseException) -> None:
+    future = row.future
+    if future.running() or future.set_running_or_notify_cancel():
         future.set_exception(error)

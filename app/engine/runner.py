@@ -1,16 +1,22 @@
 """Where requests run: media in a bounded pool of threads, networks on one thread a device, the event loop free."""
 
 import asyncio
-import math
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import aclosing, contextmanager, suppress
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakKeyDictionary
 
-from app.engine.device import Device, use_threads
-from app.errors import DeadlinePassed, Unavailable
+from starlette.requests import ClientDisconnect
+
+from app.engine.admission import Admission, Place
+from app.engine.batcher import Lane, Row
+from app.engine.device import Device, Search, use_threads
+from app.engine.warmup import warm_up
+from app.errors import DeadlinePassed
+from app.metrics import Metrics
 from app.telemetry import ServerTiming
 
 if TYPE_CHECKING:
@@ -20,50 +26,46 @@ if TYPE_CHECKING:
     from models.features import Extracted, Modality
     from models.media.limits import MediaLimits
     from models.pipeline import Decoded, Pipeline
-    from models.tasks.streaming import Told
     from models.tasks.task import Result
 
 T = TypeVar("T")
-_SMOOTHING = 0.1
-_FIRST_GUESS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request for one checkpoint; ``until`` is its deadline on the event loop's clock."""
+    """One request for one checkpoint.
+
+    ``until`` is its deadline on the event loop's clock; ``gone`` is done when its client has left.
+    """
 
     pipeline: "Pipeline"
     timing: ServerTiming
     until: float
+    place: Place | None = None
+    gone: "asyncio.Future[None] | None" = None
 
 
 class Runner:
-    """Admits requests up to a number, and runs their stages one after the other, first come, first served."""
+    """Runs the stages of requests one after the other, first come, first served."""
 
-    def __init__(self, decode_workers: int, max_waiting: int, limits: "MediaLimits", threads: int = 0) -> None:
+    def __init__(
+        self,
+        decode_workers: int,
+        limits: "MediaLimits",
+        admission: Admission,
+        metrics: Metrics,
+        *,
+        threads: int = 0,
+        delay: float = 0.0,
+    ) -> None:
         self.threads = threads
-        self.max_waiting = max_waiting
+        self.delay = delay
         self.limits = limits
-        self.waiting = 0
-        self._seconds = _FIRST_GUESS
+        self.admission = admission
+        self.metrics = metrics
         self._media = ThreadPoolExecutor(decode_workers, "media", use_threads, (1,))
         self._devices: dict[str, Device] = {}
-
-    @contextmanager
-    def admitted(self) -> Iterator[None]:
-        """A place in the house for the time of the block.
-
-        Raises:
-            Unavailable: the house is full; Retry-After is the time that its backlog takes.
-        """
-        if self.waiting >= self.max_waiting:
-            backlog = math.ceil(self.waiting * self._seconds)
-            raise Unavailable(f"{self.waiting} requests are already waiting.", max(1, backlog))
-        self.waiting += 1
-        try:
-            yield
-        finally:
-            self.waiting -= 1
+        self._lanes: WeakKeyDictionary[Pipeline, Lane] = WeakKeyDictionary()
 
     async def prepare(self, call: Call, bundle: "Mapping[Modality, list[bytes | str]]") -> "tuple[Decoded, Extracted]":
         """Decode the media and compute their features.
@@ -79,7 +81,11 @@ class Runner:
             with call.timing.measure("features"):
                 return decoded, call.pipeline.features(decoded)
 
-        return await self._run(self._media, call, work)
+        await self._within(call, asyncio.ensure_future(self.admission.room()))
+        decoded, features = await self._run(self._media, call, work)
+        if call.place is not None:
+            call.place.decoded(sum(features.lengths.values()))
+        return decoded, features
 
     async def predict(self, call: Call, features: "Extracted", options: "BaseModel", *, explain: bool) -> "Result":
         """The whole answer.
@@ -87,19 +93,9 @@ class Runner:
         Raises:
             DeadlinePassed: it took too long.
         """
-
-        def work() -> "Result":
-            with call.timing.measure("inference"):
-                return call.pipeline.predict(features, options, explain=explain)
-
-        started = time.perf_counter()
-        device = self.device(call.pipeline.device)
-        if call.pipeline.decoder() is None:
-            result = await self._run(device, call, work)
-        else:
-            search = self._search(device, call, features, options, lambda _: None, explain=explain, told=False)
-            result = await _within(call, asyncio.wrap_future(search))
-        self._seconds += _SMOOTHING * (time.perf_counter() - started - self._seconds)
+        row = self._row(call, features, options, lambda _: None, explain=explain)
+        result: Result = await self._within(call, asyncio.wrap_future(self._put(call, row)))
+        self._note(call, row)
         return result
 
     async def stream(
@@ -110,12 +106,12 @@ class Runner:
         Raises:
             DeadlinePassed: it took too long.
         """
-        device = self.device(call.pipeline.device)
         if call.pipeline.decoder() is not None:
-            async with aclosing(self._told(device, call, features, options)) as events:
+            async with aclosing(self._told(call, features, options)) as events:
                 async for event in events:
                     yield event
             return
+        device = self.device(call.pipeline.device)
         parts = call.pipeline.stream(features, options)
 
         def work() -> dict[str, Any] | None:
@@ -141,12 +137,14 @@ class Runner:
 
     def warm_up(self, pipeline: "Pipeline") -> None:
         """Warm up on the thread that will serve: torch keeps a pool of workers for each calling thread."""
-        self.device(pipeline.device).submit(pipeline.warm_up).result()
+        most_steps = self.device(pipeline.device).submit(lambda: warm_up(pipeline)).result()
+        self._lanes[pipeline] = Lane(pipeline.config.name, most_steps)
 
     def device(self, device: "torch.device") -> Device:
         """The thread of a device."""
         if (found := self._devices.get(str(device))) is None:
-            found = self._devices[str(device)] = Device(f"inference-{device}", self.threads)
+            name = f"inference-{device}"
+            found = self._devices[str(device)] = Device(name, self.threads, self.delay, self.metrics)
         return found
 
     def close(self) -> None:
@@ -156,7 +154,7 @@ class Runner:
             device.close()
 
     async def _told(
-        self, device: Device, call: Call, features: "Extracted", options: "BaseModel"
+        self, call: Call, features: "Extracted", options: "BaseModel"
     ) -> AsyncGenerator[dict[str, Any], None]:
         loop = asyncio.get_running_loop()
         events: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
@@ -166,43 +164,50 @@ class Runner:
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(events.put_nowait, event)
 
-        search = self._search(device, call, features, options, tell, explain=False, told=True)
+        row = self._row(call, features, options, tell, told=True)
+        search = self._put(call, row)
         search.add_done_callback(lambda _: tell(None))
         try:
-            while (event := await _within(call, asyncio.ensure_future(events.get()))) is not None:
+            while (event := await self._within(call, asyncio.ensure_future(events.get()))) is not None:
                 yield event
-            yield {"result": search.result().model_dump(exclude_none=True)}
+            result = search.result()
+            self._note(call, row)
+            yield {"result": result.model_dump(exclude_none=True)}
         finally:
             search.cancel()
 
-    @staticmethod
-    def _search(
-        device: Device,
+    def _row(
+        self,
         call: Call,
         features: "Extracted",
         options: "BaseModel",
         tell: Callable[[dict[str, Any]], object],
         *,
-        explain: bool,
-        told: bool,
-    ) -> "Future[Result]":
-        submitted = time.perf_counter()
-        begun = submitted
-
+        explain: bool = False,
+        told: bool = False,
+    ) -> Row:
         from models.tasks.task import Query
 
-        def begin() -> "Told[Result]":
-            nonlocal begun
-            begun = time.perf_counter()
-            call.timing.add("queue", begun - submitted)
-            return call.pipeline.searches([Query(features, options, explain, told)])[0]
+        pipeline, lengths = call.pipeline, features.lengths
+        # One that was never warmed up here is answered row by row.
+        lane = self._lanes.get(pipeline) or self._lanes.setdefault(pipeline, Lane(pipeline.config.name))
+        query = Query(features, options, explain, told)
+        if (decoder := pipeline.decoder()) is None:
+            return Row(lane, pipeline.predict_batch, query, lengths)
+        return Search(lane, pipeline.searches, query, lengths, decoder=decoder, tell=tell)
 
-        decoder = call.pipeline.decoder()
-        assert decoder is not None
-        search = device.search(decoder, begin, tell)
-        # Registered before anybody awaits it, so the time is there when the answer is.
-        search.add_done_callback(lambda _: call.timing.add("inference", time.perf_counter() - begun))
-        return search
+    def _put(self, call: Call, row: Row) -> "Future[Any]":
+        return self.device(call.pipeline.device).put(row)
+
+    @staticmethod
+    def _note(call: Call, row: Row) -> None:
+        """Write down what an answer took."""
+        stages = call.timing.stages
+        media = (stages.get("decode", 0.0) + stages.get("features", 0.0)) / 1e3
+        call.timing.add("queue", row.began - row.since)
+        call.timing.add("inference", time.perf_counter() - row.began)
+        if call.place is not None:
+            call.place.answered(media, row.spent)
 
     async def _run(self, pool: Device | ThreadPoolExecutor, call: Call, work: Callable[[], T]) -> T:
         submitted = time.perf_counter()
@@ -211,24 +216,29 @@ class Runner:
             call.timing.add("queue", time.perf_counter() - submitted)
             return work()
 
-        return await _within(call, asyncio.wrap_future(pool.submit(timed)))
+        return await self._within(call, asyncio.wrap_future(pool.submit(timed)))
 
+    async def _within(self, call: Call, task: "asyncio.Future[T]") -> T:
+        """What ``task`` returns, if the call's deadline and its client allow it; a task that is left is cancelled.
 
-async def _within(call: Call, task: "asyncio.Future[T]") -> T:
-    """What ``task`` returns, if it does so before the call's deadline; a task that is left is cancelled.
-
-    Raises:
-        DeadlinePassed: it did not.
-    """
-    # Not asyncio.timeout: it would also take a TimeoutError that the work itself raises for the deadline.
-    remaining = call.until - asyncio.get_running_loop().time()
-    try:
-        done, _ = await asyncio.wait([task], timeout=max(remaining, 0))
-    except asyncio.CancelledError:
-        task.cancel()
-        raise
-    if not done:
+        Raises:
+            DeadlinePassed: the deadline came first.
+            ClientDisconnect: the client left first.
+        """
+        # Not asyncio.timeout: it would also take a TimeoutError that the work itself raises for the deadline.
+        remaining = call.until - asyncio.get_running_loop().time()
+        waited: set[asyncio.Future[Any]] = {task} if call.gone is None else {task, call.gone}
+        try:
+            await asyncio.wait(waited, timeout=max(remaining, 0), return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        if task.done():
+            return task.result()
         # Takes it out of the queue or the batch; if it already runs as a whole, its end is not waited for.
         task.cancel()
+        if call.gone is not None and call.gone.done():
+            self.metrics.evicted.labels("left").inc()
+            raise ClientDisconnect
+        self.metrics.evicted.labels("deadline").inc()
         raise DeadlinePassed("The answer was not ready in time.", "Send less, or set a longer deadline.")
-    return task.result()

@@ -4,10 +4,12 @@ import asyncio
 
 from fastapi import Request
 
+from app.engine.admission import Admission, Bounds
 from app.engine.device import use_threads
 from app.engine.registry import Registry
 from app.engine.runner import Runner
 from app.errors import Unavailable
+from app.metrics import Metrics
 from app.settings import Settings
 
 _RETRY = 2
@@ -18,8 +20,23 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.metrics = Metrics()
         self.registry = Registry()
-        self.runner = Runner(settings.decode_workers, settings.max_waiting, settings.limits, settings.threads)
+        bounds = Bounds(
+            settings.max_waiting,
+            settings.max_waiting_bytes,
+            settings.max_waiting_steps,
+            settings.max_waiting_seconds,
+        )
+        self.admission = Admission(bounds, settings.decode_workers, self.metrics)
+        self.runner = Runner(
+            settings.decode_workers,
+            settings.limits,
+            self.admission,
+            self.metrics,
+            threads=settings.threads,
+            delay=settings.batch_seconds,
+        )
         self.loading: asyncio.Task[None] | None = None
         self.draining = False
 

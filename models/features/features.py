@@ -27,6 +27,11 @@ class Extracted:
     tensors: dict[str, Tensor]
     notices: dict[str, list[str]] = field(default_factory=dict)
 
+    @property
+    def lengths(self) -> dict[str, int]:
+        """Steps by modality."""
+        return {name: len(tensor) for name, tensor in self.tensors.items()}
+
 
 class Features(ComponentConfig, ABC):
     """Base of every modality's features, registered in ``FEATURES`` by their ``type``."""

@@ -101,11 +101,11 @@ def test_events_bring_the_caption_token_by_token(client: TestClient, jpeg: bytes
 def test_a_failure_amid_a_stream_is_an_event(
     client: TestClient, jpeg: bytes, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    def broken(features: Any, options: Any, **_: Any) -> Any:
+    def broken() -> Any:
         yield {"token": "a", "text": "a", "index": 0}
         raise error
 
-    monkeypatch.setattr(service(client).registry.get("captioner"), "search", broken)
+    monkeypatch.setattr(service(client).registry.get("captioner"), "searches", lambda _: [broken()])
     answer = client.post(URL, files={"image": jpeg}, headers={"Accept": "text/event-stream"})
     (first, _), (last, problem) = events(answer.text)
     assert (first, last, problem["status"]) == ("token", "error", 500)
@@ -162,7 +162,7 @@ def test_an_unexpected_exception_is_a_problem_that_tells_nothing(
         raise RuntimeError("a secret")
 
     with monkeypatch.context() as patched:
-        patched.setattr(service(client).registry.get("captioner"), "search", broken)
+        patched.setattr(service(client).registry.get("captioner"), "searches", broken)
         answer = client.post(URL, files={"image": jpeg})
     assert answer.status_code == 500
     assert answer.headers["content-type"] == "application/problem+json"

@@ -88,7 +88,7 @@ def test_an_upload_that_never_ends_is_given_up(zoo: Path) -> None:
         headers = {"Content-Type": "multipart/form-data; boundary=" + "b" * 60}
         with pytest.raises(httpx2.HTTPError):
             httpx2.post(f"http://{address}{URL}", content=trickle(), headers=headers, timeout=10).raise_for_status()
-        assert state.runner.waiting == 0
+        assert not state.admission.places
 
 
 def test_two_requests_at_once_get_their_own_answers(client: TestClient, jpeg: bytes) -> None:
@@ -121,13 +121,13 @@ def test_nothing_runs_for_a_client_that_left_its_stream(
             # Kept by name: an iterator that is collected closes the connection.
             lines = answer.iter_lines()
             assert next(lines) == "event: token"
-            assert state.runner.waiting == 1
+            assert len(state.admission.places) == 1
         assert closed.wait(5)
         _wait_until_empty(state)
 
 
 def _wait_until_empty(state: Service) -> None:
     give_up = time.monotonic() + 5
-    while state.runner.waiting:
+    while state.admission.places:
         assert time.monotonic() < give_up, "the place was never given back"
         time.sleep(0.01)

@@ -1,0 +1,64 @@
+"""The door: a predict request gets its place, or is told to come back, before any of its body is read."""
+
+import math
+import re
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.engine.service import Service
+from app.errors import ServiceError, WrongFields
+
+_PREDICT = re.compile(r"/v1/models/([^/]+)/predict")
+_TIMEOUT = "X-Request-Timeout"
+
+
+class Door:
+    """Holds a place for as long as a request is in the house; the route finds it as ``request.state.place``."""
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self.app, self.service = app, service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # For a name that is not served there is nothing to wait for: the route says so.
+        if (model := self._model(scope)) is None:
+            await self.app(scope, receive, send)
+            return
+        state = scope.setdefault("state", {})
+        state["model"] = model
+        headers = Headers(scope=scope)
+        try:
+            # A body of more is refused for itself.
+            nbytes = min(_declared(headers), self.service.settings.max_request_bytes)
+            place = self.service.admission.enter(model, nbytes, _timeout(headers))
+        except ServiceError as error:
+            await error.response()(scope, receive, send)
+            return
+        state["place"] = place
+        with place:
+            await self.app(scope, receive, send)
+
+    def _model(self, scope: Scope) -> str | None:
+        if scope["type"] != "http" or scope["method"] != "POST":
+            return None
+        found = _PREDICT.fullmatch(scope["path"].removeprefix(scope.get("root_path", "")))
+        return found[1] if found and found[1] in self.service.registry.pipelines else None
+
+
+def _declared(headers: Headers) -> int:
+    value = headers.get("content-length", "")
+    return int(value) if value.isdecimal() else 0
+
+
+def _timeout(headers: Headers) -> float:
+    value = headers.get(_TIMEOUT)
+    if value is None:
+        return math.inf
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = math.nan
+    if not seconds > 0:
+        said = f"{_TIMEOUT} is not a number of seconds above 0."
+        raise WrongFields(said, "Send one such as 2.5, or leave it out.", field=_TIMEOUT, limit="> 0 seconds")
+    return seconds

@@ -1,0 +1,15 @@
+"""GET /metrics: figures for Prometheus."""
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from app.engine.service import service_of
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/metrics", summary="Figures for Prometheus", response_class=Response)
+async def metrics(request: Request) -> Response:
+    """Requests, latency by stage, what waits, batches and their padding, refusals, checkpoints."""
+    service = service_of(request)
+    return Response(service.metrics.text(), media_type=service.metrics.content_type)

@@ -1,0 +1,85 @@
+"""What Prometheus reads on /metrics. Labels take only values of short lists: served models, stages, reasons."""
+
+from collections.abc import Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+
+NO_MODEL = "-"
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+_ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+class Metrics:
+    """One service's figures; ``Watcher`` of its devices."""
+
+    content_type = CONTENT_TYPE_PLAIN_0_0_4
+
+    def __init__(self) -> None:
+        self._registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        self.requests = Counter(
+            "fusionrnn_requests", "Answers by model ('-': no model's) and status; 499: the client left",
+            ["model", "status"], registry=registry,
+        )  # fmt: skip
+        self.seconds = Histogram(
+            "fusionrnn_request_seconds", "From a request's first byte to the answer's last",
+            ["model"], buckets=_SECONDS, registry=registry,
+        )  # fmt: skip
+        self.stages = Histogram(
+            "fusionrnn_stage_seconds", "Of it, in a stage: queue, decode, features or inference",
+            ["model", "stage"], buckets=_SECONDS, registry=registry,
+        )  # fmt: skip
+        self.waiting = Gauge("fusionrnn_waiting_requests", "Requests in the house", registry=registry)
+        self.waiting_bytes = Gauge("fusionrnn_waiting_bytes", "Of them, bytes not yet decoded", registry=registry)
+        self.waiting_steps = Gauge(
+            "fusionrnn_waiting_steps", "Of them, decoded steps not yet answered", registry=registry
+        )
+        self.refused = Counter(
+            "fusionrnn_refused", "Requests told to come back, by what was full: requests, bytes, steps or time",
+            ["reason"], registry=registry,
+        )  # fmt: skip
+        self.evicted = Counter(
+            "fusionrnn_evicted", "Requests given up half-way: the client left, or the deadline passed",
+            ["reason"], registry=registry,
+        )  # fmt: skip
+        self.batches = Histogram(
+            "fusionrnn_batch_rows", "Requests that shared a run of the network",
+            ["model"], buckets=_ROWS, registry=registry,
+        )  # fmt: skip
+        self.steps = Counter(
+            "fusionrnn_batch_steps", "Steps that the networks ran: real ones and padding",
+            ["model", "kind"], registry=registry,
+        )  # fmt: skip
+        self.searches = Gauge("fusionrnn_searches", "Searches that share the decoder's steps now", registry=registry)
+        self.models = Gauge(
+            "fusionrnn_models", "Checkpoints by state: loaded, idle or failed", ["state"], registry=registry
+        )
+        self.swaps = Counter(
+            "fusionrnn_swaps", "Checkpoints loaded, unloaded or set idle while serving",
+            ["model", "kind"], registry=registry,
+        )  # fmt: skip
+
+    def batch(self, lane: str, rows: int, padded: int, real: int) -> None:
+        """A batch of a model begins; calls that belong to none are not counted."""
+        if padded:
+            self.batches.labels(lane).observe(rows)
+            self.steps.labels(lane, "real").inc(real)
+            self.steps.labels(lane, "padding").inc(padded - real)
+
+    def searching(self, rows: int) -> None:
+        """This many searches are under way."""
+        self.searches.set(rows)
+
+    def answered(self, model: str | None, status: int, seconds: float, stages: Mapping[str, float]) -> None:
+        """A request is over; ``stages`` in milliseconds."""
+        name = model or NO_MODEL
+        self.requests.labels(name, status).inc()
+        if model is not None and status == 200:
+            self.seconds.labels(name).observe(seconds)
+            for stage, spent in stages.items():
+                self.stages.labels(name, stage).observe(spent / 1e3)
+
+    def text(self) -> bytes:
+        """All of it, in Prometheus' text format."""
+        return generate_latest(self._registry)
