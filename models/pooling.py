@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from models.sequence import length_mask
+from models.state import State
 
 PoolingName = Literal["mean", "last", "attention"]
 
@@ -20,6 +21,7 @@ class Pooling(nn.Module):
     def __init__(self, method: PoolingName, size: int, *, bidirectional: bool = False) -> None:
         super().__init__()
         self.method = method
+        self.size = size
         self.bidirectional = bidirectional
         if method == "attention":
             self.hidden = nn.Linear(size, size)
@@ -40,6 +42,43 @@ class Pooling(nn.Module):
             weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(1) * mask
         mixed: Tensor = weights.to(sequence.dtype).unsqueeze(1) @ sequence
         return mixed.squeeze(1)
+
+    def initial_state(self, rows: int, device: torch.device | None = None) -> State:
+        """Nothing pooled yet: ``pooled`` [rows, D], and what weighs it against the steps to come."""
+        state = {"pooled": torch.zeros(rows, self.size, device=device)}
+        if self.method == "mean":
+            state["count"] = torch.zeros(rows, dtype=torch.int64, device=device)
+        elif self.method == "attention":
+            state["weight"] = torch.zeros(rows, device=device)
+            state["most"] = torch.full((rows,), torch.finfo(torch.float32).min, device=device)
+        return state
+
+    def step(self, sequence: Tensor, state: State) -> tuple[Tensor, State]:
+        """One chunk [B, t, D], all steps real -> (all steps so far pooled [B, D], state); equal to ``forward``.
+
+        Raises:
+            ValueError: the pooling is of a bidirectional network.
+        """
+        if self.bidirectional:
+            raise ValueError("the outputs of a bidirectional network come all at once, so there is no pooling by step")
+        before = state["pooled"]
+        if not sequence.shape[1]:
+            return before, state
+        if self.method == "last":
+            state = {"pooled": sequence[:, -1]}
+        elif self.method == "mean":
+            count = state["count"] + sequence.shape[1]
+            change = (sequence - before.unsqueeze(1)).sum(1) / count.unsqueeze(1)
+            state = {"pooled": before + change, "count": count}
+        else:
+            scores = self.score(torch.tanh(self.hidden(sequence))).squeeze(2)
+            # The softmax over all steps so far, kept relative to the highest score of them.
+            most = torch.maximum(state["most"], scores.amax(1))
+            old, new = state["weight"] * (state["most"] - most).exp(), (scores - most.unsqueeze(1)).exp()
+            weight = old + new.sum(1)
+            mixed = old.unsqueeze(1) * before + (new.unsqueeze(1) @ sequence).squeeze(1)
+            state = {"pooled": mixed / weight.unsqueeze(1), "weight": weight, "most": most}
+        return state["pooled"], state
 
     def _last(self, sequence: Tensor, lengths: Tensor) -> Tensor:
         rows = torch.arange(len(lengths), device=lengths.device)

@@ -47,6 +47,8 @@ class FusionConfig(ComponentConfig):
 
     paired: ClassVar[bool] = False
     """Whether step k means the same in every modality, so that all that a row has must have equally many steps."""
+    stepwise: ClassVar[bool] = False
+    """Whether it gives a fused sequence, which a head with ``per`` 'step' reads."""
 
 
 Part = TypeVar("Part")

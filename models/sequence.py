@@ -77,6 +77,11 @@ def length_mask(lengths: Tensor, size: int) -> Tensor:
     return torch.arange(size, device=lengths.device) < lengths.unsqueeze(1)
 
 
+def full_lengths(values: Tensor) -> Tensor:
+    """int64 [B]: every row of ``values`` [B, T, ...] has T steps."""
+    return torch.full((values.shape[0],), values.shape[1], dtype=torch.int64, device=values.device)
+
+
 def masked_mean(values: Tensor, lengths: Tensor) -> Tensor:
     """Mean over the real steps of ``values`` [B, T, D] -> [B, D]; zeros for a row of length 0."""
     mask = length_mask(lengths, values.shape[1]).unsqueeze(2)

@@ -25,6 +25,16 @@ def join(states: Sequence[State]) -> State:
     return {name: torch.cat([state[name] for state in states]) for name in states[0]}
 
 
+def under(name: str, state: State) -> State:
+    """``state`` as a part of a larger one: each tensor named ``{name}.{its name}``."""
+    return {f"{name}.{key}": value for key, value in state.items()}
+
+
+def part(state: State, name: str) -> State:
+    """What ``under`` put into ``state`` with this ``name``."""
+    return {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
+
+
 def nbytes(state: State) -> int:
     """Bytes that the state's tensors hold."""
     return sum(value.numel() * value.element_size() for value in state.values())

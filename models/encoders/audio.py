@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from models.encoders.convolution import SequenceConv
 from models.encoders.recurrent import RecurrentConfig
+from models.pooling import Pooling
 from models.registry import ENCODERS
 from models.sequence import SequenceOutput
 from models.state import State
@@ -70,6 +71,11 @@ class AudioRNN(nn.Module):
             self.stride *= stride
         self.rnn = config.build(maps * bands)
         self.output_size = self.rnn.output_size
+
+    @property
+    def pooling(self) -> Pooling:
+        """How its sequence becomes one vector."""
+        return self.rnn.pooling
 
     def initial_state(self, rows: int, device: torch.device | None = None) -> State:
         """The state before the first frame: the recurrent network's, and what each convolution looks back at."""

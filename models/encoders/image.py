@@ -8,8 +8,9 @@ from torch import Tensor, nn
 
 from models.encoders.convolution import SmallCNN
 from models.encoders.mobilenet import CHANNELS, MobileNetV2
+from models.pooling import Pooling
 from models.registry import ENCODERS, EncoderConfig
-from models.sequence import SequenceOutput, masked_mean
+from models.sequence import SequenceOutput
 from models.state import State
 
 _Channels = Annotated[int, Field(ge=4, le=1024)]
@@ -18,9 +19,12 @@ _Channels = Annotated[int, Field(ge=4, le=1024)]
 class RegionEncoder(nn.Module):
     """Frames [B, T, 3, H, W] of RGB 0..255 -> T x h x w regions [B, T*h*w, width], in reading order, frame by frame."""
 
+    causal = True
+
     def __init__(self, cnn: nn.Module, maps: int, width: int, dropout: float) -> None:
         super().__init__()
         self.output_size = width
+        self.pooling = Pooling("mean", width)
         self.cnn = cnn
         self.dropout = nn.Dropout(dropout)
         self.project = nn.Linear(maps, width)
@@ -31,6 +35,15 @@ class RegionEncoder(nn.Module):
             sequence = self.project.weight.new_zeros(len(x), 1, self.output_size)
             return SequenceOutput(sequence, lengths, sequence[:, 0])
         return self.regions(self.cnn(self.pixels(x, lengths)), lengths, x.shape[1])
+
+    def initial_state(self, rows: int, device: torch.device | None = None) -> State:  # noqa: ARG002
+        """Nothing: no frame depends on an earlier one."""
+        return {}
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """Some frames ``x`` [B, t, 3, H, W], t >= 1, all real -> (regions [B, t*h*w, width], the same state)."""
+        output = self(x, torch.full((len(x),), x.shape[1], device=x.device))
+        return output.sequence, state
 
     def pixels(self, x: Tensor, lengths: Tensor) -> Tensor:
         """The real frames [F, 3, H, W] of a padded batch, scaled to -1..1: no work is spent on padding."""
@@ -46,7 +59,7 @@ class RegionEncoder(nn.Module):
             vectors = torch.cat([torch.cat([row, row.new_zeros(frames - len(row), *row.shape[1:])]) for row in rows])
         sequence = vectors.reshape(len(lengths), frames * area, -1)
         steps = lengths * area
-        return SequenceOutput(sequence, steps, masked_mean(sequence, steps))
+        return SequenceOutput(sequence, steps, self.pooling(sequence, steps))
 
 
 class MobileNetConfig(EncoderConfig):

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from models.cells import CellName, Nonlinearity
-from models.pooling import PoolingName
+from models.pooling import Pooling, PoolingName
 from models.registry import EncoderConfig
 from models.rnn import LayerNorm, RecurrentEncoder
 from models.sequence import SequenceOutput
@@ -64,6 +64,11 @@ class StepwiseEncoder(nn.Module, ABC):
     def causal(self) -> bool:
         """Whether no output depends on later steps, so that ``step`` can be used."""
         return self.rnn.causal
+
+    @property
+    def pooling(self) -> Pooling:
+        """How its sequence becomes one vector."""
+        return self.rnn.pooling
 
     @abstractmethod
     def front(self, x: Tensor, lengths: Tensor) -> Tensor:

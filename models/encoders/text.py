@@ -6,10 +6,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from models.dropout import WordDropout
+from models.encoders.independent import IndependentEncoder
 from models.encoders.recurrent import RecurrentConfig, StepwiseEncoder
 from models.registry import ENCODERS, EncoderConfig
-from models.sequence import SequenceOutput, length_mask, masked_mean
-from models.state import State
 
 
 class _Words(EncoderConfig):
@@ -61,20 +60,17 @@ class TextBagConfig(_Words):
 
 
 @ENCODERS.register("text-bag", TextBagConfig)
-class TextBag(nn.Module):
+class TextBag(IndependentEncoder):
     """Token ids [B, T] -> their embeddings, and the mean of those: word order is not seen (Iyyer et al. 2015)."""
 
     def __init__(self, config: TextBagConfig) -> None:
-        super().__init__()
-        self.output_size = config.embedding
+        super().__init__(config.embedding)
         self.embedding = _embedding(config)
         self.word_dropout = WordDropout(config.word_dropout)
 
-    def forward(self, x: Tensor, lengths: Tensor, state: State | None = None) -> SequenceOutput:  # noqa: ARG002
-        """Encode the first ``lengths[b]`` (>= 0) tokens of each row; tokens are independent, so ``state`` is unused."""
-        padding = ~length_mask(lengths, x.shape[1]).unsqueeze(2)
-        words = self.word_dropout(self.embedding(x)).masked_fill(padding, 0)
-        return SequenceOutput(words, lengths, masked_mean(words, lengths))
+    def front(self, x: Tensor, lengths: Tensor) -> Tensor:  # noqa: ARG002
+        words: Tensor = self.word_dropout(self.embedding(x))
+        return words
 
 
 def _embedding(config: _Words) -> nn.Embedding:

@@ -5,10 +5,9 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from models.encoders.independent import IndependentEncoder
 from models.encoders.recurrent import RecurrentConfig, StepwiseEncoder
 from models.registry import ENCODERS, EncoderConfig
-from models.sequence import SequenceOutput, length_mask, masked_mean
-from models.state import State
 
 
 class _Vectors(EncoderConfig):
@@ -76,18 +75,15 @@ class VectorsMeanConfig(_Vectors):
 
 
 @ENCODERS.register("vectors-mean", VectorsMeanConfig)
-class VectorsMean(nn.Module):
+class VectorsMean(IndependentEncoder):
     """Vectors [B, T, size] -> a linear layer, and the mean over the steps."""
 
     def __init__(self, config: VectorsMeanConfig) -> None:
-        super().__init__()
-        self.output_size = config.width
+        super().__init__(config.width)
         self.norm = nn.LayerNorm(config.size) if config.normalize else nn.Identity()
         self.dropout = nn.Dropout(config.dropout)
         self.project = nn.Linear(config.size, config.width)
 
-    def forward(self, x: Tensor, lengths: Tensor, state: State | None = None) -> SequenceOutput:  # noqa: ARG002
-        """Encode the first ``lengths[b]`` (>= 0) steps of each row; steps are independent, so ``state`` is unused."""
-        padding = ~length_mask(lengths, x.shape[1]).unsqueeze(2)
-        sequence = self.project(self.dropout(self.norm(x))).masked_fill(padding, 0)
-        return SequenceOutput(sequence, lengths, masked_mean(sequence, lengths))
+    def front(self, x: Tensor, lengths: Tensor) -> Tensor:  # noqa: ARG002
+        vectors: Tensor = self.project(self.dropout(self.norm(x)))
+        return vectors

@@ -7,10 +7,10 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from models.encoders.convolution import Backbone, backbone
+from models.encoders.independent import IndependentEncoder
 from models.encoders.recurrent import RecurrentConfig, StepwiseEncoder
 from models.registry import ENCODERS, EncoderConfig
-from models.sequence import SequenceOutput, length_mask, masked_mean
-from models.state import State
+from models.sequence import length_mask
 
 _Channels = Annotated[int, Field(ge=4, le=1024)]
 
@@ -94,15 +94,13 @@ class VideoMeanConfig(_Frames):
 
 
 @ENCODERS.register("video-mean", VideoMeanConfig)
-class VideoMean(nn.Module):
+class VideoMean(IndependentEncoder):
     """Frames [B, T, planes, H, W] -> a vector a frame, and their mean: the order of frames is not seen."""
 
     def __init__(self, config: VideoMeanConfig) -> None:
-        super().__init__()
-        self.output_size = config.width
+        super().__init__(config.width)
         self.frames = FrameCNN(config)
 
-    def forward(self, x: Tensor, lengths: Tensor, state: State | None = None) -> SequenceOutput:  # noqa: ARG002
-        """Encode the first ``lengths[b]`` (>= 0) frames of each row; frames are independent, so ``state`` is unused."""
-        sequence = self.frames(x, lengths)
-        return SequenceOutput(sequence, lengths, masked_mean(sequence, lengths))
+    def front(self, x: Tensor, lengths: Tensor) -> Tensor:
+        vectors: Tensor = self.frames(x, lengths)
+        return vectors

@@ -31,6 +31,7 @@ class Alignment(nn.Module):
     def __init__(self, sizes: Mapping[str, int], interpolation: Interpolation = "nearest") -> None:
         super().__init__()
         self.modalities = sorted(sizes)
+        self.sizes = [sizes[name] for name in self.modalities]
         self.interpolation = interpolation
         self.absent = nn.ParameterDict({name: nn.Parameter(torch.zeros(sizes[name])) for name in self.modalities})
 
@@ -43,6 +44,31 @@ class Alignment(nn.Module):
             aligned = resample(inputs[name].sequence, inputs[name].lengths, lengths, most, self.interpolation)
             values.append(torch.where(present[:, column, None, None], aligned, self.absent[name]))
         return Steps(values, lengths)
+
+    def step(self, inputs: Mapping[str, SequenceOutput], present: Tensor) -> list[Tensor]:
+        """One chunk of every modality, all its steps real: a tensor [B, t, D_m] each, alphabetically.
+
+        Nothing is resampled, for where a step lies in the whole is known only at the end.
+
+        Raises:
+            ValueError: a modality that is present has more or fewer steps than another.
+        """
+        counts = [inputs[name].sequence.shape[1] for name in self.modalities]
+        here = present.any(0).tolist()
+        some = {count for count, used in zip(counts, here, strict=True) if used}
+        if len(some) > 1:
+            each = ", ".join(
+                f"{count} of {name}" for name, count, used in zip(self.modalities, counts, here, strict=True) if used
+            )
+            raise ValueError(f"a stream needs as many steps of every modality in each chunk: this one has {each}")
+        steps = some.pop() if some else 0
+        values = []
+        for column, name in enumerate(self.modalities):
+            nothing = self.absent[name].expand(len(present), steps, -1)
+            if here[column]:
+                nothing = torch.where(present[:, column, None, None], inputs[name].sequence, nothing)
+            values.append(nothing)
+        return values
 
 
 def common_lengths(inputs: Mapping[str, SequenceOutput], present: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from models.fusion.pooled import PooledFusion
 from models.fusion.presence import require_some, shares
 from models.registry import FUSIONS, FusionConfig
 from models.sequence import FusionOutput, SequenceOutput
@@ -24,7 +25,7 @@ class ConcatConfig(FusionConfig):
 
 
 @FUSIONS.register("concat", ConcatConfig)
-class ConcatFusion(nn.Module):
+class ConcatFusion(PooledFusion):
     """fused = W [x_1; ...; x_M] + b, where an absent modality's vector is a learned one of its own.
 
     A linear layer over a concatenation is a sum of one product a modality; a modality's contribution is the norm of

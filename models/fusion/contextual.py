@@ -7,6 +7,7 @@ utterances, and its output at each of them is that utterance's fused vector.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar, Literal, Self
 
 import torch
@@ -14,11 +15,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from models.fusion.alignment import Alignment, common_lengths
-from models.fusion.presence import require_some, shares
-from models.fusion.recurrent import drive
+from models.fusion.recurrent import SideBySide
 from models.registry import FUSIONS, FusionConfig
 from models.rnn import CellName, RecurrentEncoder
 from models.sequence import FusionOutput, SequenceOutput, length_mask
+from models.state import State, part, under
 
 
 class ContextualConfig(FusionConfig):
@@ -32,6 +33,7 @@ class ContextualConfig(FusionConfig):
     dropout: float = Field(0.0, ge=0, lt=1, description="Locked, on what each network reads and on its outputs")
 
     paired: ClassVar[bool] = True
+    stepwise: ClassVar[bool] = True
 
     @classmethod
     def tiny(cls) -> Self:
@@ -43,28 +45,26 @@ class ContextualConfig(FusionConfig):
 
 
 @FUSIONS.register("contextual", ContextualConfig)
-class ContextualFusion(nn.Module):
+class ContextualFusion(SideBySide):
     """One output for each utterance, in ``sequence``; ``fused`` is their mean.
 
     ``hierarchical``: first a network over each modality's utterances, then one over the concatenation of their outputs;
     else only the latter, over the utterances themselves. An absent modality is a learned vector of its own in the
-    concatenation. A modality's contribution is how strongly it drives the last network's first layer, as a share of
-    all present ones: see ``models.fusion.recurrent.drive``.
+    concatenation.
     """
 
     def __init__(self, config: ContextualConfig, sizes: Mapping[str, int]) -> None:
-        super().__init__()
-        self.modalities = sorted(sizes)
-        self.contexts = nn.ModuleDict()
-        sizes = dict(sizes)
-        if config.hierarchical:
-            for name in self.modalities:
-                context = _network(sizes[name], config)
-                self.contexts[name] = context
-                sizes[name] = context.output_size
-        self.align = Alignment(sizes)
-        self.rnn = _network(sum(sizes.values()), config)
-        self.output_size = self.sequence_size = self.rnn.output_size
+        contexts = {name: _network(sizes[name], config) for name in sorted(sizes)} if config.hierarchical else {}
+        read = {name: contexts[name].output_size if contexts else size for name, size in sizes.items()}
+        super().__init__(Alignment(read), _network(sum(read.values()), config))
+        self.contexts = nn.ModuleDict(contexts)
+
+    def initial_state(self, rows: int, device: torch.device | None = None) -> State:
+        state = super().initial_state(rows, device)
+        for name, context in self.contexts.items():
+            assert isinstance(context, RecurrentEncoder)
+            state |= under(f"contexts.{name}", context.initial_state(rows, device))
+        return state
 
     def forward(self, inputs: Mapping[str, SequenceOutput], present: Tensor) -> FusionOutput:
         """Fuse the encoders' sequences where ``present`` bool [B, M] is true.
@@ -72,24 +72,33 @@ class ContextualFusion(nn.Module):
         Raises:
             ValueError: a row has no modality at all, or modalities with unequal numbers of utterances.
         """
-        require_some(present)
         self._require_pairs(inputs, present)
-        read = {name: inputs[name] for name in self.modalities}
+        read = dict(inputs)
         for column, name in enumerate(self.contexts):
             lengths = inputs[name].lengths * present[:, column]
             sequence = inputs[name].sequence
             real = length_mask(lengths, sequence.shape[1]).unsqueeze(2)
             read[name] = self.contexts[name](sequence.masked_fill(~real, 0), lengths)
-        steps = self.align(read, present)
-        output = self.rnn(torch.cat(steps.values, 2), steps.lengths)
-        return FusionOutput(output.pooled, shares(drive(self.rnn, steps), present), output)
+        return super().forward(read, present)
+
+    def step(self, inputs: Mapping[str, SequenceOutput], present: Tensor, state: State) -> tuple[FusionOutput, State]:
+        read = dict(inputs)
+        after: State = {}
+        for name, context in self.contexts.items():
+            assert isinstance(context, RecurrentEncoder)
+            outputs, held = context.step(inputs[name].sequence, part(state, f"contexts.{name}"))
+            read[name] = replace(inputs[name], sequence=outputs)
+            after |= under(f"contexts.{name}", held)
+        fusion, fused = super().step(read, present, state)
+        return fusion, fused | after
 
     def _require_pairs(self, inputs: Mapping[str, SequenceOutput], present: Tensor) -> None:
-        lengths = torch.stack([inputs[name].lengths for name in self.modalities], 1)
+        modalities = self.align.modalities
+        lengths = torch.stack([inputs[name].lengths for name in modalities], 1)
         odd = (present & (lengths != common_lengths(inputs, present).unsqueeze(1))).any(1)
         if bool(odd.any()):
             row = int(odd.nonzero()[0])
-            counts = zip(self.modalities, lengths[row].tolist(), present[row].tolist(), strict=True)
+            counts = zip(modalities, lengths[row].tolist(), present[row].tolist(), strict=True)
             each = ", ".join(f"{count} of {name}" for name, count, here in counts if here)
             raise ValueError(f"a conversation needs every modality for each utterance: row {row} has {each}")
 

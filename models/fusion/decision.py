@@ -11,6 +11,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from models.fusion.pooled import PooledFusion
 from models.fusion.presence import drop_one, require_some
 from models.registry import FUSIONS, FusionConfig
 from models.sequence import FusionOutput, SequenceOutput
@@ -45,7 +46,7 @@ class DecisionConfig(FusionConfig):
 
 
 @FUSIONS.register("decision", DecisionConfig)
-class DecisionFusion(nn.Module):
+class DecisionFusion(PooledFusion):
     """``votes`` [B, M, outputs] of one head a modality, and ``fused`` [B, outputs], what they come to together.
 
     With two outputs or more the votes are log-probabilities, and so is ``fused`` by all rules but ``stacked``, which

@@ -5,7 +5,7 @@ and a gated memory that keeps it.
 """
 
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 import torch
 from pydantic import Field
@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 from models.fusion.alignment import Alignment, Interpolation
 from models.fusion.presence import require_some, shares
+from models.pooling import Pooling
 from models.registry import FUSIONS, FusionConfig
 from models.rnn import LSTMCell
-from models.sequence import FusionOutput, SequenceOutput, length_mask, masked_mean
+from models.sequence import FusionOutput, SequenceOutput, full_lengths, length_mask, masked_mean
+from models.state import State, part, under
 from models.stepwise import unrolled
 
 
@@ -28,6 +30,8 @@ class MemoryConfig(FusionConfig):
     inner: int = Field(64, ge=1, le=4096, description="Units of the hidden layers of attention, proposal and gates")
     interpolation: Interpolation = Field("nearest", description="How slower modalities are read at the common steps")
     dropout: float = Field(0.0, ge=0, lt=1, description="On those hidden layers")
+
+    stepwise: ClassVar[bool] = True
 
     @classmethod
     def tiny(cls) -> Self:
@@ -49,6 +53,8 @@ class MemoryFusion(nn.Module):
     all present ones.
     """
 
+    causal = True
+
     def __init__(self, config: MemoryConfig, sizes: Mapping[str, int]) -> None:
         super().__init__()
         self.modalities = sorted(sizes)
@@ -61,6 +67,13 @@ class MemoryFusion(nn.Module):
         self.proposal = _network(2 * memories, config.memory, config)
         self.retain = _network(2 * memories, config.memory, config)
         self.write = _network(2 * memories, config.memory, config)
+        self.mass = Pooling("mean", len(sizes))
+
+    def initial_state(self, rows: int, device: torch.device | None = None) -> State:
+        """The state of ``rows`` rows before their first step: h and c of all LSTMs, the memory u, and the attention."""
+        sizes = {"h": len(self.modalities) * self.hidden, "c": len(self.modalities) * self.hidden, "u": self.memory}
+        state = {name: torch.zeros(rows, size, device=device) for name, size in sizes.items()}
+        return state | under("mass", self.mass.initial_state(rows, device))
 
     def forward(self, inputs: Mapping[str, SequenceOutput], present: Tensor) -> FusionOutput:
         """Fuse the encoders' sequences where ``present`` bool [B, M] is true.
@@ -70,38 +83,67 @@ class MemoryFusion(nn.Module):
         """
         require_some(present)
         steps = self.align(inputs, present)
-        hidden, memories = self._remember(steps.values)
-        # The LSTMs do not read the memory, so everything but its own recurrence is one product over all steps.
-        delta = torch.cat([nn.functional.pad(memories[:, :-1], (0, 0, 1, 0)), memories], 2)
-        attention = self.attention(delta).softmax(2)
-        attended = attention * delta
-        memory = self._keep(attended)
-        real = length_mask(steps.lengths, hidden.shape[1]).unsqueeze(2)
-        sequence = torch.cat([hidden, memory], 2) * real
+        before = self.initial_state(len(present), present.device)
+        sequence, mass, _ = self._remember(steps.values, before)
+        real = length_mask(steps.lengths, sequence.shape[1]).unsqueeze(2)
+        sequence = sequence * real
         rows = torch.arange(len(sequence), device=sequence.device)
         fused = sequence[rows, steps.lengths - 1]
-        mass = masked_mean(attention, steps.lengths).view(-1, 2, len(self.modalities), self.hidden).sum((1, 3))
-        return FusionOutput(fused, shares(mass, present), SequenceOutput(sequence, steps.lengths, fused))
+        contributions = shares(masked_mean(mass, steps.lengths), present)
+        return FusionOutput(fused, contributions, SequenceOutput(sequence, steps.lengths, fused))
 
-    def _remember(self, values: list[Tensor]) -> tuple[Tensor, Tensor]:
+    def step(self, inputs: Mapping[str, SequenceOutput], present: Tensor, state: State) -> tuple[FusionOutput, State]:
+        """One chunk of every modality's sequence, all steps real; equal to ``forward`` in one go.
+
+        ``sequence`` has the chunk's steps; ``fused`` and ``contributions`` are those of everything so far.
+
+        Raises:
+            ValueError: a row has no modality, or present ones differ in steps.
+        """
+        require_some(present)
+        values = self.align.step(inputs, present)
+        held = part(state, "mass")
+        if not values[0].shape[1]:
+            sequence, after = values[0].new_zeros(len(present), 0, self.output_size), state
+            mean = held["pooled"]
+        else:
+            sequence, mass, after = self._remember(values, state)
+            mean, held = self.mass.step(mass, held)
+        fused = torch.cat([after["h"], after["u"]], 1)
+        fusion = FusionOutput(fused, shares(mean, present), SequenceOutput(sequence, full_lengths(sequence), fused))
+        return fusion, after | under("mass", held)
+
+    def _remember(self, values: list[Tensor], before: State) -> tuple[Tensor, Tensor, State]:
+        """The fused steps [B, T, F], the attention on each modality's memory at each of them [B, T, M], and h, c, u."""
+        hidden, memories = self._run(values, before)
+        # The LSTMs do not read the memory, so everything but its own recurrence is one product over all steps.
+        delta = torch.cat([torch.cat([before["c"].unsqueeze(1), memories[:, :-1]], 1), memories], 2)
+        attention = self.attention(delta).softmax(2)
+        kept = self._keep(attention * delta, before["u"])
+        mass = attention.unflatten(2, (2, len(values), self.hidden)).sum((2, 4))
+        after = {"h": hidden[:, -1], "c": memories[:, -1], "u": kept[:, -1]}
+        return torch.cat([hidden, kept], 2), mass, after
+
+    def _run(self, values: list[Tensor], before: State) -> tuple[Tensor, Tensor]:
         """Each LSTM over its modality's steps: all outputs and all memories, [B, T, M * hidden] each."""
         hidden, memories = [], []
+        starts = zip(torch.split(before["h"], self.hidden, 1), torch.split(before["c"], self.hidden, 1), strict=True)
         with unrolled(self):
-            for name, value in zip(self.modalities, values, strict=True):
+            for name, value, (h, c) in zip(self.modalities, values, starts, strict=True):
                 cell = self.cells[name]
                 assert isinstance(cell, LSTMCell)
-                states = [dict.fromkeys(cell.state_names, value.new_zeros(len(value), self.hidden))]
+                states = [{"h": h, "c": c}]
                 for projected in cell.input(value).unbind(1):
                     states.append(cell.recur(projected, states[-1]))
                 hidden.append(torch.stack([state["h"] for state in states[1:]], 1))
                 memories.append(torch.stack([state["c"] for state in states[1:]], 1))
         return torch.cat(hidden, 2), torch.cat(memories, 2)
 
-    def _keep(self, attended: Tensor) -> Tensor:
+    def _keep(self, attended: Tensor, before: Tensor) -> Tensor:
         """The gated memory after each step [B, T, memory]."""
         retain = torch.sigmoid(self.retain(attended)).unbind(1)
         written = (torch.sigmoid(self.write(attended)) * torch.tanh(self.proposal(attended))).unbind(1)
-        kept = [torch.zeros_like(written[0])]
+        kept = [before]
         for gate, new in zip(retain, written, strict=True):
             kept.append(torch.addcmul(new, gate, kept[-1]))
         return torch.stack(kept[1:], 1)

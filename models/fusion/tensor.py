@@ -12,6 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from models.fusion.pooled import PooledFusion
 from models.fusion.presence import drop_one, require_some
 from models.registry import FUSIONS, FusionConfig
 from models.sequence import FusionOutput, SequenceOutput
@@ -40,7 +41,7 @@ class TensorConfig(FusionConfig):
 
 
 @FUSIONS.register("tensor", TensorConfig)
-class TensorFusion(nn.Module):
+class TensorFusion(PooledFusion):
     """fused = W . ([1; z_1] x ... x [1; z_M]) + b, with z_m = tanh(U_m x_m + c_m) and x the outer product.
 
     ``low-rank`` writes W as a sum of ``rank`` outer products of one factor a modality, so that

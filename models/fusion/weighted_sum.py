@@ -11,6 +11,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from models.fusion.pooled import PooledFusion
 from models.fusion.presence import require_some, shares
 from models.registry import FUSIONS, FusionConfig
 from models.sequence import FusionOutput, SequenceOutput
@@ -46,7 +47,7 @@ class WeightedSumConfig(FusionConfig):
 
 
 @FUSIONS.register("weighted-sum", WeightedSumConfig)
-class WeightedSumFusion(nn.Module):
+class WeightedSumFusion(PooledFusion):
     """fused = sum over the present modalities of w_m * h_m, with h_m = tanh(W_m x_m).
 
     - ``fixed``: w_m as given, normalized over the present modalities.

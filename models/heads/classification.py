@@ -32,6 +32,8 @@ class ClassificationConfig(ComponentConfig):
 class ClassificationHead(nn.Module):
     """Logits of an encoded batch."""
 
+    causal = True
+
     def __init__(self, config: ClassificationConfig, sizes: Sizes) -> None:
         super().__init__()
         self.config = config

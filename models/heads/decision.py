@@ -30,6 +30,8 @@ class DecisionConfig(ComponentConfig):
 class DecisionHead(nn.Module):
     """The fused vector itself: the heads are in the fusion, one a modality, and their votes are combined there."""
 
+    causal = True
+
     def __init__(self, config: DecisionConfig, sizes: Sizes) -> None:
         super().__init__()
         if config.outputs != sizes.fused:

@@ -27,6 +27,7 @@ class LanguageModelHead(nn.Module):
     """Scores of the next token from the text encoder's output alone: a fused vector would have seen the future."""
 
     spoken: Tensor
+    causal = True
 
     def __init__(self, config: LanguageModelConfig, sizes: Sizes) -> None:
         super().__init__()

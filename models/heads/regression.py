@@ -38,6 +38,7 @@ class RegressionHead(nn.Module):
 
     mean: Tensor
     std: Tensor
+    causal = True
 
     def __init__(self, config: RegressionConfig, sizes: Sizes) -> None:
         super().__init__()

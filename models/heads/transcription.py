@@ -60,6 +60,8 @@ class TranscriptionHead(nn.Module):
         self.output = nn.Linear(size, config.vocabulary)
         # Which tokens are ever written, [V] of 0 and 1: it belongs to the weights, as the vocabulary does.
         self.register_buffer("spoken", torch.ones(config.vocabulary, dtype=torch.uint8))
+        # One modality is read after the other, so the first would have to end before the second begins.
+        self.causal = self.memory is None or len(sizes.modalities) == 1
 
     def steps(self, encoded: Encoded) -> SequenceOutput:
         """The sequence that is transcribed, with its lengths in steps."""

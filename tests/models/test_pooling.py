@@ -36,3 +36,23 @@ def test_attention_is_a_mean_under_weights() -> None:
     scores = torch.tanh(sequence @ pooling.hidden.weight.T + pooling.hidden.bias) @ pooling.score.weight.T
     expected = (torch.softmax(scores, 1) * sequence).sum(1)
     torch.testing.assert_close(pooling(sequence, torch.tensor([3])), expected)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("chunks", [[6], [1] * 6, [0, 4, 0, 2]])
+def test_chunks_pool_to_the_whole(method: PoolingName, chunks: list[int]) -> None:
+    torch.manual_seed(0)
+    pooling = Pooling(method, 4)
+    # Scores that rise by a lot on the way: what came before them must not be lost, nor overflow.
+    sequence = torch.randn(2, 6, 4) * torch.tensor([0.1, 1, 100, 1, 1000, 10]).view(1, 6, 1)
+    state, pooled = pooling.initial_state(2), torch.zeros(2, 4)
+    assert pooling.step(sequence[:, :0], state)[0].tolist() == [[0] * 4] * 2
+    for chunk in torch.split(sequence, chunks, 1):
+        pooled, state = pooling.step(chunk, state)
+    torch.testing.assert_close(pooled, pooling(sequence, torch.tensor([6, 6])), atol=1e-5, rtol=1e-5)
+
+
+def test_a_bidirectional_network_is_not_pooled_by_step() -> None:
+    pooling = Pooling("last", 4, bidirectional=True)
+    with pytest.raises(ValueError, match="all at once"):
+        pooling.step(torch.randn(1, 2, 4), pooling.initial_state(1))

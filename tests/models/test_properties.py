@@ -7,7 +7,7 @@ fusions are first tested alone, where the hostile cases are, and then every comb
 
 from collections.abc import Sequence
 from functools import cache
-from itertools import product
+from itertools import accumulate, product
 from pathlib import Path
 from typing import Any, get_args
 
@@ -23,8 +23,9 @@ from models.features import FEATURES, Features, Modality
 from models.features.text import TextTokenizer
 from models.heads import Embeddings
 from models.network import FusionRNN
+from models.pooling import Pooling
 from models.registry import ENCODERS, FUSIONS, HEADS, ComponentConfig, EncoderConfig, FusionConfig, Registry
-from models.sequence import FusionOutput, Padded, SequenceOutput, absent
+from models.sequence import FusionOutput, Padded, SequenceOutput, absent, full_lengths
 from tests.models.fusion.examples import SIZES, everything, outputs
 
 TOKENIZER = TextTokenizer.build(["word", *"abcdefg"], ["en"])
@@ -124,6 +125,30 @@ def encoded(encoder: EncoderConfig, place: int, row: int | None = None) -> Seque
     return output
 
 
+CHUNKS = {steps: ([steps], [1] * steps, [1, 0, steps - 1]) for steps in (3, 6, 9)}
+"""Ways to cut so many steps."""
+
+
+def spans(chunks: list[int]) -> list[slice]:
+    ends = list(accumulate(chunks))
+    return [slice(end - size, end) for end, size in zip(ends, chunks, strict=True)]
+
+
+CAUSAL = [encoder for encoder in ENCODER if getattr(built(encoder), "causal", False)]
+
+
+def in_turn(encoders: list[Any], fusion: FusionConfig, head: ComponentConfig) -> EncoderConfig:
+    """An encoder for each pair of the other two, where there would be too many of all three."""
+    chosen: EncoderConfig = encoders[(FUSION.index(fusion) + HEAD.index(head)) % len(encoders)]
+    return chosen
+
+
+def tiny(registry: Registry[nn.Module]) -> list[Any]:
+    """Every registered part once."""
+    seen = {config.type: config for config in reversed(variants(registry))}
+    return list(seen.values())
+
+
 # Encoders
 
 
@@ -146,6 +171,7 @@ def test_encoder_starts_again_where_a_chunk_ended(encoder: EncoderConfig) -> Non
     part: Any = built(encoder)
     x = material(encoder)[0].unsqueeze(0)
     if not hasattr(part, "step"):
+        assert not getattr(part, "causal", False)
         return
     steps = x.shape[1]
     lengths = torch.tensor([steps])
@@ -178,6 +204,38 @@ def test_fusion_sees_neither_padding_nor_batch_mates_nor_what_is_absent(fusion: 
     for row in range(3):
         alone = part({name: row_alone(output, row) for name, output in inputs.items()}, present[row : row + 1])
         same_fusion(together, alone, row, present)
+
+
+@each_fusion
+def test_fusion_goes_on_where_a_chunk_ended(fusion: FusionConfig) -> None:
+    part = made(FUSIONS, fusion, SIZES)
+    assert fusion.stepwise == hasattr(part, "sequence_size")
+    if not getattr(part, "causal", False):
+        return
+    steps = 6
+    inputs = outputs({"audio": [steps, steps], "text": [steps, steps], "video": [0, steps]})
+    present = everything(inputs)
+    whole = part(inputs, present)
+    for chunks in CHUNKS[steps]:
+        state = part.initial_state(2)
+        pooling = {name: Pooling("mean", size) for name, size in SIZES.items()}
+        pooled = {name: each.initial_state(2) for name, each in pooling.items()}
+        found = []
+        for chunk in spans(chunks):
+            heard = {}
+            for name, output in inputs.items():
+                sequence = output.sequence[:, chunk]
+                mean, pooled[name] = pooling[name].step(sequence, pooled[name])
+                heard[name] = SequenceOutput(sequence, full_lengths(sequence), mean)
+            last, state = part.step(heard, present, state)
+            found.append(last)
+            assert all(len(value) == 2 for value in state.values()), "each tensor of a state begins with the row"
+        close(last.fused, whole.fused)
+        close(last.contributions, whole.contributions)
+        if whole.sequence is not None:
+            close(torch.cat([each.sequence.sequence for each in found], 1), whole.sequence.sequence)
+        if whole.votes is not None:
+            close(last.votes[present], whole.votes[present])
 
 
 @each_fusion
@@ -251,11 +309,60 @@ def test_network_sees_neither_padding_nor_batch_mates_nor_what_is_missing(
 
 @each_head
 @each_fusion
+def test_network_streams_what_it_says_in_one_go_or_says_why_not(fusion: FusionConfig, head: ComponentConfig) -> None:
+    for encoder in in_turn(CAUSAL, fusion, head), in_turn(ENCODER, fusion, head):
+        streams(encoder, fusion, head)
+
+
+@each_encoder
+def test_network_streams_with_every_encoder(encoder: EncoderConfig) -> None:
+    found = [streams(encoder, fusion, head) for fusion, head in product(tiny(FUSIONS), tiny(HEADS))]
+    assert any(found) == (encoder in CAUSAL)
+
+
+def streams(encoder: EncoderConfig, fusion: FusionConfig, head: ComponentConfig) -> bool:
+    """Whether the network can stream, and has been seen to do it rightly; or it was seen to refuse with a reason."""
+    network = composed(encoder, fusion, head)
+    if isinstance(network, str):
+        assert network, "a refusal says why"
+        return False
+    reason = network.streaming_refusal()
+    assert network.causal == (reason is None)
+    if reason is not None:
+        assert any(f"'{part.type}'" in reason for part in (encoder, fusion, head))
+        with pytest.raises(ValueError, match="cannot stream"):
+            network.initial_state(1)
+        return False
+    # The second row lacks the second modality.
+    x = material(encoder)[0]
+    lengths = [torch.tensor([len(x), len(x)]), torch.tensor([len(x), 0])]
+    batch: dict[str, Padded] = {
+        name: Padded(torch.stack([x, x.flip(0)]), count)
+        for name, count in zip(network.modalities, lengths, strict=False)
+    }
+    present = torch.stack([padded.lengths > 0 for padded in batch.values()], 1)
+    with torch.no_grad():
+        wanted = answer(network, network.encode(batch))
+        for chunks in CHUNKS[len(x)]:
+            state, found = network.initial_state(2), []
+            for chunk in spans(chunks):
+                heard: dict[str, Tensor] = {name: padded.values[:, chunk] for name, padded in batch.items()}
+                after, state = network.step(heard, present, state)
+                found.append(answer(network, after))
+            assert all(len(value) == 2 for value in state.values()), "each tensor of a state begins with the row"
+            # A head answers for each step, or for everything so far.
+            said = torch.cat(found, 1) if found[0].ndim > 2 else found[-1]
+            close(said, wanted)
+    return True
+
+
+@each_head
+@each_fusion
 def test_network_teaches_all_its_parameters_and_survives_a_checkpoint(
     fusion: FusionConfig, head: ComponentConfig, tmp_path: Path
 ) -> None:
     # One encoder in turn: encoders have been taught and combined above, and a checkpoint treats all alike.
-    encoder = ENCODER[(FUSION.index(fusion) + HEAD.index(head)) % len(ENCODER)]
+    encoder = in_turn(ENCODER, fusion, head)
     network = composed(encoder, fusion, head)
     if isinstance(network, str):
         assert network, "a refusal says why"

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from models.state import join, nbytes, select
+from models.state import join, nbytes, part, select, under
 
 
 def test_rows_are_picked_repeated_and_joined() -> None:
@@ -15,3 +15,10 @@ def test_rows_are_picked_repeated_and_joined() -> None:
 def test_nothing_cannot_be_joined() -> None:
     with pytest.raises(ValueError, match="no state"):
         join([])
+
+
+def test_a_part_of_a_state_is_found_again_by_its_name() -> None:
+    one, other = {"h": torch.zeros(1)}, {"h": torch.ones(1), "c.x": torch.ones(1)}
+    whole = under("a", one) | under("a.b", other)
+    assert part(whole, "a.b") == other
+    assert part(under("a", one) | under("ab", other), "a") == one
