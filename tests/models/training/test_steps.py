@@ -250,7 +250,7 @@ def test_a_fusion_without_steps_is_refused(tmp_path: Path, fusion: str) -> None:
     toml = make_experiment(
         tmp_path / "my.toml", "classification", UTTERANCES, f'[fusion]\ntype = "{fusion}"\n', PER_STEP
     )
-    with pytest.raises(ExperimentError, match="per 'step' needs a fusion that gives a sequence \(contextual, memory"):
+    with pytest.raises(ExperimentError, match=r"per 'step' needs a fusion that gives a sequence \(contextual, memory"):
         cli_train(str(toml), data, tmp_path / "run")
 
 
