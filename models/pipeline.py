@@ -17,6 +17,7 @@ from models.features.features import Sources
 from models.media.errors import MediaOutOfBounds, UnsupportedMedia
 from models.media.limits import MediaLimits
 from models.registry import FusionConfig
+from models.runtime import RuntimeName, accelerate
 from models.sequence import Padded, pad
 from models.tasks import TASKS, Task
 from models.tasks.streaming import Told
@@ -46,13 +47,17 @@ def parts_for(
 class Pipeline:
     """One checkpoint, ready to answer: ``decode`` and ``features`` in any thread, the rest in one thread a device."""
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, device: torch.device | str = "cpu", runtime: RuntimeName = "torch"
+    ) -> None:
+        """Serve a loaded checkpoint; any ``runtime`` but torch changes its network, for inference only."""
         self.config = checkpoint.config
         self.digest = checkpoint.digest
         self.metrics = checkpoint.metrics
         self.card = checkpoint.card
         self.device = torch.device(device)
         self.network = checkpoint.network.to(self.device)
+        self.runtime = accelerate(self.network, runtime)
         self.task: Task = TASKS[checkpoint.config.task](checkpoint)
         self.parameters = sum(parameter.numel() for parameter in self.network.parameters())
         self.options: type[Options] = self.task.options
@@ -78,13 +83,15 @@ class Pipeline:
         return item is not None and item.features.written
 
     @classmethod
-    def load(cls, folder: Path, device: torch.device | str = "cpu") -> "Pipeline":
+    def load(
+        cls, folder: Path, device: torch.device | str = "cpu", runtime: RuntimeName = "auto"
+    ) -> "Pipeline":
         """Load a checkpoint folder.
 
         Raises:
             CheckpointError: the folder is not a usable checkpoint.
         """
-        return cls(load_checkpoint(folder), device)
+        return cls(load_checkpoint(folder), device, runtime)
 
     def decode(self, bundle: Bundle, limits: MediaLimits) -> Decoded:
         """Bytes to arrays; the bundle holds only what ``accepts`` allows.

@@ -138,14 +138,17 @@ class CaptioningHead(nn.Module):
         """Scores [..., len(tokens)] of the given vocabulary entries."""
         return nn.functional.linear(features, self.embedding.weight[tokens], self.bias[tokens])
 
+    def scores(self, features: Tensor) -> Tensor:
+        """Scores [..., V] of the whole vocabulary."""
+        return nn.functional.linear(features, self.embedding.weight, self.bias)
+
     def step(self, tokens: Tensor, state: State, memory: CaptionMemory) -> tuple[Tensor, State, Tensor]:
         """One decoding step for the last ``tokens`` int64 [B, K].
 
         Returns log-probabilities [B, K, V] (-inf outside the row's language), the state and the weights [B, K, N].
         """
         state, context, weights = self.advance(self.embed(tokens), state, memory)
-        features = self.features(state["h"], context)
-        scores = nn.functional.linear(features, self.embedding.weight, self.bias)
+        scores = self.scores(self.features(state["h"], context))
         allowed = self.spoken[memory.languages].bool().unsqueeze(1)
         return scores.masked_fill(~allowed, float("-inf")).log_softmax(2), state, weights
 
