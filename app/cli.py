@@ -325,7 +325,7 @@ def _load(folder: Path, device: str | None) -> "Pipeline":
     from models.pipeline import Pipeline
 
     try:
-        return Pipeline.load(folder, choose_device(device or "auto"))
+        return Pipeline.load(folder, choose_device(device or "auto"), _settings().runtime)
     except CheckpointError as error:
         _fail(f"{folder}: {error.reason}")
     except ValueError as error:

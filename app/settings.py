@@ -52,6 +52,9 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where networks run; auto is cuda where there is one."""
 
+    runtime: Literal["auto", "torch", "packed", "bf16"] = "auto"
+    """Kernels on a CPU: torch's own; packed, equal and faster; bf16, faster still and rounded; auto is packed."""
+
     threads: int = Field(0, ge=0, le=1024)
     """Threads of one network step; 0 leaves the choice to torch."""
 

@@ -22,6 +22,14 @@ class ModalityCard(BaseModel):
     max_items: int = Field(description="Most parts of this name in one request")
 
 
+class RuntimeCard(BaseModel):
+    """What a checkpoint's network runs on."""
+
+    name: str = Field(description="torch, packed or bf16")
+    parts: dict[str, str] = Field(description="What faster kernels a part of the network runs on")
+    refused: dict[str, str] = Field(description="Why a part was left to torch")
+
+
 class ModelCard(BaseModel):
     """One served checkpoint."""
 
@@ -40,6 +48,7 @@ class ModelCard(BaseModel):
     parameters: int
     digest: str = Field(description="SHA-256 of the checkpoint")
     device: str
+    runtime: RuntimeCard
     readme: str | None = Field(None, description="The model card: use, data, terms, limits")
 
 
@@ -93,5 +102,6 @@ def card(pipeline: "Pipeline") -> ModelCard:
         parameters=pipeline.parameters,
         digest=pipeline.digest,
         device=str(pipeline.device),
+        runtime=RuntimeCard(**asdict(pipeline.runtime)),
         readme=pipeline.card,
     )

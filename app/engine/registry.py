@@ -12,6 +12,7 @@ from app.telemetry import log
 
 if TYPE_CHECKING:
     from models.pipeline import Pipeline
+    from models.runtime import RuntimeName
 
 _LOADING_RETRY = 2
 
@@ -33,7 +34,12 @@ class Registry:
         self.loaded = False
 
     def load(
-        self, roots: Iterable[Path], device: str, plugins: Iterable[str], prepare: Callable[["Pipeline"], object]
+        self,
+        roots: Iterable[Path],
+        device: str,
+        plugins: Iterable[str],
+        prepare: Callable[["Pipeline"], object],
+        runtime: "RuntimeName" = "auto",
     ) -> None:
         """Load every checkpoint under ``roots`` and run ``prepare`` on each before it is served. Never raises."""
         for name in plugins:
@@ -53,7 +59,7 @@ class Registry:
                     self._fail(str(root), error)
                     continue
                 for folder in folders:
-                    self._load(folder, place, prepare)
+                    self._load(folder, place, runtime, prepare)
         self.loaded = True
         log.info("loaded", models=sorted(self.pipelines), failed=[failure.name for failure in self.failed])
 
@@ -72,11 +78,11 @@ class Registry:
         known = ", ".join(sorted(self.pipelines)) or "none at all"
         raise NotFound(f"There is no model '{name}'.{reason}", f"These are served: {known}.")
 
-    def _load(self, folder: Path, device: str, prepare: Callable[["Pipeline"], object]) -> None:
+    def _load(self, folder: Path, device: str, runtime: "RuntimeName", prepare: Callable[["Pipeline"], object]) -> None:
         from models.pipeline import Pipeline
 
         try:
-            pipeline = Pipeline.load(folder, device)
+            pipeline = Pipeline.load(folder, device, runtime)
             if pipeline.config.name not in self.pipelines:
                 prepare(pipeline)
         except Exception as error:  # noqa: BLE001 - one bad folder, or a plugin's network, must not stop the others

@@ -44,7 +44,7 @@ class Service:
         """Load and warm up every checkpoint; takes seconds, for a thread of its own."""
         settings = self.settings
         use_threads(1)
-        self.registry.load(settings.model_dir, settings.device, settings.plugins, self.runner.warm_up)
+        self.registry.load(settings.model_dir, settings.device, settings.plugins, self.runner.warm_up, settings.runtime)
 
     def check_ready(self) -> None:
         """Return where requests are welcome.
