@@ -38,7 +38,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(Door, service=service)
     app.add_middleware(RequestLog, metrics=service.metrics)
     errors.install(app)
-    for resource in (predict, models, collections, health, metrics):
+    app.router.routes.append(predict.route)
+    for resource in (models, collections, health, metrics):
         app.include_router(resource.router)
     openapi.install(app, service)
     return app

@@ -7,9 +7,10 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 from pydantic import TypeAdapter, ValidationError
+from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from app.api.accept import preferred
@@ -27,16 +28,13 @@ if TYPE_CHECKING:
     from models.pipeline import Pipeline
 
 JSON, EVENTS, PNG = "application/json", "text/event-stream", "image/png"
-router = APIRouter()
 _boolean: TypeAdapter[bool] = TypeAdapter(bool)
 
 
-# Out of the schema because openapi.py describes it once for each checkpoint.
-@router.post("/v1/models/{model}/predict", include_in_schema=False)
-async def predict(model: str, request: Request) -> Response:
+async def predict(request: Request) -> Response:
     """Answer one bundle with one checkpoint."""
     service = service_of(request)
-    pipeline, runner = service.registry.get(model), service.runner
+    pipeline, runner = service.registry.get(request.path_params["model"]), service.runner
     kind = _kind(request, pipeline)
     place = _place(request)
     rules = Rules.of(pipeline, service.settings.limits, service.settings.max_request_bytes)
@@ -153,3 +151,7 @@ class _EventStream(StreamingResponse):
         # A client that leaves suspends the generators at a yield; closed here, they stop the network too.
         async with aclosing(self.events):
             await super().__call__(scope, receive, send)
+
+
+# Not one of FastAPI's: openapi.py describes the operation once for each checkpoint, and the route reads its own body.
+route = Route("/v1/models/{model}/predict", predict, methods=["POST"])
