@@ -150,19 +150,48 @@ def train(
 
 @app.command()
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(exists=True, file_okay=False)],
-    data: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder of the data set.")],
+    data: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="Folder of the data set; with --all, of all of them.")
+    ],
+    checkpoint: Annotated[Path | None, typer.Argument(exists=True, file_okay=False)] = None,
     split: Annotated[str, typer.Option(help="Part of the data set.")] = "val",
     target: Annotated[str | None, typer.Option(help="Field of the target, if not the one trained on.")] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Measure all shipped checkpoints again, beside the figures they came with.")
+    ] = False,
+    model_dir: ModelDir = None,
 ) -> None:
-    """Measure a checkpoint on a data set, and write the figures into its metrics.json."""
+    """Measure a checkpoint on a data set, and write the figures into its metrics.json; or all, and only print."""
     from models.training import TRAINING_ERRORS, cli_evaluate
 
+    if every == (checkpoint is not None):
+        _fail("Name one checkpoint folder, or give --all.")
     _import_plugins()
     try:
-        typer.echo(json.dumps(cli_evaluate(checkpoint, data, split, target), ensure_ascii=False, indent=2))
+        if checkpoint is None:
+            _print_all(data, _settings(model_dir=model_dir).model_dir)
+        else:
+            typer.echo(json.dumps(cli_evaluate(checkpoint, data, split, target), ensure_ascii=False, indent=2))
     except TRAINING_ERRORS as error:
         _fail(str(error))
+
+
+def _print_all(data: Path, roots: list[Path]) -> None:
+    """A line a figure: the checkpoint, the figure, what its metrics.json says, and what was measured now."""
+    from tempfile import TemporaryDirectory
+
+    from app.engine.registry import checkpoint_folders
+    from models.training import cli_evaluate_all
+
+    differing = 0
+    with TemporaryDirectory(prefix="fusionrnn-") as cache:
+        folders = [folder for root in roots for folder in checkpoint_folders(root)]
+        for line in cli_evaluate_all(folders, data, Path(cache)):
+            differing += line.differs()
+            said = "cross-validated in training" if line.measured is None else line.measured
+            mark = "  <- differs" if line.differs() else ""
+            typer.echo(f"{line.checkpoint}\t{line.figure}\t{line.recorded}\t{said}{mark}")
+    typer.echo(f"{differing} figures differ from metrics.json.", err=True)
 
 
 @app.command()

@@ -1,12 +1,16 @@
 """Training and evaluation: what ``fusionrnn train`` and ``fusionrnn evaluate`` call."""
 
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from models.checkpoint import CheckpointError
 from models.training.manifest import DataError
 from models.training.trainer import DivergedError
+
+if TYPE_CHECKING:
+    from models.training.evaluation.zoo import Line
 
 TRAINING_ERRORS = (CheckpointError, DataError, DivergedError)
 """What a person at the command line can mend; the message says how."""
@@ -47,3 +51,15 @@ def cli_evaluate(checkpoint: Path, data: Path, split: str = "val", target: str |
     from models.training.evaluation import evaluate
 
     return evaluate(checkpoint, data, split, target)
+
+
+def cli_evaluate_all(folders: Sequence[Path], data: Path, cache: Path) -> "Iterator[Line]":
+    """Measure shipped checkpoints again; see ``models.training.evaluation.zoo``.
+
+    Raises:
+        CheckpointError: a folder is not a usable checkpoint.
+        DataError: a data set is missing or cannot be used.
+    """
+    from models.training.evaluation.zoo import measure_all
+
+    return measure_all(folders, data, cache)

@@ -50,10 +50,12 @@ def evaluate(folder: Path, data: Path, split: str, target: str | None = None) ->
     metrics = measure(pipeline, examples)
     metrics["command"] = f"fusionrnn evaluate {folder.name} --data {metrics['dataset']} --split {split}"
     metrics["command"] += f" --target {target}" if target else ""
-    metrics |= {"seed": before["seed"]} if "seed" in before else {}
     metrics |= {"target": field} if field else {}
-    if all(before.get(key) == metrics[key] for key in ("dataset", "split")) and "baselines" in before:
-        metrics["baselines"] = before["baselines"]
+    if all(before.get(key) == metrics[key] for key in ("dataset", "split")):
+        # What else is known of the network on these data: its seeds, baselines, calibration.
+        metrics |= {key: value for key, value in before.items() if key not in metrics}
+    elif "seed" in before:
+        metrics["seed"] = before["seed"]
     (folder / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     return metrics
 

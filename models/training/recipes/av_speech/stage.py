@@ -123,17 +123,22 @@ class SpeechStage(Stage):
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Word error rates of the most probable path, lips always whole; ``score`` is minus their mean."""
-        levels = _VALIDATED if "audio" in self.network.modalities else (None,)
-        found = {"wer" if level is None else f"wer_{level:g}_db": self._errors(level) for level in levels}
+        names = self.network.modalities
+        levels = _VALIDATED if "audio" in names else (None,)
+        found = {"wer" if level is None else f"wer_{level:g}_db": self._errors(level, names) for level in levels}
+        if len(names) > 1:
+            found["wer_lips"] = self._errors(None, ["video"])
         return found | {"score": -sum(found.values()) / len(found)}
 
-    def _errors(self, level: float | None) -> float:
+    def _errors(self, level: float | None, names: Sequence[str]) -> float:
+        """With only the modalities ``names`` posted."""
         rows = range(self.data.count("val"))
         written = []
         for first in range(0, len(rows), 25):
             part = rows[first : first + 25]
             sentences = [noisy(self.data.sentence("val", row), self.data, row, level) for row in part]
-            encoded = self.network.encode(self.inputs(sentences))
+            inputs = self.inputs(sentences)
+            encoded = self.network.encode({name: inputs[name] for name in names})
             steps = self.head.steps(encoded)
             for path, length in zip(self.head.score(steps.sequence).argmax(2), steps.lengths.tolist(), strict=True):
                 merged = path[:length].unique_consecutive()

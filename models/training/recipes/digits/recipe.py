@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.checkpoint import load_checkpoint
 from models.config import CheckpointConfig
 from models.features.text import TextTokenizer
 from models.network import FusionRNN
@@ -40,7 +41,7 @@ from models.training.stage import drop_modalities
 from models.training.trainer import Schedule, Stage
 
 SEEDS = 3
-PICTURE_EPOCHS = 4
+PICTURE_EPOCHS = 12
 EPOCHS = 14
 BUNDLES = 1000
 """Validation bundles that are made of the held-back media."""
@@ -56,7 +57,7 @@ def describe(words: TextTokenizer, heat: float | None = None) -> CheckpointConfi
     audio = {"type": "log-mel", "sample_rate": RATE, "n_mels": 32, "mean": -6.0, "std": 4.0}
     encoders = {
         "audio": {"type": "audio-rnn", "bands": 32, "channels": [16, 32], "strides": [2, 2], "hidden": 64} | recurrent,
-        "image": {"type": "image-small", "channels": [16, 32, 64], "width": 64},
+        "image": {"type": "image-small", "channels": [32, 64, 96], "width": 96},
         "text": {"type": "text-rnn", "vocabulary": words.size, "embedding": 24, "hidden": 48} | recurrent,
         "video": {"type": "lips-rnn", "channels": [16, 32, 48], "vector": 64, "hidden": 48} | recurrent,
     }
@@ -181,6 +182,19 @@ def train(data: Path, out: Path, seed: int) -> None:
         }
     notes["unheard_speakers"] = _unheard_speakers(splits, config, words, out / "speakers", seed)
     _publish(data, out, runs, plain, words, notes)
+
+
+def remeasured(folder: Path, data: Path, cache: Path) -> dict[str, Any]:
+    """The figures of a shipped checkpoint, from the same media and chance as when it was published.
+
+    Raises:
+        DataError: a data set is missing.
+    """
+    checkpoint = load_checkpoint(folder)
+    assert checkpoint.tokenizer is not None
+    plain = Maker(load(data, cache)["val"], checkpoint.config, checkpoint.tokenizer, varied=False)
+    found, _, _ = measured(checkpoint.network, plain, BUNDLES)
+    return {**found["figures"], **singles(checkpoint.network, plain)}
 
 
 def _bundle_stage(network: FusionRNN, draw: BundleDraw, held: Held) -> BundleStage:
