@@ -1,0 +1,98 @@
+"""The shipped checkpoints, measured again: each on the data sets of its own, beside the figures that it came with."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from models.pipeline import Pipeline
+from models.training.evaluation import measure, read_examples
+from models.training.manifest import DataError
+
+Figures = dict[str, Any]
+Measured = Callable[[Path, Path, Path], Figures]
+"""Checkpoint folder, folder of all data sets, folder for caches -> figures by name, nested as in metrics.json."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One figure: what metrics.json says, and what was measured now, each alone or with its interval."""
+
+    checkpoint: str
+    figure: str
+    recorded: Any
+    measured: Any
+
+    def differs(self, tolerance: float = 1e-3) -> bool:
+        """Whether the two are further apart than rounding and threads explain, as a share."""
+        if self.recorded is None or self.measured is None:
+            return False
+        old, new = (float(each[0] if isinstance(each, list) else each) for each in (self.recorded, self.measured))
+        return abs(old - new) > tolerance * max(abs(old), abs(new), 1)
+
+
+def measure_all(folders: Sequence[Path], data: Path, cache: Path) -> Iterator[Line]:
+    """Every figure of the checkpoints in ``folders`` that a recipe of this project made.
+
+    Raises:
+        CheckpointError: a folder is not a usable checkpoint.
+        DataError: a data set is missing or cannot be used.
+    """
+    for folder in folders:
+        pipeline = Pipeline.load(folder)
+        name, recorded = pipeline.config.name, dict((pipeline.metrics or {}).get("figures", {}))
+        how = ZOO.get(name)
+        if how is None:
+            continue
+        found = dict(_flat(how(folder, data, cache)))
+        before = dict(_flat(recorded))
+        for figure in [*found, *(key for key in before if key not in found)]:
+            yield Line(name, figure, before.get(figure), found.get(figure))
+
+
+def _on(dataset: str, target: str | None = None) -> Measured:
+    """Measured as ``fusionrnn evaluate`` does."""
+
+    def figures(folder: Path, data: Path, cache: Path) -> Figures:  # noqa: ARG001
+        if not (data / dataset).is_dir():
+            raise DataError(f"{data / dataset} does not exist: the data set that {folder.name} is measured on")
+        pipeline = Pipeline.load(folder)
+        found: Figures = measure(pipeline, read_examples(pipeline, data / dataset, "val", target))["figures"]
+        return found
+
+    return figures
+
+
+def _sentiment(folder: Path, data: Path, cache: Path) -> Figures:
+    return {name: _on(name)(folder, data, cache) for name in ("sst2", "chn_hotel")}
+
+
+def _digits(folder: Path, data: Path, cache: Path) -> Figures:
+    from models.training.recipes.digits.recipe import remeasured
+
+    return remeasured(folder, data, cache / "digits")
+
+
+def _learned(folder: Path, data: Path, cache: Path) -> Figures:  # noqa: ARG001
+    """Nothing: its figures are those of other networks, each trained without the fold that it was measured on."""
+    return {}
+
+
+ZOO: Mapping[str, Measured] = {
+    "av-speech": _on("grid_s1", "text"),
+    "av-speech-live": _on("grid_s1", "text"),
+    "captioner": _on("flickr8k", "captions"),
+    "digits": _digits,
+    "image-text-embedding": _on("flickr8k", "captions"),
+    "sentiment": _sentiment,
+    "sound-events": _learned,
+    "voice-commands": _on("speech_commands"),
+}
+
+
+def _flat(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in figures.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}, ")
+        else:
+            yield f"{prefix}{name}", value
