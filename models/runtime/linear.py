@@ -31,8 +31,9 @@ class HalfLinear:
         self._product = torch.ops.quantized.linear_dynamic_fp16.default
 
     def __call__(self, x: Tensor) -> Tensor:
-        product: Tensor = self._product(x, self._packed)
-        return product
+        # The kernel takes no single vector.
+        product: Tensor = self._product(x if x.ndim > 1 else x.unsqueeze(0), self._packed)
+        return product if x.ndim > 1 else product.squeeze(0)
 
 
 class BFloatLinear:

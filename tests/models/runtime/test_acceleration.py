@@ -1,0 +1,133 @@
+"""A faster part is believed only after it has given what the module gives, and nothing else of the network changes."""
+
+import gc
+import subprocess
+import sys
+import weakref
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from models.pipeline import Pipeline
+from models.runtime import ACCELERATORS, Accelerator, Runtime, accelerate
+from models.runtime.memory import keep_freed_memory
+from tests.support import tiny_captioner
+
+
+class Doubled(nn.Module):
+    """A part of a user's own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 2
+
+
+class Quick:
+    """What a user has written to replace it."""
+
+    how = "by hand"
+
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x * self.factor
+
+
+@pytest.fixture
+def registered(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Registers an accelerator for ``Doubled`` and returns what became of one."""
+
+    def register(build: Any) -> tuple[nn.Module, Runtime]:
+        monkeypatch.setitem(
+            ACCELERATORS, Doubled, Accelerator(Doubled, "forward", build, lambda _, generator: [(torch.ones(2, 3),)])
+        )
+        network = nn.Sequential(Doubled(), nn.Tanh())
+        return network, accelerate(network)
+
+    return register
+
+
+def test_a_part_of_ones_own_is_replaced_in_its_place(registered: Any) -> None:
+    network, runtime = registered(lambda module, precision: Quick(2))
+    assert runtime.parts == {"0": "by hand"}
+    assert isinstance(network[0].forward, Quick)
+    assert torch.equal(network(torch.ones(1)), torch.tanh(torch.full((1,), 2.0)))
+
+
+def test_one_that_gives_something_else_is_not_believed(registered: Any) -> None:
+    network, runtime = registered(lambda module, precision: Quick(2.001))
+    assert runtime.parts == {}
+    assert "differs from torch by 5.0e-04 for an input of shape (2, 3)" in runtime.refused["0"]
+    assert torch.equal(network(torch.ones(1)), torch.tanh(torch.full((1,), 2.0)))
+
+
+def test_one_that_this_machine_cannot_run_is_left_to_torch(registered: Any) -> None:
+    def build(module: nn.Module, precision: torch.dtype) -> Quick:
+        raise NotImplementedError("no such processor\nand a long list of those that would do")
+
+    _, runtime = registered(build)
+    assert (runtime.name, runtime.parts, runtime.refused) == ("packed", {}, {"0": "no such processor"})
+
+
+def test_weights_that_would_be_rounded_are_left_to_torch() -> None:
+    layer = nn.Linear(512, 512)
+    assert layer.weight[0, 0].half() != layer.weight[0, 0]
+    runtime = accelerate(nn.Sequential(layer))
+    assert runtime.parts == {}
+    assert "no float16 numbers" in runtime.refused["0"]
+
+
+def test_torch_is_left_alone() -> None:
+    network = nn.Sequential(nn.Linear(512, 512), nn.GRU(4, 4, batch_first=True))
+    assert accelerate(network, "torch") == Runtime("torch")
+    assert not any("forward" in vars(module) for module in network.modules())
+
+
+def test_nothing_random_is_drawn() -> None:
+    layer = nn.GRU(4, 4, batch_first=True)
+    before = torch.get_rng_state()
+    accelerate(layer)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_an_unloaded_network_is_gone_at_once(tmp_path: Path) -> None:
+    folder = tiny_captioner(tmp_path / "captioner")
+    pipeline = Pipeline.load(folder)
+    assert "encoders.image.cnn" in pipeline.runtime.parts
+    pipeline.warm_up()
+    gc.collect()
+    gc.disable()
+    try:
+        network, cnn = weakref.ref(pipeline.network), weakref.ref(pipeline.network.encoders["image"].cnn)
+        del pipeline
+        assert network() is None
+        assert cnn() is None
+    finally:
+        gc.enable()
+
+
+FAULTS = """
+import resource, sys, torch
+from models.runtime.memory import keep_freed_memory
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+for turn in range(120):
+    if turn == 20:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    layers = [torch.ones(3 * 2**20) for _ in range(4)]
+    del layers
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def test_freed_memory_is_used_again() -> None:
+    if not keep_freed_memory():
+        pytest.skip("this malloc has no such options")
+    faults = {
+        how: int(subprocess.run([sys.executable, "-c", FAULTS, how], check=True, capture_output=True, text=True).stdout)
+        for how in ("keep", "give")
+    }
+    assert faults["keep"] < 1000 < faults["give"]
