@@ -77,6 +77,7 @@ class LogMel:
             return torch.zeros(*signal.shape[:-1], 0, self.bands)
         # In double precision: the rounding of a loud band would else reach into quiet ones, and differ with the chunks.
         windows = signal.double().unfold(-1, len(self._window), self.hop)[..., :count, :] * self._window
-        power = torch.fft.rfft(windows, self._transform).abs().square().float()
+        spectrum = torch.view_as_real(torch.fft.rfft(windows, self._transform))
+        power = spectrum.square().sum(-1).float()
         energies: Tensor = power @ self._filters
         return energies.clamp(min=self.floor).log()

@@ -1,0 +1,73 @@
+"""What a client sends, to samples: raw PCM as it comes, at any usual rate."""
+
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from models.streaming.resampling import Resampled, Samples, resampler
+
+PcmName = Literal["pcm_s16le", "pcm_f32le"]
+_TYPES: dict[PcmName, str] = {"pcm_s16le": "<i2", "pcm_f32le": "<f4"}
+
+
+class BadChunk(ValueError):
+    """A chunk that is not what its encoding says; the message says why."""
+
+
+class Pcm(BaseModel):
+    """Samples as they are, channels interleaved."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    encoding: PcmName
+    sample_rate: int = Field(ge=8_000, le=192_000)
+    channels: int = Field(1, ge=1, le=8)
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of one sample of all channels."""
+        return np.dtype(_TYPES[self.encoding]).itemsize * self.channels
+
+
+class PcmReader:
+    """One session's chunks to mono samples at ``target`` Hz, float32, full scale at -1 and 1."""
+
+    def __init__(self, pcm: Pcm, target: int) -> None:
+        """Reads the resampler's filter where there is one, in milliseconds.
+
+        Raises:
+            ValueError: a rate that has too little in common with ``target``.
+        """
+        self.pcm = pcm
+        self._resampler = resampler(pcm.sample_rate, target)
+        self.resampled: Resampled = self._resampler.start()
+
+    def read(self, chunk: bytes) -> tuple[Samples, bool]:
+        """The samples that a chunk completes, and whether all it said were finite numbers: others count as silence.
+
+        Raises:
+            BadChunk: it ends within a sample.
+        """
+        if len(chunk) % self.pcm.frame_bytes:
+            raise BadChunk(f"a chunk of {len(chunk)} bytes is no whole number of {self.pcm.frame_bytes}-byte samples")
+        values = np.frombuffer(chunk, _TYPES[self.pcm.encoding])
+        sane = True
+        if self.pcm.encoding == "pcm_s16le":
+            samples = values.astype(np.float32) / np.float32(32768)
+        else:
+            # Also true of what is so large that its power would overflow.
+            sane = bool(np.abs(values).max(initial=0) <= _LOUDEST)
+            samples = values if sane else np.where(np.abs(values) <= _LOUDEST, values, np.float32(0))
+        if self.pcm.channels > 1:
+            samples = samples.reshape(-1, self.pcm.channels).mean(1, dtype=np.float32)
+        return self._resampler.step(samples, self.resampled), sane
+
+    def finish(self) -> Samples:
+        """What the resampler still holds when an utterance ends; the next begins in silence."""
+        rest = self._resampler.finish(self.resampled)
+        self.resampled = self._resampler.start()
+        return rest
+
+
+_LOUDEST = 2.0**31

@@ -1,0 +1,73 @@
+"""The contract of a reading: what makes answers of a recurrent network's steps, while they come."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar, TypeAlias
+
+from torch import Tensor
+
+from models.encoded import Encoded
+from models.state import State
+from models.tasks.task import Options
+
+Event: TypeAlias = dict[str, Any]
+"""What a client is told: ``type`` is partial, final or warning, times are seconds since the session began."""
+
+
+class Listener(ABC):
+    """What one session's reading remembers besides the tensors."""
+
+    @abstractmethod
+    def state(self) -> list[float]:
+        """It, as numbers."""
+
+    @abstractmethod
+    def restore(self, state: list[float]) -> None:
+        """Go on from a ``state``.
+
+        Raises:
+            ValueError: it is none.
+        """
+
+
+class Reading(ABC):
+    """One checkpoint's way to read; it serves all sessions."""
+
+    options: type[Options]
+    task: ClassVar[str]
+
+    @abstractmethod
+    def initial_state(self, rows: int) -> State:
+        """The tensors of ``rows`` sessions that have heard nothing; names do not matter as long as they differ."""
+
+    @abstractmethod
+    def listener(self, options: Any) -> Listener:
+        """For a session with these options."""
+
+    @abstractmethod
+    def step(
+        self, encoded: Encoded, loudness: Tensor, listeners: Sequence[Any], state: State
+    ) -> tuple[Sequence[Any], State]:
+        """Read a chunk of several sessions at once.
+
+        Args:
+            encoded: what the network's ``step`` returned.
+            loudness: [R, t], where there is sound.
+
+        Returns:
+            For each session what ``tell`` makes events of, and the state.
+        """
+
+    @abstractmethod
+    def tell(self, listener: Any, evidence: Any, at: int, began: float) -> list[Event]:
+        """The events of one session's chunk, whose first step is the ``at``-th of an utterance that ``began`` then."""
+
+    @abstractmethod
+    def close(self, listener: Any, encoded: Encoded, state: State, at: int, began: float, reason: str) -> list[Event]:
+        """The utterance ends after ``at`` steps: what is still to be said of it.
+
+        Args:
+            encoded: what is last known of it; its sequences may have no step.
+            state: what ``step`` returned last, one row.
+            reason: ``flush`` or ``end``.
+        """
