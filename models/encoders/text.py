@@ -2,13 +2,16 @@
 
 from typing import ClassVar, Literal, Self
 
-from pydantic import Field
+import torch
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from models.dropout import WordDropout
 from models.encoders.independent import IndependentEncoder
 from models.encoders.recurrent import RecurrentConfig, StepwiseEncoder
 from models.registry import ENCODERS, EncoderConfig
+from models.sequence import SequenceOutput, length_mask, masked_mean
+from models.state import State
 
 
 class _Words(EncoderConfig):
@@ -25,6 +28,10 @@ class TextRNNConfig(_Words, RecurrentConfig):
     """Sizes of a ``text-rnn`` encoder."""
 
     type: Literal["text-rnn"] = "text-rnn"
+    words: bool = Field(
+        False,
+        description="Each output carries its word's vector too, and the whole the mean of all: a bidirectional one",
+    )
 
     @classmethod
     def tiny(cls) -> Self:
@@ -32,17 +39,43 @@ class TextRNNConfig(_Words, RecurrentConfig):
 
     @classmethod
     def variants(cls) -> list[Self]:
-        return [cls.tiny(), cls(vocabulary=12, embedding=6, hidden=8, bidirectional=True, pooling="attention")]
+        both_ways = cls(vocabulary=12, embedding=6, hidden=8, bidirectional=True, pooling="attention")
+        return [cls.tiny(), both_ways, both_ways.model_copy(update={"words": True})]
+
+    @model_validator(mode="after")
+    def _has_all_words(self) -> Self:
+        if self.words and not self.bidirectional:
+            raise ValueError("words belongs to a bidirectional encoder, which has the whole text before it")
+        return self
 
 
 @ENCODERS.register("text-rnn", TextRNNConfig)
 class TextRNN(StepwiseEncoder):
-    """Token ids [B, T] -> embeddings -> recurrent network."""
+    """Token ids [B, T] -> embeddings -> recurrent network, with its outputs, or those beside the embeddings.
+
+    The latter are the words' context and the words themselves (Lai et al. 2015): what a bag of words sees is not lost.
+    """
 
     def __init__(self, config: TextRNNConfig) -> None:
         super().__init__(config.build(config.embedding))
         self.embedding = _embedding(config)
         self.word_dropout = WordDropout(config.word_dropout)
+        self.words = config.words
+        self.output_size += config.embedding if self.words else 0
+
+    def forward(self, x: Tensor, lengths: Tensor, state: State | None = None) -> SequenceOutput:
+        """Encode the first ``lengths[b]`` (>= 0) tokens of each row, going on from ``state`` if one is given.
+
+        Raises:
+            ValueError: a state was given to a bidirectional encoder.
+        """
+        if not self.words:
+            return super().forward(x, lengths, state)
+        words = self.front(x, lengths)
+        output: SequenceOutput = self.rnn(words, lengths, state)
+        words = words.masked_fill(~length_mask(lengths, x.shape[1]).unsqueeze(2), 0)
+        sequence = torch.cat([output.sequence, words], 2)
+        return SequenceOutput(sequence, lengths, torch.cat([output.pooled, masked_mean(words, lengths)], 1))
 
     def front(self, x: Tensor, lengths: Tensor) -> Tensor:  # noqa: ARG002
         words: Tensor = self.word_dropout(self.embedding(x))

@@ -62,7 +62,9 @@ ABSENT_SHARE = 0.25
 def describe(tokenizer: TextTokenizer, *, bag: bool = False) -> CheckpointConfig:
     """The checkpoint's config; ``bag`` replaces the GRU by the mean of the words, for the baseline."""
     text: dict[str, Any] = {"vocabulary": tokenizer.size, "embedding": WORDS, "word_dropout": 0.15}
-    recurrent = {"cell": "gru", "hidden": 256, "bidirectional": True, "dropout": 0.3, "pooling": "mean"}
+    recurrent = {
+        "cell": "gru", "hidden": 256, "bidirectional": True, "dropout": 0.3, "pooling": "mean", "words": True,
+    }  # fmt: skip
     return CheckpointConfig.model_validate(
         {
             "name": NAME,
@@ -298,7 +300,7 @@ def train(data_folder: Path, out: Path, seed: int) -> None:
     save_checkpoint(out / "bag" / "checkpoint", describe(captions.tokenizer, bag=True), bag, captions.tokenizer)
     config = describe(captions.tokenizer)
     model = _network(config, cnn, seed)
-    model.load_state_dict(_shared(bag, model), strict=False)
+    start_from_bag(model, bag)
     Trainer(model, stages(model, data), out, seed=seed).run()
     draw_curves(out / "log.jsonl", out / "curves.png")
     baselines = {"bag of words": evaluate(out / "bag" / "checkpoint", data_folder, "val", "captions")["figures"]}
@@ -315,10 +317,10 @@ def bag_stages(model: FusionRNN, data: PairData) -> list[Stage]:
 
 def stages(model: FusionRNN, data: PairData) -> list[Stage]:
     """The recipe, from the bag of words on."""
-    sentences = Schedule(epochs=5, metric="score", warmup_steps=30, averaging=0.98, bf16=True)
-    tuned = Schedule(epochs=6, metric="score", warmup_steps=30, averaging=0.98, bf16=True)
+    sentences = Schedule(epochs=6, metric="score", warmup_steps=30, averaging=0.98, bf16=True)
+    tuned = Schedule(epochs=8, metric="score", warmup_steps=30, averaging=0.98, bf16=True)
     return [
-        PairStage("sentences", model, data, sentences, rate=1.5e-3, trains="nothing"),
+        PairStage("sentences", model, data, sentences, rate=1e-3, trains="nothing"),
         PairStage("fine-tune", model, data, tuned, rate=5e-4, trains="cnn", cnn_rate=2e-4),
     ]
 
@@ -351,10 +353,21 @@ def _network(config: CheckpointConfig, cnn: MobileNetEncoder, seed: int) -> Fusi
     return network
 
 
-def _shared(bag: FusionRNN, model: FusionRNN) -> dict[str, Tensor]:
-    """What the two have in common: word vectors, the photos' side and the temperature."""
-    there = model.state_dict()
-    return {name: value for name, value in bag.state_dict().items() if there[name].shape == value.shape}
+def start_from_bag(model: FusionRNN, bag: FusionRNN) -> None:
+    """Let ``model`` answer as the bag of words does, until it learns what the GRU adds.
+
+    The photos' side, word vectors and temperature are the same; what reads a text reads only its words at first, which
+    stand behind the GRU's outputs.
+    """
+    given, mine = bag.state_dict(), model.state_dict()
+    for name, value in mine.items():
+        other = given.get(name)
+        if other is not None and other.shape == value.shape:
+            mine[name] = other
+        elif other is not None:
+            mine[name] = torch.zeros_like(value)
+            mine[name][..., -other.shape[-1] :] = other
+    model.load_state_dict(mine)
 
 
 def _maps(stored: NDArray[np.float16]) -> Tensor:
