@@ -9,8 +9,9 @@ _TEXT = """# sound-events
 
 Says which of ten kinds of sounds a recording holds: {labels}.
 
-Log-mel frames, three convolutions over time and frequency, a bidirectional GRU of 64 units, and the mean of its outputs
-under attention (a CRNN); stored in fp16.
+Log-mel frames, cut into pictures of 1.28 s; the first 13 blocks of MobileNetV2, which start from ImageNet's weights and
+are fine-tuned; a bidirectional GRU of 64 units over six steps a second, and the mean of its outputs under attention (a
+CRNN); stored in fp16.
 
 ## Figures
 
@@ -31,7 +32,8 @@ Command: `{command}`
 
 ## Data and terms
 
-ESC-10 (Piczak 2015), CC BY 3.0: 32 clips of five seconds a class. No recording is part of this folder.
+- ESC-10 (Piczak 2015), CC BY 3.0: 32 clips of five seconds a class. No recording is part of this folder.
+- MobileNetV2's ImageNet weights (Google, Apache-2.0), from which the convolutions started.
 
 ## How long a recording may be
 
