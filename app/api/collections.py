@@ -132,17 +132,18 @@ async def put_item(name: str, item: str, request: Request, response: Response) -
     _check_name(name, item)
     service, desk = service_of(request), _desk(request)
     service.check_ready()
-    with service.admission.enter("collections", _declared(request)) as place:
+    with service.admission.enter("collections/put", _declared(request)) as place:
         annotator = _annotator(service)
         posted = await _receive(request, _rules(service, annotator, ("image", "video")), place)
         _, data = _only(posted)
         assert isinstance(data, bytes)
         digest = await service.runner.offload(lambda: hashlib.sha256(data).hexdigest())
         if not await desk.ask(lambda store: store.holds(name, item, annotator.model, digest)):
-            moments = await _watch(request, annotator, data)
+            moments = await _watch(request, place, annotator, data)
             kept = Item(item, "image" if moments[0].seconds is None else "video", len(moments), digest)
             new = await desk.ask(lambda store: store.put(name, kept, moments, annotator.model))
             response.status_code = 201 if new else 200
+            place.answered()
     return await _detail(desk, name, item)
 
 
@@ -164,7 +165,7 @@ async def search(name: str, request: Request) -> SearchAnswer:
     _check_name(name)
     service, desk = service_of(request), _desk(request)
     service.check_ready()
-    with service.admission.enter("collections", _declared(request)) as place:
+    with service.admission.enter("collections/search", _declared(request)) as place:
         annotator = _annotator(service)
         posted = await _receive(request, _rules(service, annotator, ("image", "text"), options=("limit",)), place)
         part, content = _only(posted)
@@ -175,12 +176,13 @@ async def search(name: str, request: Request) -> SearchAnswer:
             raise WrongFields(said, "Send one, or leave it out.", field="limit", limit=bounds) from error
         await desk.ask(lambda store: store.require(name))
         until = asyncio.get_running_loop().time() + service.settings.deadline_seconds
-        call = Call(annotator.embedder, request.state.timing, until)
+        call = Call(annotator.embedder, request.state.timing, until, place)
         bundle: dict[Modality, list[bytes | str]] = {part: [content]}
         _, features = await service.runner.prepare(call, bundle)
         answer = await service.runner.predict(call, features, annotator.embedder.options(), explain=False)
         vector = annotator.query_vector(answer)
         found = await desk.ask(lambda store: store.search(name, vector, limit, annotator.model))
+        place.answered()
     return SearchAnswer(data=[FoundItem.of(kept, moments) for kept, moments in found])
 
 
@@ -244,7 +246,7 @@ def _annotator(service: Service) -> "Annotator":
         raise Unavailable(f"Collections cannot be used with these settings: {error}.", _RETRY) from error
 
 
-async def _watch(request: Request, annotator: "Annotator", data: bytes) -> "list[Moment]":
+async def _watch(request: Request, place: Place, annotator: "Annotator", data: bytes) -> "list[Moment]":
     """Look at an upload picture by picture: others' requests run in between, and one picture is held at a time."""
     service = service_of(request)
     runner, seconds = service.runner, service.settings.collections_seconds
@@ -256,7 +258,7 @@ async def _watch(request: Request, annotator: "Annotator", data: bytes) -> "list
             asked = await runner.offload(partial(annotator.questions, shown[1]))
             answers = [
                 await runner.predict(
-                    Call(question.pipeline, request.state.timing, until),
+                    Call(question.pipeline, request.state.timing, until, place),
                     question.features,
                     question.options,
                     explain=False,

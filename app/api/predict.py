@@ -56,8 +56,10 @@ async def predict(request: Request) -> Response:
             call = replace(call, gone=None)
             return _EventStream(_events(runner, call, features, options, head), _headers(call))
         result = await runner.predict(call, features, options, explain=explain or kind == PNG)
-        if kind == PNG:
-            return Response(await runner.overlay(call, decoded, result), headers=_headers(call), media_type=PNG)
+        png = await runner.overlay(call, decoded, result) if kind == PNG else None
+        place.answered()
+        if png is not None:
+            return Response(png, headers=_headers(call), media_type=PNG)
         return JSONResponse(head | result.model_dump(exclude_none=True), headers=_headers(call))
     finally:
         gone.cancel()
@@ -125,6 +127,8 @@ async def _events(
         async with aclosing(runner.stream(call, features, options)) as parts:
             async for part in parts:
                 if "result" in part:
+                    if call.place is not None:
+                        call.place.answered()
                     yield _event("result", head | part["result"])
                 else:
                     yield _event("token", part)

@@ -14,8 +14,12 @@ from app.errors import Unavailable
 from app.metrics import Metrics
 
 _SMOOTHING = 0.1
+_MARGIN = 0.7
+"""Of the time that a client gives, how much the estimate may take up: half of all requests take longer than theirs."""
 _STALLED = 1.0
 """Seconds after which a body that is still arriving no longer counts as work to be done soon."""
+_MEMORY = 0.95
+"""What the measured speed keeps of its past with each request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,35 +34,53 @@ class Bounds:
 
 @dataclass(slots=True)
 class Cost:
-    """What a request for one checkpoint takes, smoothed: seconds of a media thread, of the device, and steps."""
+    """What a request for one checkpoint takes, smoothed: seconds of work, and steps."""
 
-    media: float = 0.0
-    device: float = 0.0
+    work: float = 0.0
     steps: float = 0.0
 
-    def learn(self, media: float, device: float, steps: int) -> None:
+    def learn(self, work: float, steps: int) -> None:
         """Take in what another request took."""
         share = _SMOOTHING if self.steps else 1.0
-        self.media += share * (media - self.media)
-        self.device += share * (device - self.device)
+        self.work += share * (work - self.work)
         self.steps += share * (steps - self.steps)
+
+
+class Speed:
+    """Seconds of work that are done in a second while there is some; what is given up half-way counts for nothing."""
+
+    def __init__(self) -> None:
+        # As if it had been 1 for a while: the first few requests say little.
+        self._work, self._time = 1.0, 1.0
+        self._busy_since: float | None = None
+
+    def __float__(self) -> float:
+        return max(self._work / self._time, 0.01)
+
+    def note(self, now: float, *, busy: bool) -> None:
+        """From now on there is work, or there is none."""
+        if self._busy_since is not None:
+            self._time += now - self._busy_since
+        self._busy_since = now if busy else None
+
+    def did(self, work: float) -> None:
+        """A request is over, after this much work that was of use."""
+        self._work = _MEMORY * (self._work + work)
+        self._time *= _MEMORY
 
 
 class Admission:
     """The places of the house; for the event loop's thread."""
 
-    def __init__(
-        self, bounds: Bounds, media_workers: int, metrics: Metrics, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        """An empty house whose media are decoded by so many threads."""
+    def __init__(self, bounds: Bounds, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
         self.bounds = bounds
         self.metrics = metrics
         self.clock = clock
         self.places: set[Place] = set()
         self.nbytes = 0
         self.steps = 0
-        self._workers = media_workers
         self._costs: dict[str, Cost] = {}
+        self._speed = Speed()
         self._room = asyncio.Event()
         self._room.set()
 
@@ -81,15 +103,18 @@ class Admission:
     def backlog(self) -> float:
         """Seconds until all that is in the house is answered."""
         now = self.clock()
-        due = [place for place in self.places if not place.is_stalled(now)]
-        return max(sum(place.media for place in due) / self._workers, sum(place.device for place in due))
+        return sum(place.left for place in self.places if not place.is_stalled(now)) / float(self._speed)
 
     def cost(self, model: str) -> Cost:
         """What a request for ``model`` takes; all zero until the first was answered."""
         return self._costs.setdefault(model, Cost())
 
+    def has_room(self) -> bool:
+        """Whether another medium may be decoded: the devices are never more than the bound of steps behind."""
+        return self._room.is_set()
+
     async def room(self) -> None:
-        """Return when another medium may be decoded: the devices are never more than the bound of steps behind."""
+        """Return when there is room."""
         while not self._room.is_set():
             await self._room.wait()
 
@@ -104,54 +129,71 @@ class Admission:
         else:
             self._room.clear()
 
-    def refuse(self, reason: str, detail: str) -> Unavailable:
-        """What to raise."""
-        self.metrics.refused.labels(reason).inc()
-        return Unavailable(detail, max(1, math.ceil(self.backlog())))
+    def began(self) -> None:
+        """There is work."""
+        self._speed.note(self.clock(), busy=True)
+
+    def ended(self, work: float) -> None:
+        """A request that was here is over, after this much work that was of use."""
+        self._speed.note(self.clock(), busy=any(place.is_working for place in self.places))
+        self._speed.did(work)
+
+    def check_bytes(self, more: int) -> None:
+        """Refuse ``more`` bytes where they do not fit beside those that are held.
+
+        Raises:
+            Unavailable: they do not.
+        """
+        if self.nbytes + more > self.bounds.nbytes:
+            said = f"{self.nbytes} bytes are already waiting, of at most {self.bounds.nbytes}."
+            raise self._refuse("bytes", said)
 
     def _check(self, place: "Place") -> None:
         bounds, waiting = self.bounds, len(self.places)
         if waiting >= bounds.requests:
-            raise self.refuse("requests", f"{waiting} requests are already waiting.")
+            raise self._refuse("requests", f"{waiting} requests are already waiting.")
         self.check_bytes(place.nbytes)
         if self.steps >= bounds.steps:
-            raise self.refuse("steps", f"{self.steps} steps are already waiting, of at most {bounds.steps}.")
+            raise self._refuse("steps", f"{self.steps} steps are already waiting, of at most {bounds.steps}.")
         backlog = self.backlog()
         if backlog > bounds.seconds:
             said = f"What is already waiting takes {backlog:.1f} seconds, more than the {bounds.seconds:g} allowed."
-            raise self.refuse("time", said)
-        if backlog + place.media + place.device > place.timeout:
+            raise self._refuse("time", said)
+        if backlog + place.left / float(self._speed) > _MARGIN * place.timeout:
             said = f"What is already waiting takes {backlog:.1f} seconds: no answer within {place.timeout:g} seconds."
-            raise self.refuse("time", said)
+            raise self._refuse("time", said)
 
-    def check_bytes(self, more: int) -> None:
-        """Raise where ``more`` bytes do not fit beside those that are held."""
-        if self.nbytes + more > self.bounds.nbytes:
-            said = f"{self.nbytes} bytes are already waiting, of at most {self.bounds.nbytes}."
-            raise self.refuse("bytes", said)
+    def _refuse(self, reason: str, detail: str) -> Unavailable:
+        self.metrics.refused.labels(reason).inc()
+        return Unavailable(detail, max(1, math.ceil(self.backlog())))
 
 
 @dataclass(eq=False, slots=True)
 class Place:
     """One request's part in the house, from its first byte to its answer's last; a context manager.
 
-    ``media`` and ``device`` are the seconds of each that it is expected to take still.
+    ``left`` is the work, in seconds of a thread, that it is expected to be still.
     """
 
     house: Admission
     model: str
     nbytes: int
     timeout: float
-    media: float = field(init=False)
-    device: float = field(init=False)
-    steps: int = field(init=False, default=0)
+    left: float = field(init=False)
     since: float = field(init=False)
+    steps: int = field(init=False, default=0)
     is_here: bool = field(init=False, default=False)
+    is_done: bool = field(init=False, default=False)
     _received: int = field(init=False, default=0)
+    _work: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
-        cost = self.house.cost(self.model)
-        self.media, self.device, self.since = cost.media, cost.device, self.house.clock()
+        self.left, self.since = self.house.cost(self.model).work, self.house.clock()
+
+    @property
+    def is_working(self) -> bool:
+        """Whether it is this house's turn to do something for it."""
+        return self.is_here and not self.is_done
 
     def receive(self, nbytes: int) -> None:
         """More of the body has come.
@@ -168,20 +210,28 @@ class Place:
     def received(self) -> None:
         """The body is here."""
         self.is_here = True
+        self.house.began()
 
-    def decoded(self, steps: int) -> None:
-        """The media are tensors now, of so many steps, and their bytes are given up."""
+    def decoded(self, work: float, steps: int) -> None:
+        """The media are tensors now, of so many steps, and their bytes are given up; it took ``work`` seconds."""
         usual = self.house.cost(self.model).steps
         if usual:
-            self.device *= steps / usual
-        self.media = 0.0
-        self._hold(0, steps)
+            self.left *= steps / usual
+        self._spend(work)
+        self._hold(0, self.steps + steps)
 
-    def answered(self, media: float, device: float) -> None:
-        """The network is done; these are the seconds of a media thread and of the device that it took."""
-        self.house.cost(self.model).learn(media, device, self.steps)
-        self.device = 0.0
-        self._hold(0, 0)
+    def computed(self, work: float) -> None:
+        """A network took ``work`` seconds for it."""
+        self._spend(work)
+
+    def answered(self) -> None:
+        """All is done but the sending."""
+        if not self.is_done:
+            self.is_done = True
+            self.house.cost(self.model).learn(self._work, self.steps)
+            self.left = 0.0
+            self._hold(0, 0)
+            self.house.ended(self._work)
 
     def remaining(self) -> float:
         """Seconds until its client wants the answer."""
@@ -201,6 +251,12 @@ class Place:
         self._hold(0, 0)
         house.places.discard(self)
         house.metrics.waiting.dec()
+        if self.is_working:
+            house.ended(0.0)
+
+    def _spend(self, work: float) -> None:
+        self._work += work
+        self.left = max(self.left - work, 0.0)
 
     def _hold(self, nbytes: int, steps: int) -> None:
         self.house.hold(nbytes - self.nbytes, steps - self.steps)

@@ -81,10 +81,13 @@ class Runner:
             with call.timing.measure("features"):
                 return decoded, call.pipeline.features(decoded)
 
-        await self._within(call, asyncio.ensure_future(self.admission.room()))
+        if not self.admission.has_room():
+            await self._within(call, asyncio.ensure_future(self.admission.room()))
         decoded, features = await self._run(self._media, call, work)
         if call.place is not None:
-            call.place.decoded(sum(features.lengths.values()))
+            stages = call.timing.stages
+            seconds = (stages["decode"] + stages["features"]) / 1e3
+            call.place.decoded(seconds, sum(features.lengths.values()))
         return decoded, features
 
     async def predict(self, call: Call, features: "Extracted", options: "BaseModel", *, explain: bool) -> "Result":
@@ -120,6 +123,8 @@ class Runner:
 
         try:
             while (part := await self._run(device, call, work)) is not None:
+                if call.place is not None and "result" in part:
+                    call.place.computed(call.timing.stages["inference"] / 1e3)
                 yield part
         finally:
             # On its own thread, behind the step that may still run there; a pool that was closed has nothing to stop.
@@ -202,12 +207,10 @@ class Runner:
     @staticmethod
     def _note(call: Call, row: Row) -> None:
         """Write down what an answer took."""
-        stages = call.timing.stages
-        media = (stages.get("decode", 0.0) + stages.get("features", 0.0)) / 1e3
         call.timing.add("queue", row.began - row.since)
         call.timing.add("inference", time.perf_counter() - row.began)
         if call.place is not None:
-            call.place.answered(media, row.spent)
+            call.place.computed(row.spent)
 
     async def _run(self, pool: Device | ThreadPoolExecutor, call: Call, work: Callable[[], T]) -> T:
         submitted = time.perf_counter()

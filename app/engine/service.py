@@ -28,7 +28,7 @@ class Service:
             settings.max_waiting_steps,
             settings.max_waiting_seconds,
         )
-        self.admission = Admission(bounds, settings.decode_workers, self.metrics)
+        self.admission = Admission(bounds, self.metrics)
         self.runner = Runner(
             settings.decode_workers,
             settings.limits,

@@ -20,16 +20,22 @@ class Clock:
         return self.now
 
 
-def house(workers: int = 1, **bounds: Any) -> Admission:
-    return Admission(Bounds(**{**ROOMY, **bounds}), workers, Metrics(), Clock())
+def house(**bounds: Any) -> Admission:
+    return Admission(Bounds(**{**ROOMY, **bounds}), Metrics(), Clock())
 
 
-def learned(admission: Admission, media: float = 0.1, device: float = 0.2, steps: int = 10) -> Admission:
-    """After a request that took this."""
+def pass_time(admission: Admission, seconds: float) -> None:
+    admission.clock.now += seconds  # type: ignore[attr-defined]
+
+
+def learned(admission: Admission, work: float = 0.3, steps: int = 10, seconds: float | None = None) -> Admission:
+    """After a request that took this work, and this time if it was not the same."""
     with admission.enter("m") as place:
         place.received()
-        place.decoded(steps)
-        place.answered(media, device)
+        pass_time(admission, work if seconds is None else seconds)
+        place.decoded(work / 3, steps)
+        place.computed(work / 3 * 2)
+        place.answered()
     return admission
 
 
@@ -44,7 +50,7 @@ def test_places_are_given_back_with_all_that_they_hold() -> None:
     admission = house()
     with admission.enter("m", 500) as place:
         assert (len(admission.places), admission.nbytes) == (1, 500)
-        place.decoded(30)
+        place.decoded(0.1, 30)
         assert (admission.nbytes, admission.steps) == (0, 30)
     with pytest.raises(ZeroDivisionError), admission.enter("m", 500):
         raise ZeroDivisionError
@@ -74,7 +80,7 @@ def test_bounded_in_bytes_as_they_come() -> None:
     second.receive(300)
     with pytest.raises(Unavailable):
         second.receive(200)
-    first.decoded(5)
+    first.decoded(0.1, 5)
     second.receive(200)
     assert admission.nbytes == 700 - 200 + 200
 
@@ -89,14 +95,14 @@ def test_one_alone_may_be_larger_than_the_bound() -> None:
 def test_bounded_in_steps() -> None:
     admission = house(steps=100)
     place = admission.enter("m")
-    place.decoded(100)
+    place.decoded(0.1, 100)
     assert "100 steps" in refusal(admission)[0]
-    place.answered(0.1, 0.1)
+    place.answered()
     admission.enter("m")
 
 
 def test_bounded_in_waiting_time_and_retry_after_is_the_backlog() -> None:
-    admission = learned(house(seconds=2), device=0.5)
+    admission = learned(house(seconds=2), 0.5)
     for _ in range(5):
         admission.enter("m")
     assert admission.backlog() == pytest.approx(2.5)
@@ -105,51 +111,88 @@ def test_bounded_in_waiting_time_and_retry_after_is_the_backlog() -> None:
     assert seconds == 3
 
 
-def test_media_threads_work_side_by_side() -> None:
-    admission = learned(house(workers=4), media=1.0, device=0.1)
-    for _ in range(8):
-        admission.enter("m")
-    assert admission.backlog() == pytest.approx(2.0)
-
-
 def test_what_cannot_make_it_in_time_is_refused_at_the_door() -> None:
-    admission = learned(house(), media=0.1, device=0.5)
+    admission = learned(house(), 0.5)
     admission.enter("m")
-    admission.enter("m", 0, 1.2)
-    assert "within 1.2 seconds" in refusal(admission, 0, 1.2)[0]
-    admission.enter("m", 0, 1.7)
+    admission.enter("m", 0, 1.5)
+    assert "within 1.5 seconds" in refusal(admission, 0, 1.5)[0]
+    admission.enter("m", 0, 2.2)
 
 
 def test_an_empty_house_lets_in_whoever_comes() -> None:
-    admission = learned(house(), device=50.0)
+    admission = learned(house(), 50.0)
     with admission.enter("m", 0, 0.1):
         pass
-    learned(admission, device=0.1)
-    assert admission.cost("m").device < 50
+    learned(admission, 0.1)
+    assert admission.cost("m").work < 50
 
 
 def test_a_body_that_does_not_come_is_no_backlog() -> None:
-    admission = learned(house(), device=1.0)
+    admission = learned(house(), 1.0)
     slow, quick = admission.enter("m"), admission.enter("m")
     quick.received()
-    admission.clock.now += 2  # type: ignore[attr-defined]
+    pass_time(admission, 2)
     assert admission.backlog() == pytest.approx(1.0)
+    before = admission.backlog()
     slow.received()
-    assert admission.backlog() == pytest.approx(2.0)
+    assert admission.backlog() > 1.9 * before
 
 
 def test_long_requests_weigh_more_once_their_length_is_known() -> None:
-    admission = learned(house(), device=1.0, steps=10)
-    admission.enter("m").decoded(40)
+    admission = learned(house(), 1.0, steps=10)
+    admission.enter("m").decoded(0.0, 40)
     assert admission.backlog() == pytest.approx(4.0)
+
+
+def test_work_that_is_done_is_no_backlog() -> None:
+    admission = learned(house(), 1.0, steps=10)
+    place = admission.enter("m")
+    place.decoded(0.25, 10)
+    assert admission.backlog() == pytest.approx(0.75)
+    place.computed(2.0)
+    assert admission.backlog() == 0
+
+
+def test_a_machine_that_gets_on_slowly_has_the_longer_backlog() -> None:
+    slow, quick = house(), house()
+    for _ in range(200):
+        learned(slow, 0.1, seconds=0.2)
+        learned(quick, 0.1, seconds=0.05)
+    for admission in (slow, quick):
+        for _ in range(10):
+            admission.enter("m")
+    assert slow.backlog() == pytest.approx(2.0, rel=0.05)
+    assert quick.backlog() == pytest.approx(0.5, rel=0.05)
+
+
+def test_what_is_given_up_half_way_makes_the_machine_slower() -> None:
+    admission = house()
+    for _ in range(200):
+        learned(admission, 0.1)
+        with admission.enter("m") as place:
+            place.received()
+            pass_time(admission, 0.1)
+            place.computed(0.1)
+    admission.enter("m")
+    assert admission.backlog() == pytest.approx(0.2, rel=0.05)
+
+
+def test_time_without_work_says_nothing_of_speed() -> None:
+    admission = house()
+    for _ in range(100):
+        learned(admission, 0.1)
+        with admission.enter("m"):
+            pass_time(admission, 10)
+    admission.enter("m")
+    assert admission.backlog() == pytest.approx(0.1, rel=0.05)
 
 
 def test_what_requests_take_is_learned_by_model() -> None:
     admission = house()
     for _ in range(100):
-        learned(admission, device=0.3)
-    assert admission.cost("m").device == pytest.approx(0.3)
-    assert admission.cost("other").device == 0
+        learned(admission, 0.3)
+    assert admission.cost("m").work == pytest.approx(0.3)
+    assert admission.cost("other").work == 0
     with admission.enter("other"):
         assert admission.backlog() == 0
 
@@ -158,11 +201,12 @@ def test_decoding_pauses_while_the_networks_are_behind() -> None:
     async def scenario() -> None:
         admission = house(steps=100)
         place: Place = admission.enter("m")
-        place.decoded(150)
+        place.decoded(0.1, 150)
+        assert not admission.has_room()
         task = asyncio.ensure_future(admission.room())
         await asyncio.sleep(0.01)
         assert not task.done()
-        place.answered(0.1, 0.1)
+        place.answered()
         await asyncio.wait_for(task, 1)
 
     asyncio.run(scenario())
@@ -178,6 +222,6 @@ def test_refusals_are_counted_by_reason() -> None:
 def test_a_place_knows_how_long_its_client_still_waits() -> None:
     admission = house()
     place = admission.enter("m", 0, 3.0)
-    admission.clock.now += 1  # type: ignore[attr-defined]
+    pass_time(admission, 1)
     assert place.remaining() == pytest.approx(2.0)
     assert admission.enter("m").remaining() == math.inf
