@@ -44,8 +44,8 @@ lint: $(TOOLS) ## Check style and formatting
 type: $(TOOLS) ## Check types
 	$(BIN)/mypy
 
-bench: $(TOOLS) ## Measure the service against the bare model
-	$(BIN)/python -m benchmarks $(ARGS)
+bench: $(TOOLS) ## Measure the service beside others: hours, or ARGS=--quick
+	$(BIN)/python -m benchmarks.serving $(ARGS)
 
 results: $(TOOLS) ## Repeat the studies of docs/results: hours, and MOSI=FOLDER
 	for name in mosi missing-modality; do $(BIN)/fusionrnn study $$name --data $(MOSI) --out runs/studies || exit; done

@@ -10,7 +10,10 @@ from packaging.utils import NormalizedName, canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
-EXTRAS: tuple[str, ...] = tuple(PYPROJECT["project"]["optional-dependencies"])
+ALONE = {"ray"}
+"""Extras that `make install` leaves out: they pin themselves."""
+
+EXTRAS: tuple[str, ...] = tuple(extra for extra in PYPROJECT["project"]["optional-dependencies"] if extra not in ALONE)
 
 
 def requirements(extra: str | None = None) -> list[Requirement]:

@@ -11,7 +11,9 @@ from packaging.utils import NormalizedName, canonicalize_name
 
 from tests.repository.project import ROOT, declared
 
-OWN = {"app", "models", "tests", "benchmarks"}
+OWN = {"app", "models", "tests", "benchmarks", "deploy"}
+# What the benchmark compares the service with, each in an environment of its own.
+PEERS: set[NormalizedName] = {canonicalize_name(name) for name in ("bentoml", "litserve", "mosec", "ray")}
 
 # Declared though nothing imports them, and who uses them instead.
 BEHIND_THE_SCENES: dict[str | None, dict[str, str]] = {
@@ -22,6 +24,7 @@ BEHIND_THE_SCENES: dict[str | None, dict[str, str]] = {
         "pre-commit": "tests/repository/test_ci.py runs it",
         "pytest-timeout": "the timeout in pyproject.toml",
         "ruff": "make lint",
+        "types-psutil": "mypy's view of psutil",
         "types-pyyaml": "mypy's view of PyYAML",
     },
 }
@@ -65,15 +68,15 @@ def test_what_the_service_imports_is_declared_for_the_runtime() -> None:
     assert {name: users for name, users in undeclared.items() if users} == {}
 
 
-@pytest.mark.parametrize(("folder", "extra"), [("benchmarks", "bench"), ("tests", "dev")])
+@pytest.mark.parametrize(("folder", "extra"), [("benchmarks", "bench"), ("deploy", "ray"), ("tests", "dev")])
 def test_what_a_tool_imports_is_declared_for_it(folder: str, extra: str) -> None:
-    allowed = declared() | declared("train") | declared(extra)
+    allowed = declared() | declared("train") | declared(extra) | (PEERS if folder == "benchmarks" else set())
     assert {name: users for name, users in third_party(folder).items() if name not in allowed} == {}
 
 
 @pytest.mark.parametrize(
     ("extra", "folders"),
-    [(None, ["app", "models"]), ("train", ["models/training"]), ("bench", ["benchmarks"]), ("dev", ["tests"])],
+    [(None, ["app", "models"]), ("train", ["models/training"]), ("bench", ["benchmarks"]), ("dev", ["tests"]), ("ray", ["deploy"])],
 )
 def test_no_dependency_is_declared_in_vain(extra: str | None, folders: list[str]) -> None:
     assert declared(extra) - third_party(*folders).keys() == BEHIND_THE_SCENES.get(extra, {}).keys()

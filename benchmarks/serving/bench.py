@@ -1,0 +1,121 @@
+"""A run of the benchmark: which server is measured how, and what the journal already has."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import cache, partial
+from pathlib import Path
+
+from benchmarks.serving.comparison import OURS, RUNTIMES, figure
+from benchmarks.serving.endurance import memory, overload
+from benchmarks.serving.goodput import Effort, goodput
+from benchmarks.serving.journal import Journal, Record
+from benchmarks.serving.lengths import LADDERS, Ladder, seconds_by_length
+from benchmarks.serving.limit import limit
+from benchmarks.serving.servers import SERVERS, Running, Server, ServerFault, running
+from benchmarks.serving.stepwise import captions
+from benchmarks.serving.workloads import WORKLOADS, Workload
+
+_BATCHES = (1, 8)
+_TUNING = -1
+"""The round in which batch sizes are tried."""
+
+_MIXED, _FIRST = 20_000, 2_000
+_SHARE_OF_LOOP = 0.7
+(_OURS,) = (server for server in SERVERS if server.name == OURS)
+(_PHOTOS,) = (workload for workload in WORKLOADS if workload.part == "image")
+
+
+class Bench:
+    """What is measured, on which cores, into which journal; ``absent`` says why a server has no figures."""
+
+    def __init__(self, folder: Path, effort: Effort, cores: Sequence[int]) -> None:
+        self.journal = Journal(folder / "journal.jsonl")
+        self.media = folder / "media"
+        self.effort = effort
+        self.cores = cores
+        self.absent: dict[str, str] = {}
+
+    @contextmanager
+    def lazily(self, server: Server, workload: Workload, runtime: str, batch: int) -> Iterator[Callable[[], Running]]:
+        """A server that starts when it is asked for: not at all where the journal has everything."""
+        with ExitStack() as stack:
+
+            @cache
+            def get() -> Running:
+                pool = workload.pool(self.media)
+                started = running(server, workload, pool, runtime=runtime, batch=batch, cores=self.cores)
+                return stack.enter_context(started)
+
+            yield get
+
+    def limit(self, workload: Workload, runtime: str, round_: int) -> float:
+        """The rate of the loop without HTTP, in requests a second."""
+        workload.pool(self.media)
+        folder, seconds = workload.folder(self.media), self.effort.shortest
+        key = {"kind": "limit", "workload": workload.name, "runtime": runtime, "round": round_}
+        loop = partial(limit, workload, folder, runtime=runtime, seconds=seconds, cores=self.cores)
+        return float(self.journal.get(key, loop)["rate"])
+
+    def goodput(self, server: Server, workload: Workload, runtime: str, round_: int) -> None:
+        """One round of a server's goodput; where it cannot be had, the reason is kept."""
+        if server.name in self.absent:
+            return
+        try:
+            batch = self._batch(server, workload) if server.batches else 1
+            before = figure(self.journal, workload, server.name, runtime) if round_ else None
+            guess = before.rounds[0] if before and before.rounds[0] else self._guess(workload, runtime)
+            key = {"kind": "goodput", "workload": workload.name, "server": server.name, "runtime": runtime}
+            with self.lazily(server, workload, runtime, batch) as get:
+                goodput(self.journal, key | {"round": round_}, get, workload, guess, self.effort)
+        except ServerFault as fault:
+            self.absent[server.name] = str(fault)
+
+    def _batch(self, server: Server, workload: Workload) -> int:
+        """The largest batch with which the server does best: each is tried, on torch's own kernels."""
+
+        def tune() -> Record:
+            rates: dict[int, float] = {}
+            guess = self._guess(workload, "torch")
+            for batch in _BATCHES:
+                key = {"kind": "tuning", "workload": workload.name, "server": server.name, "batch": batch}
+                with self.lazily(server, workload, "torch", batch) as get:
+                    rates[batch] = goodput(self.journal, key | {"round": _TUNING}, get, workload, guess, self.effort)
+            return {"batch": max(rates, key=lambda batch: rates[batch]), "tried": list(rates.items())}
+
+        key = {"kind": "batch", "workload": workload.name, "server": server.name}
+        return int(self.journal.get(key, tune)["batch"])
+
+    def _guess(self, workload: Workload, runtime: str) -> float:
+        return _SHARE_OF_LOOP * self.limit(workload, runtime, 0)
+
+    def overload(self, workload: Workload) -> None:
+        """Twice the goodput, where there is one."""
+        measured = [(runtime, figure(self.journal, workload, OURS, runtime)) for runtime in reversed(RUNTIMES)]
+        runtime, found = next(((runtime, found) for runtime, found in measured if found), ("", None))
+        if found is not None and found.median:
+            key = {"kind": "overload", "workload": workload.name}
+            with self.lazily(_OURS, workload, runtime, 1) as get:
+                self.journal.get(key, lambda: overload(get(), workload, found.median, self.effort))
+
+    def lengths(self, repeats: int) -> None:
+        """Cost by length, of every ladder."""
+        with self.lazily(_OURS, _PHOTOS, "auto", 1) as get:
+            for ladder in LADDERS:
+                key = {"kind": "length", "model": ladder.model, "unit": ladder.unit}
+                self.journal.get(key, partial(_length, get, ladder, repeats))
+
+    def memory(self) -> None:
+        """Memory under requests of all kinds."""
+        with self.lazily(_OURS, _PHOTOS, "auto", 1) as get:
+            self.journal.get({"kind": "memory"}, lambda: memory(get(), self.media, _MIXED, first=_FIRST))
+
+    def stepwise(self) -> None:
+        """Captions step by step and in padded batches."""
+        _PHOTOS.pool(self.media)
+        for runtime in RUNTIMES:
+            key = {"kind": "stepwise", "runtime": runtime}
+            self.journal.get(key, partial(captions, _PHOTOS.folder(self.media), runtime, self.cores))
+
+
+def _length(get: Callable[[], Running], ladder: Ladder, repeats: int) -> Record:
+    return seconds_by_length(get(), ladder, repeats)

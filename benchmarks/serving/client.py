@@ -1,0 +1,154 @@
+"""An open-loop client: requests leave when the schedule says so, whether or not earlier ones were answered.
+
+A request's latency counts from its scheduled arrival, so a server, or a client, that falls behind is not let off the
+requests it made wait (no coordinated omission).
+"""
+
+import asyncio
+import math
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import aiohttp
+import numpy as np
+
+OK, REFUSED = 200, {429, 503}
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """A request as it goes over the wire."""
+
+    path: str
+    body: bytes
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of one request: its HTTP status, 0 where there was none, and seconds since its scheduled arrival."""
+
+    status: int
+    seconds: float
+    late: float
+    """Seconds by which the client itself sent it too late."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The outcomes of one run at one rate."""
+
+    rate: float
+    seconds: float
+    outcomes: tuple[Outcome, ...]
+
+    def quantile(self, share: float) -> float:
+        """Seconds within which this share of all requests was answered; infinite where too few were answered at all."""
+        took = sorted(outcome.seconds if outcome.status == OK else math.inf for outcome in self.outcomes)
+        return took[min(math.ceil(share * len(took)), len(took)) - 1]
+
+    def within(self, objective: float) -> int:
+        """Requests answered within ``objective`` seconds."""
+        return sum(outcome.status == OK and outcome.seconds <= objective for outcome in self.outcomes)
+
+    @property
+    def answered(self) -> int:
+        """Requests answered with 200."""
+        return sum(outcome.status == OK for outcome in self.outcomes)
+
+    @property
+    def refused(self) -> int:
+        """Requests that were told to come back later."""
+        return sum(outcome.status in REFUSED for outcome in self.outcomes)
+
+    @property
+    def failed(self) -> int:
+        """Requests that were neither answered nor refused: errors, broken connections, and no answer in time."""
+        return len(self.outcomes) - self.answered - self.refused
+
+    @property
+    def late(self) -> float:
+        """The client's own 99th percentile of lateness, in seconds: large values make the run worthless."""
+        return float(np.quantile([outcome.late for outcome in self.outcomes], 0.99))
+
+
+def arrivals(rate: float, seconds: float, seed: int) -> list[float]:
+    """Times of a Poisson process of ``rate`` a second, from 0 to ``seconds``; at least one."""
+    rng = np.random.default_rng(seed)
+    gaps = rng.exponential(1 / rate, size=max(math.ceil(2 * rate * seconds), 16))
+    times = np.cumsum(gaps)
+    return [float(time) for time in times[times < seconds]] or [0.0]
+
+
+def load(url: str, posts: Sequence[Post], rate: float, seconds: float, *, seed: int, patience: float) -> Load:
+    """Send posts drawn from ``posts`` for ``seconds``, and wait at most ``patience`` for each."""
+    return asyncio.run(_load(url, posts, rate, seconds, seed, patience))
+
+
+def one_by_one(url: str, posts: Sequence[Post], patience: float) -> list[Outcome]:
+    """Send each when the one before has been answered."""
+
+    async def run() -> list[Outcome]:
+        loop = asyncio.get_running_loop()
+        async with _session(url, patience) as session:
+            return [await _send(session, post, loop.time()) for post in posts]
+
+    return asyncio.run(run())
+
+
+def in_turn(url: str, posts: Sequence[Post], clients: int, patience: float) -> list[Outcome]:
+    """Send each once, always ``clients`` of them at a time."""
+
+    async def run() -> list[Outcome]:
+        loop = asyncio.get_running_loop()
+        waiting = iter(posts)
+        async with _session(url, patience) as session:
+
+            async def client() -> list[Outcome]:
+                return [await _send(session, post, loop.time()) for post in waiting]
+
+            return [outcome for part in await asyncio.gather(*(client() for _ in range(clients))) for outcome in part]
+
+    return asyncio.run(run())
+
+
+async def _load(url: str, posts: Sequence[Post], rate: float, seconds: float, seed: int, patience: float) -> Load:
+    times = arrivals(rate, seconds, seed)
+    drawn = np.random.default_rng(seed + 1).integers(len(posts), size=len(times))
+    loop = asyncio.get_running_loop()
+    async with _session(url, patience) as session, asyncio.TaskGroup() as group:
+        start = loop.time() + 0.05
+        tasks = []
+        for time, number in zip(times, drawn, strict=True):
+            if (pause := start + time - loop.time()) > 0:
+                await asyncio.sleep(pause)
+            tasks.append(group.create_task(_send(session, posts[number], start + time)))
+    return Load(rate, seconds, tuple(task.result() for task in tasks))
+
+
+async def _send(session: aiohttp.ClientSession, post: Post, due: float) -> Outcome:
+    loop = asyncio.get_running_loop()
+    late = max(loop.time() - due, 0.0)
+    try:
+        async with session.post(post.path, data=post.body, headers=post.headers) as answer:
+            await answer.read()
+            status = answer.status
+    except (aiohttp.ClientError, TimeoutError, OSError):
+        status = 0
+    return Outcome(status, loop.time() - due, late)
+
+
+def _session(url: str, patience: float) -> aiohttp.ClientSession:
+    # As many connections as there are requests under way: a limit would be a queue inside the client.
+    connector = aiohttp.TCPConnector(limit=0)
+    return aiohttp.ClientSession(url, connector=connector, timeout=aiohttp.ClientTimeout(total=patience))
+
+
+def form(path: str, name: str, data: bytes, *, file: bool = True) -> Post:
+    """A multipart form of one part, coded once for all the times it is sent."""
+    boundary = uuid.uuid4().hex
+    told = f'; filename="{name}"\r\nContent-Type: application/octet-stream' if file else ""
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"{told}\r\n\r\n'
+    body = head.encode() + data + f"\r\n--{boundary}--\r\n".encode()
+    return Post(path, body, {"Content-Type": f"multipart/form-data; boundary={boundary}"})

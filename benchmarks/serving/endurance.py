@@ -1,0 +1,45 @@
+"""What load does to the service: at twice what it sustains, and over twenty thousand requests of all kinds."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.serving.client import Post, in_turn, load
+from benchmarks.serving.goodput import Effort, summary
+from benchmarks.serving.journal import Record
+from benchmarks.serving.servers import SERVERS, Running
+from benchmarks.serving.workloads import WORKLOADS, Workload
+
+_CLIENTS = 8
+_PATIENCE = 120.0
+_SHARES: Mapping[str, float] = {"w1": 0.06, "w2 events": 0.12, "w2 commands": 0.2, "w3": 0.6, "w4": 0.02}
+"""Of the mixed requests: more of what takes less, so that each kind keeps the machine about as busy."""
+
+
+def overload(running: Running, workload: Workload, sustained: float, effort: Effort) -> Record:
+    """A run at twice the sustained rate. Everything is waited for, so what is neither answered nor refused was lost."""
+    running.settle()
+    run = load(running.url, running.posts, 2 * sustained, 2 * effort.shortest, seed=7, patience=_PATIENCE)
+    return summary(run, workload.objective) | {"sustained": sustained}
+
+
+def memory(running: Running, folder: Path, requests: int, *, first: int) -> Record:
+    """Bytes of the server after the ``first`` and after all of the mixed ``requests``, and in between."""
+    posts = _mixed(folder, requests)
+    marks, failed = [], 0
+    for start in range(0, requests, first):
+        outcomes = in_turn(running.url, posts[start : start + first], _CLIENTS, _PATIENCE)
+        failed += sum(outcome.status != 200 for outcome in outcomes)
+        marks.append(running.usage().memory)
+    return {"requests": requests, "first": first, "marks": marks, "failed": failed}
+
+
+def _mixed(folder: Path, requests: int, seed: int = 0) -> Sequence[Post]:
+    (ours,) = (server for server in SERVERS if server.name == "fusionrnn")
+    served = [workload for workload in WORKLOADS if workload.shipped]
+    shares = np.array([_SHARES[workload.name] for workload in served])
+    rng = np.random.default_rng(seed)
+    pools = [[ours.route(workload, data) for data in workload.pool(folder)] for workload in served]
+    kinds = rng.choice(len(served), size=requests, p=shares / shares.sum())
+    return [pools[kind][rng.integers(len(pools[kind]))] for kind in kinds]

@@ -1,0 +1,101 @@
+"""The highest rate at which a server keeps the objective: rising rates, then halving what lies between."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from benchmarks.serving.client import Load, load
+from benchmarks.serving.journal import Journal, Record
+from benchmarks.serving.servers import Running
+from benchmarks.serving.workloads import Workload
+
+SHARE = 0.99
+_GROWTH = 1.35
+_PATIENCE = 6.0
+"""Objectives that a request is waited for."""
+
+_MOST_STEPS = 14
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long and how often is measured: ``requests`` are what a run wants, between ``shortest`` and ``longest`` s."""
+
+    requests: int = 250
+    shortest: float = 8.0
+    longest: float = 40.0
+    rounds: int = 3
+    tolerance: float = 0.06
+
+    def seconds(self, rate: float) -> float:
+        """How long a run at ``rate`` takes."""
+        return min(max(self.requests / rate, self.shortest), self.longest)
+
+
+def probe(running: Running, workload: Workload, rate: float, effort: Effort, seed: int) -> Record:
+    """One run at one rate: latencies in seconds (None: not answered), CPU seconds a request, bytes of memory."""
+    running.settle()
+    before = running.usage()
+    load_ = load(
+        running.url, running.posts, rate, effort.seconds(rate), seed=seed, patience=_PATIENCE * workload.objective
+    )
+    after = running.usage()
+    return summary(load_, workload.objective) | {
+        "cpu": after.since(before) / max(load_.answered, 1),
+        "memory": max(before.memory, after.memory),
+    }
+
+
+def summary(run: Load, objective: float) -> Record:
+    """What the page needs of a run."""
+    quantiles = {f"p{share:g}": _finite(run.quantile(share / 100)) for share in (50, 90, 95, 99)}
+    return quantiles | {
+        "rate": run.rate, "seconds": run.seconds, "requests": len(run.outcomes), "answered": run.answered,
+        "refused": run.refused, "failed": run.failed, "within": run.within(objective), "late": run.late,
+    }  # fmt: skip
+
+
+def _finite(value: float) -> float | None:
+    return value if value < float("inf") else None
+
+
+def holds(result: Record) -> bool:
+    """Whether 99 of 100 requests were answered within the objective."""
+    return bool(result["within"] >= SHARE * result["requests"])
+
+
+def search(measure: Callable[[float], Record], guess: float, tolerance: float) -> tuple[float, Record] | None:
+    """The highest rate found that holds, and what was measured there; None if none does.
+
+    ``measure`` may answer from a journal: the same answers lead through the same rates.
+    """
+    low: tuple[float, Record] | None = None
+    high: float | None = None
+    rate = guess
+    for _ in range(_MOST_STEPS):
+        result = measure(rate)
+        if holds(result):
+            low = (rate, result) if low is None or rate > low[0] else low
+        else:
+            high = rate if high is None else min(rate, high)
+        if low is not None and high is not None:
+            if high / low[0] < 1 + tolerance:
+                break
+            rate = (high * low[0]) ** 0.5
+        else:
+            rate = rate * _GROWTH if high is None else rate / _GROWTH
+    return low
+
+
+def goodput(
+    journal: Journal, key: Record, running: Callable[[], Running], workload: Workload, guess: float, effort: Effort
+) -> float:
+    """The server's goodput in requests a second; 0.0 where it keeps the objective at no rate that was tried."""
+    seed = 1000 * int(key["round"])
+
+    def measure(rate: float) -> Record:
+        # Rounded, so that the key in the journal is the same whatever a float was computed from.
+        rate = float(f"{rate:.4g}")
+        return journal.get(key | {"rate": rate}, lambda: probe(running(), workload, rate, effort, seed))
+
+    found = search(measure, guess, effort.tolerance)
+    return found[0] if found else 0.0

@@ -1,0 +1,110 @@
+"""What the page says of the service alone: captions step by step, overload, memory, and cost by length."""
+
+import textwrap
+from collections.abc import Iterator, Sequence
+
+from benchmarks.serving.journal import Journal
+from benchmarks.serving.workloads import Workload
+
+
+def tables(journal: Journal, measured: Sequence[Workload]) -> Iterator[str]:
+    """Its sections, those that were measured."""
+    yield from _stepwise(journal)
+    yield from _overload(journal, measured)
+    yield from _memory(journal)
+    yield from _lengths(journal)
+
+
+def _stepwise(journal: Journal) -> Iterator[str]:
+    found = [(key, line) for key, result in journal.all(kind="stepwise") for line in result["lines"] if "share" in line]
+    if not found:
+        return
+    yield "## Captions step by step, against padded batches"
+    yield ""
+    yield "    python -m benchmarks.serving.stepwise --photos FOLDER --runtime RUNTIME"
+    yield ""
+    yield _paragraph(
+        "The same requests of mixed widths, lengths and languages on one thread, without HTTP, at a share of what "
+        "padded batches do at most. A padded batch takes all that waits, up to 16, and is answered as a whole; rows "
+        "that have ended are not computed any more. Targets: p90 at most 0.6 times, throughput at least 1.25 times."
+    )
+    yield ""
+    yield "| runtime | load | p90 step by step, ms | p90 padded, ms | ratio | answers/s step by step | padded | ratio |"
+    yield "|---|---:|---:|---:|---:|---:|---:|---:|"
+    for key, line in found:
+        ours, theirs = line["stepwise"], line["padded"]
+        yield (
+            f"| {key['runtime']} | {line['share']:.0%} | {1e3 * ours['p90']:.0f} | {1e3 * theirs['p90']:.0f} | "
+            f"{ours['p90'] / theirs['p90']:.2f} | {ours['throughput']:.3g} | {theirs['throughput']:.3g} | "
+            f"{ours['throughput'] / theirs['throughput']:.2f} |"
+        )
+    for key, result in journal.all(kind="stepwise"):
+        most = result["lines"][0]["most"]
+        yield (
+            f"| {key['runtime']} | all at once | | | | {most['stepwise']:.3g} | {most['padded']:.3g} | "
+            f"{most['stepwise'] / most['padded']:.2f} |"
+        )
+    yield ""
+
+
+def _overload(journal: Journal, measured: Sequence[Workload]) -> Iterator[str]:
+    found = {key["workload"]: result for key, result in journal.all(kind="overload")}
+    if not found:
+        return
+    yield "## Twice as much as it sustains"
+    yield ""
+    yield _paragraph(
+        "fusionrnn alone, at twice its goodput. Answers within the objective a second, over the goodput: target 90 %. "
+        "Refused are those told to come back later; lost, those that got neither an answer nor a refusal: target 0."
+    )
+    yield ""
+    yield "| workload | rate, req/s | in time, req/s | of the goodput | answered | refused | lost |"
+    yield "|---|---:|---:|---:|---:|---:|---:|"
+    for workload in measured:
+        if (run := found.get(workload.name)) is not None:
+            in_time = run["within"] / run["seconds"]
+            yield (
+                f"| {workload.name} | {run['rate']:.3g} | {in_time:.3g} | {in_time / run['sustained']:.0%} | "
+                f"{run['answered']} | {run['refused']} | {run['failed']} |"
+            )
+    yield ""
+
+
+def _memory(journal: Journal) -> Iterator[str]:
+    for _, run in journal.all(kind="memory"):
+        marks = [mark / 1e6 for mark in run["marks"]]
+        yield "## Memory"
+        yield ""
+        yield _paragraph(
+            f"{run['requests']} mixed requests, 8 at a time, {run['failed']} of them failed. Memory (PSS) after each "
+            f"{run['first']}: {', '.join(f'{mark:.0f}' for mark in marks)} MB. The last over the first: "
+            f"{marks[-1] / marks[0] - 1:+.1%}; target: within 3 %."
+        )
+        yield ""
+
+
+def _lengths(journal: Journal) -> Iterator[str]:
+    found = list(journal.all(kind="length"))
+    if not found:
+        return
+    yield "## Cost by length"
+    yield ""
+    yield "One request at a time, medians. The last column is how the cost grows against the length: 1 is linear."
+    yield ""
+    yield "| checkpoint | length | ms | ms a unit | growth since the line above |"
+    yield "|---|---:|---:|---:|---:|"
+    for key, result in found:
+        before: tuple[float, float] | None = None
+        for text, took in result["seconds"].items():
+            length, label = float(text), f"| {key['model']} | {text} {key['unit']} |"
+            if took is None:
+                yield f"{label} refused: longer than the service's limit | | |"
+                continue
+            growth = "" if before is None else f"{(took / before[1]) / (length / before[0]):.2f}"
+            yield f"{label} {1e3 * took:.1f} | {1e3 * took / length:.2f} | {growth} |"
+            before = (length, took)
+    yield ""
+
+
+def _paragraph(text: str) -> str:
+    return textwrap.fill(text, 120)

@@ -1,0 +1,1 @@
+"""Running on more than one machine: Ray Serve here, Kubernetes and monitoring in the folders beside."""
