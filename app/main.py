@@ -9,9 +9,10 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from app import errors, openapi
-from app.api import collections, health, metrics, models, predict
+from app.api import collections, health, metrics, models, predict, stream
 from app.api.door import Door
 from app.engine.service import Service
+from app.engine.sessions import Sessions
 from app.settings import Settings
 from app.telemetry import RequestLog
 
@@ -22,6 +23,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """The service under ``settings``, by default those of the environment. ``app.state.service`` holds its state."""
     settings = settings or Settings()
     service = Service(settings)
+    sessions = Sessions(service)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -30,16 +32,18 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             yield
         finally:
             service.draining = True
+            await sessions.drain()
             await service.loading
             service.runner.close()
 
     app: FastAPI = FastAPIOffline(title="fusionrnn", version=_version(), description=_DESCRIPTION, lifespan=lifespan)
     app.state.service = service
+    app.state.sessions = sessions
     app.add_middleware(Door, service=service)
     app.add_middleware(RequestLog, metrics=service.metrics)
     errors.install(app)
     app.router.routes.append(predict.route)
-    for resource in (models, collections, health, metrics):
+    for resource in (models, collections, health, metrics, stream):
         app.include_router(resource.router)
     openapi.install(app, service)
     return app

@@ -10,6 +10,7 @@ from types import FrameType
 import uvicorn
 
 from app.engine.service import Service
+from app.engine.sessions import Sessions
 from app.main import create_app
 from app.settings import Settings
 from app.telemetry import configure_logging
@@ -29,9 +30,14 @@ class Server(uvicorn.Server):
             log_config=None,
             server_header=False,
             timeout_graceful_shutdown=settings.shutdown_seconds,
+            # Coded sound does not get smaller, and a pair of compressors is larger than a session.
+            ws_per_message_deflate=False,
+            # More than a chunk, so that the application can say what is wrong with one that is too large.
+            ws_max_size=2 * settings.stream_chunk_bytes + 2**16,
         )
         super().__init__(config)
         self.service: Service = app.state.service
+        self._sessions: Sessions = app.state.sessions
         self._announce = announce
         self._announcing: asyncio.Task[None] | None = None
 
@@ -40,6 +46,11 @@ class Server(uvicorn.Server):
         await super().startup(sockets)
         if self.started:
             self._announcing = asyncio.create_task(self._announce_when_loaded())
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Streaming sessions get their state before their sockets close."""
+        await self._sessions.drain()
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Say on /readyz that this is the end, and close after the grace period; a second signal closes at once."""

@@ -129,3 +129,28 @@ class Settings(BaseSettings):
 
     log_format: Literal["json", "console"] = "json"
     """One JSON object a line, or lines for people."""
+
+    stream_sessions: int = Field(1000, ge=1, le=100_000)
+    """Most streaming sessions at once, those without a connection included; the next is told to come back later."""
+
+    stream_idle_seconds: float = Field(30, gt=0)
+    """Longest that a session lives without a message, or without a connection, or with its events not taken."""
+
+    stream_total_seconds: float = Field(86_400, gt=0)
+    """Longest that a session lives; its client gets its state and can go on in another one."""
+
+    stream_chunk_bytes: int = Field(2**18, ge=1024, le=2**24)
+    """Most bytes of one chunk."""
+
+    stream_window_bytes: int = Field(2**18, ge=1024, le=2**26)
+    """Bytes of one session that may wait for their turn; beyond them the server stops reading."""
+
+    stream_events: int = Field(256, ge=1, le=100_000)
+    """Events of one session that may wait for its client, and final ones that are kept for one that comes back."""
+
+    stream_key: SecretStr | None = None
+    """What exported sessions are signed with. Servers with the same key go on with each other's sessions; without one
+    each process makes its own."""
+
+    stream_state_seconds: float = Field(3600, gt=0)
+    """Age at which an exported session can no longer be resumed."""

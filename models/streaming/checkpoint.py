@@ -1,17 +1,17 @@
 """Which checkpoints follow a stream, and how."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from models.features.audio import AudioFeatures
 from models.streaming.detection import Detection
+from models.streaming.errors import CannotStream
 from models.streaming.recurrent import RecurrentStreams, sound_front
 
 if TYPE_CHECKING:
     from models.pipeline import Pipeline
 
 
-class CannotStream(ValueError):
-    """The checkpoint needs the whole input; the message says why."""
+Streams: TypeAlias = RecurrentStreams
 
 
 def streams_of(pipeline: "Pipeline") -> RecurrentStreams:
@@ -31,7 +31,8 @@ def streams_of(pipeline: "Pipeline") -> RecurrentStreams:
     assert config.labels is not None
     heat = float(config.defaults.get("temperature", 1.0))
     reading = Detection(network, modality, config.labels, heat, fronts[modality].tick)
-    return RecurrentStreams(network, fronts, reading)
+    required = [name for name, item in config.modalities.items() if item.required]
+    return RecurrentStreams(network, fronts, reading, required)
 
 
 def refusal(pipeline: "Pipeline") -> str | None:

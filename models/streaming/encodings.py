@@ -3,16 +3,19 @@
 from typing import Literal
 
 import numpy as np
+import torch
 from pydantic import BaseModel, ConfigDict, Field
 
+from models.state import State
+from models.streaming.errors import BadChunk, BadStart
 from models.streaming.resampling import Resampled, Samples, resampler
 
 PcmName = Literal["pcm_s16le", "pcm_f32le"]
 _TYPES: dict[PcmName, str] = {"pcm_s16le": "<i2", "pcm_f32le": "<f4"}
 
 
-class BadChunk(ValueError):
-    """A chunk that is not what its encoding says; the message says why."""
+_LOUDEST = 2.0**31
+"""As in files: nothing larger is a sample."""
 
 
 class Pcm(BaseModel):
@@ -33,18 +36,24 @@ class Pcm(BaseModel):
 class PcmReader:
     """One session's chunks to mono samples at ``target`` Hz, float32, full scale at -1 and 1."""
 
+    offload = False
+
     def __init__(self, pcm: Pcm, target: int) -> None:
         """Reads the resampler's filter where there is one, in milliseconds.
 
         Raises:
-            ValueError: a rate that has too little in common with ``target``.
+            BadStart: the rate has too little in common with ``target``.
         """
         self.pcm = pcm
-        self._resampler = resampler(pcm.sample_rate, target)
+        try:
+            self._resampler = resampler(pcm.sample_rate, target)
+        except ValueError as error:
+            field = "modalities.audio.sample_rate"
+            raise BadStart(f"{error}, and cannot be resampled.", "Send 16000 or 48000 Hz, say.", field) from error
         self.resampled: Resampled = self._resampler.start()
 
-    def read(self, chunk: bytes) -> tuple[Samples, bool]:
-        """The samples that a chunk completes, and whether all it said were finite numbers: others count as silence.
+    def read(self, chunk: bytes, time: float = 0.0) -> tuple[Samples, str | None]:  # noqa: ARG002 - sound has no gaps
+        """The samples that a chunk completes; what is no finite number counts as silence, with a warning.
 
         Raises:
             BadChunk: it ends within a sample.
@@ -61,7 +70,8 @@ class PcmReader:
             samples = values if sane else np.where(np.abs(values) <= _LOUDEST, values, np.float32(0))
         if self.pcm.channels > 1:
             samples = samples.reshape(-1, self.pcm.channels).mean(1, dtype=np.float32)
-        return self._resampler.step(samples, self.resampled), sane
+        warning = None if sane else "samples that are not finite numbers count as silence"
+        return self._resampler.step(samples, self.resampled), warning
 
     def finish(self) -> Samples:
         """What the resampler still holds when an utterance ends; the next begins in silence."""
@@ -69,5 +79,10 @@ class PcmReader:
         self.resampled = self._resampler.start()
         return rest
 
+    def save(self) -> State:
+        state = self.resampled
+        return {"held": torch.from_numpy(state.held.copy()), "counts": torch.tensor([state.came, state.given])}
 
-_LOUDEST = 2.0**31
+    def load(self, state: State) -> None:
+        came, given = state["counts"].tolist()
+        self.resampled = Resampled(state["held"].numpy(), came, given)

@@ -3,118 +3,73 @@
 A session's state is a row of tensors, a few numbers, and the samples of less than a step: the same size for ever.
 """
 
-from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from models.encoded import Encoded
 from models.features.audio import AudioFeatures
 from models.network import FusionRNN
 from models.state import State, part, under
+from models.streaming.errors import BadStart
 from models.streaming.pool import StatePool
-from models.streaming.reading import Event, Listener, Reading
+from models.streaming.reading import Event, Reading
+from models.streaming.session import Reader, Session
 from models.streaming.sound import SoundFront
+from models.streaming.track import Queue, Track, Work
+from models.tasks.task import Options
 
-MOST_TICKS = 32
-"""Of one session in one step of all: one that sends a file at once keeps no other waiting for long."""
-
-Array = NDArray[Any]
-
-
-class Queue:
-    """Samples, or frames, of one session and modality that have come and were not stepped yet."""
-
-    def __init__(self, empty: Array) -> None:
-        """``empty``: none of them."""
-        self._parts: deque[Array] = deque()
-        self._empty = empty
-        self.size = 0
-
-    def put(self, values: Array) -> None:
-        """Let ``values`` [n, ...] wait."""
-        if len(values):
-            self._parts.append(values)
-            self.size += len(values)
-
-    def take(self, count: int) -> Array:
-        """The first ``count``, which are there."""
-        taken = [self._empty]
-        self.size -= count
-        while count:
-            first = self._parts.popleft()
-            taken.append(first[:count])
-            if len(first) > count:
-                self._parts.appendleft(first[count:])
-            count -= len(taken[-1])
-        return taken[1] if len(taken) == 2 else np.concatenate(taken)
-
-    def peek(self) -> Array:
-        """All that wait; they stay."""
-        return np.concatenate([self._empty, *self._parts])
-
-
-@dataclass(eq=False, slots=True)
-class Track:
-    """One session of a checkpoint: its row, what waits, and how far its utterance is."""
-
-    row: int
-    present: tuple[bool, ...]
-    queues: dict[str, Queue]
-    blocks: dict[str, int]
-    listener: Listener
-    began: float = 0.0
-    """Seconds of the session before the utterance."""
-    steps: int = 0
-    """Of the utterance."""
-
-    def feed(self, modality: str, values: Array) -> None:
-        """Let samples or frames wait for the next step."""
-        self.queues[modality].put(values)
-
-    @property
-    def ticks(self) -> int:
-        """Whole ticks that wait."""
-        return min(queue.size // self.blocks[name] for name, queue in self.queues.items())
-
-    def take(self, end: str | None = None) -> "Work":
-        """What to step next; with ``end``, flush or end, also that the utterance is over once nothing waits."""
-        ticks = min(self.ticks, MOST_TICKS)
-        # A power of two, so that sessions with different arrears still share steps.
-        ticks = 1 << (ticks.bit_length() - 1) if ticks else 0
-        media = {name: queue.take(ticks * self.blocks[name]) for name, queue in self.queues.items()}
-        if end is None or self.ticks:
-            return Work(self, ticks, media)
-        rest = {name: queue.take(queue.size) for name, queue in self.queues.items()}
-        return Work(self, ticks, media, rest, end)
-
-
-@dataclass(eq=False, slots=True)
-class Work:
-    """What one session has to be stepped: whole ticks of each modality, and at an utterance's end the rest."""
-
-    track: Track
-    ticks: int
-    media: dict[str, Array]
-    rest: dict[str, Array] = field(default_factory=dict)
-    end: str | None = None
+_CHUNK = 0.08
+"""Seconds of a chunk that is asked for: a step that was shared by two ticks takes less than twice as long as by one."""
 
 
 class RecurrentStreams:
     """One checkpoint's sessions; ``open``, ``close``, ``step``, ``read`` and ``write`` belong to one thread."""
 
-    def __init__(self, network: FusionRNN, fronts: Mapping[str, SoundFront], reading: Reading) -> None:
-        """``fronts`` by modality; all have the same tick."""
-        self.network, self.fronts, self.reading = network, dict(fronts), reading
+    def __init__(
+        self, network: FusionRNN, fronts: Mapping[str, SoundFront], reading: Reading, required: Sequence[str] = ()
+    ) -> None:
+        """``fronts`` by modality; all have the same tick. No session does without the ``required`` ones."""
+        self.network, self.fronts, self.reading, self.required = network, dict(fronts), reading, tuple(required)
         self.tick = next(iter(fronts.values())).tick
         self.blocks = {name: front.block for name, front in fronts.items()}
         self.device = next(network.parameters()).device
         self._pool = StatePool(self._initial)
+
+    @property
+    def options(self) -> type[Options]:
+        """What a session may ask for."""
+        return self.reading.options
+
+    def readers(self, encodings: Mapping[str, Any]) -> dict[str, Reader]:
+        """What reads the chunks of a session's modalities, each encoded as ``encodings`` say.
+
+        Raises:
+            BadStart: there is none of them, or one that cannot be read so.
+        """
+        readers: dict[str, Reader] = {}
+        for name, encoding in encodings.items():
+            if name not in self.fronts:
+                raise BadStart(f"This model takes {', '.join(self.fronts)}, not {name}.", "Leave it out.", "modalities")
+            readers[name] = self.fronts[name].reader(encoding, name)
+        for name in self.required:
+            if name not in readers:
+                raise BadStart(f"This model needs {name}.", f"Say in modalities how {name} comes.", "modalities")
+        if not readers:
+            raise BadStart("No modality is named.", f"Name some of {', '.join(self.fronts)}.", "modalities")
+        return readers
+
+    def advice(self, encodings: Mapping[str, Any]) -> dict[str, Any]:
+        """How long a chunk should be: shorter ones wait for the next, longer ones are late."""
+        seconds = round(self.tick * max(1, round(_CHUNK / self.tick)), 6)
+        return {"seconds": seconds, "tick_seconds": self.tick, "modalities": list(encodings)}
+
+    def session(self, options: Any, readers: Mapping[str, Reader]) -> Session:
+        """A new session whose chunks come through ``readers``."""
+        return Session(self, self.open(options, list(readers)), readers)
 
     def open(self, options: Any, modalities: Sequence[str] | None = None) -> Track:
         """A new session that sends some of the modalities, by default all."""

@@ -12,14 +12,12 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
+from models.streaming.errors import BadState
+
 _MAGIC = b"FRS1"
 _MAC = hashlib.sha256().digest_size
 _MOST = 1 << 22
 """Bytes of a state once unpacked: a bound, should the key be known to somebody else."""
-
-
-class BadState(ValueError):
-    """A state that is refused; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,7 @@
 """Sound of many sessions at once to the frames that an encoder reads, with what each of them remembers."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -7,6 +9,7 @@ from torch import Tensor
 
 from models.features.audio import AudioFeatures
 from models.state import State
+from models.streaming.encodings import Pcm, PcmReader
 
 
 class SoundFront:
@@ -32,6 +35,15 @@ class SoundFront:
     def blank(self, ticks: int) -> NDArray[np.float32]:
         """What stands for the sound of a session that sends none."""
         return np.zeros(ticks * self.block, np.float32)
+
+    def reader(self, encoding: Any, modality: str) -> PcmReader:  # noqa: ARG002 - there is one sound in a session
+        """What makes samples of chunks that come so.
+
+        Raises:
+            ValidationError: it is no encoding of sound.
+            BadStart: it cannot be resampled.
+        """
+        return PcmReader(Pcm.model_validate(encoding), self.rate)
 
     def initial_state(self, rows: int) -> State:
         """Silence before the first sample: ``heard`` float32 [rows, window - hop]."""

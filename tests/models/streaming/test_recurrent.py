@@ -1,6 +1,5 @@
 """Sound that comes in chunks is answered as the whole is, whoever else is stepped with it."""
 
-import math
 from typing import Any
 
 import numpy as np
@@ -16,11 +15,12 @@ from models.features.audio import AudioFeatures
 from models.pipeline import Pipeline
 from models.sequence import pad
 from models.state import nbytes
-from models.streaming.checkpoint import CannotStream, refusal, streams_of
+from models.streaming.checkpoint import refusal, streams_of
+from models.streaming.errors import CannotStream
 from models.streaming.reading import Event
-from models.streaming.recurrent import RecurrentStreams, Track
-
-RATE = 16_000
+from models.streaming.recurrent import RecurrentStreams
+from models.streaming.track import Track
+from tests.models.streaming.sounds import RATE, babble
 
 
 @pytest.fixture(scope="module")
@@ -31,15 +31,6 @@ def pipeline() -> Pipeline:
 @pytest.fixture(scope="module")
 def streams(pipeline: Pipeline) -> RecurrentStreams:
     return streams_of(pipeline)
-
-
-def chirps(seconds: float, seed: int = 0) -> np.ndarray:
-    """Sound in which something happens: tones that glide, in bursts."""
-    rng = np.random.default_rng(seed)
-    time = np.arange(round(seconds * RATE)) / RATE
-    glide = np.sin(2 * math.pi * (300 + 900 * np.sin(time * rng.uniform(2, 5))) * time)
-    bursts = np.clip(np.sin(2 * math.pi * time * rng.uniform(0.5, 1.5)), 0, 1)
-    return (0.5 * glide * bursts + rng.normal(0, 1e-3, len(time))).astype(np.float32)
 
 
 def open_track(streams: RecurrentStreams, **options: Any) -> Track:
@@ -83,7 +74,7 @@ class Whole:
 @example(900, [1], 0)
 @example(4 * RATE, [10 * RATE], 0)
 def test_any_chunks_give_what_the_whole_gives(pipeline: Pipeline, count: int, sizes: list[int], seed: int) -> None:
-    samples = chirps(4, seed)[: min(count, 300 * max(sizes))]
+    samples = babble(4, seed)[: min(count, 300 * max(sizes))]
     streams = streams_of(pipeline)
     whole = Whole(streams)
     track = open_track(streams, threshold=0.2)
@@ -111,7 +102,7 @@ def said(event: Event) -> tuple[Any, ...]:
 
 
 def test_sessions_that_share_steps_hear_only_themselves(streams: RecurrentStreams) -> None:
-    sounds = [chirps(2 + seed / 3, seed) for seed in range(6)]
+    sounds = [babble(2 + seed / 3, seed) for seed in range(6)]
     alone = []
     for sound in sounds:
         track = open_track(streams, threshold=0.15)
@@ -141,7 +132,7 @@ def test_sessions_that_share_steps_hear_only_themselves(streams: RecurrentStream
 
 
 def test_a_flush_ends_an_utterance_and_the_clock_goes_on(streams: RecurrentStreams) -> None:
-    sound = chirps(1.5)
+    sound = babble(1.5)
     track = open_track(streams)
     first = run(streams, track, sound, [500]) + end(streams, track, "flush")
     second = run(streams, track, sound, [999]) + end(streams, track, "end")
@@ -153,7 +144,7 @@ def test_a_flush_ends_an_utterance_and_the_clock_goes_on(streams: RecurrentStrea
 
 
 def test_a_session_goes_on_from_what_was_read_of_another(streams: RecurrentStreams) -> None:
-    sound = chirps(3)
+    sound = babble(3)
     whole = open_track(streams, threshold=0.2)
     wanted = run(streams, whole, sound, [640]) + end(streams, whole)
     before = open_track(streams, threshold=0.2)
@@ -173,7 +164,7 @@ def test_a_state_has_the_same_size_for_ever_and_leaves_no_trace(pipeline: Pipeli
     sizes = set()
     for _ in range(50):
         track = open_track(streams)
-        run(streams, track, chirps(0.2), [640])
+        run(streams, track, babble(0.2), [640])
         sizes.add(nbytes(streams.read(track)[0]))
         streams.close(track)
     assert len(sizes) == 1
@@ -184,7 +175,7 @@ def test_a_state_has_the_same_size_for_ever_and_leaves_no_trace(pipeline: Pipeli
 
 def test_partial_answers_come_as_often_as_asked(streams: RecurrentStreams) -> None:
     track = open_track(streams, interim=0.2, top_k=3)
-    events = run(streams, track, chirps(2), [1280])
+    events = run(streams, track, babble(2), [1280])
     partial = [event for event in events if event["type"] == "partial"]
     streams.close(track)
     assert len(partial) == 10

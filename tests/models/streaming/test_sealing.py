@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.streaming import sealing
-from models.streaming.sealing import BadState, Sealer
+from models.streaming.errors import BadState
+from models.streaming.sealing import Sealer
 
 SEALER = Sealer(b"key", "a" * 64, 60)
 TENSORS = {"h": torch.randn(1, 8), "phase": torch.tensor([3]), "frames": torch.ones(1, 2, dtype=torch.uint8)}

@@ -1,0 +1,296 @@
+"""WS /v1/models/{model}/stream: sound and pictures in as they come, answers out as they ripen.
+
+docs/streaming.md describes the messages. Text frames are JSON objects with a ``type``; binary frames are chunks: a
+header of 16 bytes (sequence number u32, modality u8, three bytes 0, seconds f64, all little-endian), then the medium.
+"""
+
+import asyncio
+import base64
+import binascii
+import json
+import struct
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from app.engine.live import POLICY, TOO_LARGE, TRY_LATER, Closed, Event, Live
+from app.engine.sessions import Sessions, exported
+from app.errors import BadRequest, ServiceError, TooLarge, Unavailable, WrongFields, from_validation
+from app.telemetry import log
+from models.streaming.errors import BadChunk
+
+if TYPE_CHECKING:
+    from models.pipeline import Pipeline
+
+router = APIRouter()
+
+HEADER = struct.Struct("<IB3xd")
+MODALITIES = ("audio", "video", "image")
+"""By their number in a chunk's header."""
+
+_START_SECONDS = 10.0
+_CLOSE_SECONDS = 5.0
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Start(_Message):
+    """A new session, one that goes on from an exported state, or one that lost its connection."""
+
+    type: Literal["session.start"]
+    modalities: dict[str, dict[str, Any]] = Field({}, max_length=len(MODALITIES))
+    options: dict[str, Any] = {}
+    state: str | None = None
+    session: str | None = Field(None, max_length=64)
+    received: int | None = Field(None, ge=0)
+    credit: int | None = Field(None, ge=0, le=1_000_000)
+
+
+class Flush(_Message):
+    """Answer what was heard as if it ended here; what comes next begins anew."""
+
+    type: Literal["session.flush"]
+
+
+class End(_Message):
+    """Answer what was heard, and close."""
+
+    type: Literal["session.end"]
+
+
+class Export(_Message):
+    """Send the state after all chunks so far."""
+
+    type: Literal["session.export"]
+
+
+class Credit(_Message):
+    """How many more events may be sent, and which finals have come."""
+
+    type: Literal["credit"]
+    events: int = Field(0, ge=0, le=1_000_000)
+    received: int | None = Field(None, ge=0)
+
+
+_start: TypeAdapter[Start] = TypeAdapter(Start)
+_said: TypeAdapter[Flush | End | Export | Credit] = TypeAdapter(
+    Annotated[Flush | End | Export | Credit, Field(discriminator="type")]
+)
+
+
+class _Line:
+    """One WebSocket: ``Connection`` of the session that it carries."""
+
+    def __init__(self, socket: WebSocket) -> None:
+        self.socket = socket
+        self.code: int | None = None
+        self._wake = asyncio.Event()
+
+    def wake(self) -> None:
+        self._wake.set()
+
+    def hang_up(self, code: int) -> None:
+        self.code = code
+        self._wake.set()
+
+    async def send(self, event: Event) -> None:
+        await self.socket.send_text(json.dumps(event, ensure_ascii=False, separators=(",", ":")))
+
+    async def write(self, live: Live) -> int:
+        """Say what there is to say until the session is over, or goes on elsewhere; returns the close code."""
+        while self.code is None:
+            if (event := live.next_event()) is not None:
+                await self.send(event)
+            elif live.over is not None:
+                return live.over
+            else:
+                await self._wake.wait()
+                self._wake.clear()
+        return self.code
+
+    async def read(self, live: Live, chunk_bytes: int) -> None:
+        """Take what comes until the far end leaves.
+
+        Raises:
+            Closed: it sent what cannot be taken.
+        """
+        while live.over is None and live.connection is self:
+            message = await self.socket.receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            live.heard = live.loop.time()
+            if (data := message.get("bytes")) is not None:
+                await _chunk(live, data, chunk_bytes)
+                await live.room.wait()
+            else:
+                _told(live, message["text"], chunk_bytes)
+
+
+@router.websocket("/v1/models/{model}/stream")
+async def stream(socket: WebSocket, model: str) -> None:
+    """One connection of one session."""
+    sessions: Sessions = socket.app.state.sessions
+    await socket.accept()
+    line = _Line(socket)
+    try:
+        async with asyncio.timeout(_START_SECONDS):
+            first = await socket.receive_text()
+        live = await _begin(sessions, model, first, line)
+    except (WebSocketDisconnect, KeyError):
+        await _close(line, POLICY, BadRequest("The first message is no text.", "Begin with session.start."))
+        return
+    except TimeoutError:
+        said = BadRequest(f"Nothing came within {_START_SECONDS:g} seconds.", "Begin with session.start.")
+        await _close(line, POLICY, said)
+        return
+    except ServiceError as error:
+        await _close(line, TRY_LATER if isinstance(error, Unavailable) else POLICY, error)
+        return
+    await _carry(sessions, live, line)
+
+
+async def _carry(sessions: Sessions, live: Live, line: _Line) -> None:
+    """Let both ends talk until one of them stops."""
+    chunk_bytes = sessions.bounds.chunk_bytes
+    reading = asyncio.create_task(line.read(live, chunk_bytes))
+    writing = asyncio.create_task(line.write(live))
+    try:
+        await asyncio.wait([reading, writing], return_when=asyncio.FIRST_COMPLETED)
+        if writing.done() and writing.exception() is None:
+            await _close(line, writing.result())
+        elif reading.done() and isinstance(closed := reading.exception(), Closed):
+            live.finish(closed.code)
+            await _close(line, closed.code, closed.error)
+        elif reading.done() and reading.exception() is not None:
+            log.exception("unexpected error in a stream", exc_info=reading.exception())
+            live.finish(POLICY)
+            await _close(line, POLICY, ServiceError("The server failed on this session."))
+    finally:
+        for task in (reading, writing):
+            task.cancel()
+        await asyncio.gather(reading, writing, return_exceptions=True)
+        live.detach(line)
+        if live.over is not None:
+            sessions.remove(live)
+
+
+async def _begin(sessions: Sessions, model: str, first: str, line: _Line) -> Live:
+    """The session that the first message asks for, attached to the line, and its welcome on the way.
+
+    Raises:
+        ServiceError: there is none.
+    """
+    service = sessions.service
+    service.check_ready()
+    pipeline = service.registry.get(model)
+    start: Start = _parse(_start, first, sessions.bounds.chunk_bytes)
+    if start.session is not None:
+        if start.modalities or start.options or start.state:
+            said = "A session that is taken up again keeps its modalities and options."
+            raise WrongFields(said, "Send session and received alone.", field="session")
+        live = sessions.find(start.session)
+        received = start.received or 0
+    else:
+        if start.state is not None and (start.modalities or start.options):
+            said = "A session that goes on from a state keeps its modalities and options."
+            raise WrongFields(said, "Send state and received alone.", field="state")
+        live = await sessions.start(pipeline, start.modalities, start.options, _decoded(start.state), start.received)
+        received = None
+    greeting = _greeting(live, sessions.advice(live), service.registry.get(model))
+    try:
+        live.attach(line, received, greeting)
+    except ValueError as error:
+        raise WrongFields(f"{error}.", "Go on from an exported state, or start anew.", field="received") from error
+    if start.credit is not None:
+        live.more_events(start.credit)
+    return live
+
+
+async def _chunk(live: Live, data: bytes, most: int) -> None:
+    if len(data) > most + HEADER.size:
+        limit = f"{most} bytes"
+        error = TooLarge(f"A chunk of {len(data)} bytes came.", "Send smaller chunks.", limit=limit)
+        raise Closed(TOO_LARGE, error)
+    if len(data) < HEADER.size:
+        raise Closed(POLICY, BadRequest("A chunk is shorter than its header.", f"Begin it with {HEADER.size} bytes."))
+    sequence, number, seconds = HEADER.unpack_from(data)
+    modality = MODALITIES[number] if number < len(MODALITIES) else None
+    if modality is None or modality not in live.session.readers:
+        said = f"Chunk {sequence} is of modality {modality or number}, which this session does not have."
+        raise Closed(POLICY, BadRequest(said, "Send what session.start names."))
+    try:
+        await live.take(modality, sequence, data[HEADER.size :], seconds)
+    except BadChunk as error:
+        raise Closed(
+            POLICY, BadRequest(f"Chunk {sequence}: {error}.", "Start a new session.", modality=modality)
+        ) from error
+
+
+def _told(live: Live, text: str, most: int) -> None:
+    try:
+        message: Flush | End | Export | Credit = _parse(_said, text, most)
+    except ServiceError as error:
+        raise Closed(POLICY, error) from error
+    if isinstance(message, Credit):
+        if message.events:
+            live.more_events(message.events)
+        if message.received is not None:
+            live.confirm(message.received)
+    elif isinstance(message, Export):
+        live.mark("export", lambda state: live.say(exported(live, state)))
+    elif not live.ending:
+        live.ending = isinstance(message, End)
+        live.mark("end" if live.ending else "flush")
+
+
+def _parse(kind: TypeAdapter[Any], text: str, most: int) -> Any:
+    if len(text) > most:
+        raise TooLarge("The message is too long.", "Media belong into binary frames.", limit=f"{most} characters")
+    try:
+        return kind.validate_json(text)
+    except ValidationError as error:
+        raise from_validation(error, ["the messages of docs/streaming.md"]) from error
+
+
+def _decoded(state: str | None) -> bytes | None:
+    if state is None:
+        return None
+    try:
+        return base64.b64decode(state, validate=True)
+    except binascii.Error as error:
+        raise WrongFields("The state is not base64.", "Send it as it was exported.", field="state") from error
+
+
+def _greeting(live: Live, advice: Event, pipeline: "Pipeline") -> Event:
+    bounds, config = live.bounds, pipeline.config
+    return {
+        "type": "session.started",
+        "session": live.id,
+        "model": config.name,
+        "version": config.version,
+        "digest": pipeline.digest,
+        "next_sequence": live.next_sequence,
+        "event": live.said,
+        "credit": bounds.window_bytes,
+        "chunk": advice,
+        "limits": {
+            "chunk_bytes": bounds.chunk_bytes,
+            "idle_seconds": bounds.idle_seconds,
+            "total_seconds": bounds.total_seconds,
+            "events": bounds.events,
+        },
+    }
+
+
+async def _close(line: _Line, code: int, error: ServiceError | None = None) -> None:
+    """Say why, and close; a far end that does not listen is not waited for."""
+    with suppress(TimeoutError, RuntimeError, WebSocketDisconnect):
+        async with asyncio.timeout(_CLOSE_SECONDS):
+            if error is not None:
+                await line.send({"type": "error"} | error.body())
+            await line.socket.close(code)

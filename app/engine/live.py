@@ -1,0 +1,270 @@
+"""One streaming session as its client knows it: what came, what is to be said, and how much either side may send."""
+
+import asyncio
+import secrets
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from app.errors import ServiceError
+
+if TYPE_CHECKING:
+    from models.streaming.session import Reader, Session
+    from models.streaming.track import Array
+
+    Read = tuple[Array, str | None]
+
+Event = dict[str, Any]
+
+NORMAL, DRAINING, POLICY, TOO_LARGE, TRY_LATER = 1000, 1001, 1008, 1009, 1013
+"""Close codes (RFC 6455, section 7.4.1, and the IANA registry)."""
+
+_CREDIT_SECONDS = 0.5
+_MOST_GAPS = 100
+"""Chunks out of order that are told of, before the session ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What one session may take up."""
+
+    chunk_bytes: int
+    """Of one chunk, its header not counted."""
+    window_bytes: int
+    """Of the chunks that wait for their turn."""
+    events: int
+    """That wait for the client, or that it did not confirm."""
+    idle_seconds: float
+    """Without a message, without a connection, or without taking its events."""
+    total_seconds: float
+    """From the start."""
+
+
+class Closed(Exception):
+    """The session is over for this connection.
+
+    Args:
+        code: the WebSocket's close code.
+        error: what is said before, if it is the client that has to do something about it.
+    """
+
+    def __init__(self, code: int, error: ServiceError | None = None) -> None:
+        super().__init__(code)
+        self.code, self.error = code, error
+
+
+class Connection(Protocol):
+    """The far end, while there is one."""
+
+    def wake(self) -> None:
+        """There may be something to say."""
+
+    def hang_up(self, code: int) -> None:
+        """Close with ``code``."""
+
+
+class Live:
+    """A session; it outlives its connection. All methods belong to the event loop."""
+
+    def __init__(
+        self,
+        session: "Session",
+        start: Mapping[str, Any],
+        bounds: Bounds,
+        wake_lane: Callable[["Live"], None],
+        offload: Callable[[Callable[[], "Read"]], Awaitable["Read"]],
+    ) -> None:
+        """``start``: the modalities and options that the client asked for, as JSON can hold them.
+
+        ``offload`` runs what takes long beside the event loop.
+        """
+        self.id = secrets.token_urlsafe(18)
+        self.session, self.start, self.bounds = session, start, bounds
+        self.loop = asyncio.get_running_loop()
+        self.opened = self.heard = self.taken = self.loop.time()
+        self.detached: float | None = None
+        self.next_sequence = 0
+        self.said = 0
+        """Finals so far; each carries its number."""
+        self.finals: deque[Event] = deque()
+        self.credit: int | None = None
+        """Events that the client still takes; None: as many as its socket does."""
+        self.ending = False
+        """Whether no more chunks are taken, although there is still something to say."""
+        self.over: int | None = None
+        """The close code, once nothing more is to be said."""
+        self.connection: Connection | None = None
+        self.room = asyncio.Event()
+        self.room.set()
+        self._wake_lane, self._offload = wake_lane, offload
+        self._outbox: deque[Event] = deque()
+        self._partial: Event | None = None
+        self._confirmed = 0
+        self._gaps = 0
+        self._returned = self._skip = 0
+        self._credited = self.opened
+
+    async def take(self, modality: str, sequence: int, chunk: bytes, time: float) -> None:
+        """Take in a chunk. One that came before is passed over, and one after a gap is told of.
+
+        Raises:
+            BadChunk: it cannot be used, and neither can what follows.
+            Closed: there were too many gaps.
+        """
+        if self.ending or sequence < self.next_sequence:
+            self._returned += len(chunk)
+            return
+        if sequence > self.next_sequence:
+            self._gaps += 1
+            self._returned += len(chunk)
+            said = f"Chunk {sequence} came, and {self.next_sequence} is next: it was not taken."
+            event = {"type": "error", "code": "gap", "expected": self.next_sequence, "detail": said}
+            self.say(event | {"remedy": "Send again from there."})
+            if self._gaps > _MOST_GAPS:
+                raise Closed(POLICY)
+            return
+        values, warning = await self._read(self.session.readers[modality], chunk, time)
+        self.next_sequence += 1
+        self.session.put(modality, values, sequence, len(chunk))
+        if warning is not None:
+            self.say({"type": "warning", "sequence": sequence, "detail": warning})
+        self._came()
+
+    def mark(self, reason: str, note: Any = None) -> None:
+        """Ask for a flush, an end or an export, behind all that came."""
+        self.session.mark(reason, note)
+        self._came()
+
+    def say(self, event: Event) -> None:
+        """Let the client know; a partial answer that it has not taken yet gives way to the next."""
+        if event["type"] == "partial":
+            self._partial = event
+        else:
+            if event["type"] == "final":
+                self.said += 1
+                event = event | {"event": self.said}
+                self.finals.append(event)
+                while len(self.finals) > self.bounds.events:
+                    self.finals.popleft()
+                if self.said <= self._skip:
+                    return
+                self._partial = None
+            self._outbox.append(event)
+        self.wake()
+
+    def answered(self, consumed: int) -> None:
+        """A step is over: give the client room for what it consumed."""
+        self._returned += consumed
+        now = self.loop.time()
+        if self.session.waiting <= self.bounds.window_bytes:
+            self.room.set()
+        much = self._returned >= self.bounds.window_bytes // 4
+        if much or (self._returned and now - self._credited >= _CREDIT_SECONDS):
+            self._give_credit(now)
+
+    def next_event(self) -> Event | None:
+        """What to send next, if the client takes it; else None, and ``wake`` will be set."""
+        if self.credit == 0:
+            return None
+        if self._outbox:
+            event = self._outbox.popleft()
+        elif self._partial is not None:
+            event, self._partial = self._partial, None
+        else:
+            return None
+        if self.credit is not None and event["type"] in ("partial", "final"):
+            self.credit -= 1
+        self.taken = self.loop.time()
+        if len(self._outbox) == self.bounds.events - 1:
+            self._wake_lane(self)
+        return event
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the client leaves so much that it is asked for nothing more until it takes some."""
+        return len(self._outbox) >= self.bounds.events
+
+    def more_events(self, count: int) -> None:
+        """The client takes ``count`` events more."""
+        self.credit = count if self.credit is None else self.credit + count
+        self.wake()
+
+    def confirm(self, received: int) -> None:
+        """The client has the finals up to this number."""
+        self._confirmed = max(self._confirmed, received)
+        while self.finals and self.finals[0]["event"] <= self._confirmed:
+            self.finals.popleft()
+
+    def attach(self, connection: Connection, received: int | None, greeting: Event) -> None:
+        """Go on with a connection, which has the finals up to ``received``: the later ones are said again.
+
+        ``greeting`` is said first.
+
+        Raises:
+            ValueError: some of those are gone.
+        """
+        if received is not None:
+            oldest = self.finals[0]["event"] if self.finals else self.said + 1
+            if received > self.said or received + 1 < oldest:
+                raise ValueError(f"event {received} is not among those that are kept, {oldest - 1} to {self.said}")
+            self._outbox = deque(event for event in self.finals if event["event"] > received)
+            self.confirm(received)
+        self._outbox.appendleft(greeting)
+        if self.connection is not None:
+            self.connection.hang_up(NORMAL)
+        self.connection, self.detached = connection, None
+        self.heard = self.taken = self.loop.time()
+        self.credit = None
+        self._returned = 0
+        self.wake()
+        self._wake_lane(self)
+
+    def wake(self) -> None:
+        """Let the connection look for something to say."""
+        if self.connection is not None:
+            self.connection.wake()
+
+    def skip_to(self, said: int, received: int) -> None:
+        """Number finals from ``said`` on, and do not repeat those up to ``received``."""
+        self.said, self._skip = said, received
+
+    def detach(self, connection: Connection) -> None:
+        """A connection is gone; another may take its place within the idle limit."""
+        if self.connection is connection:
+            self.connection, self.detached = None, self.loop.time()
+
+    def finish(self, code: int, event: Event | None = None) -> None:
+        """Nothing comes after this."""
+        if self.over is not None:
+            return
+        if event is not None:
+            self.say(event)
+        self.over = code
+        self.room.set()
+        self.wake()
+
+    def overdue(self, now: float) -> tuple[int, str] | None:
+        """Close code and reason, if a limit of time has passed."""
+        idle = self.bounds.idle_seconds
+        if self.detached is not None:
+            return (NORMAL, "detached") if now - self.detached > idle else None
+        if self._outbox and now - self.taken > idle:
+            return POLICY, "slow"
+        if self.ending:
+            return None
+        if now - self.opened > self.bounds.total_seconds:
+            return NORMAL, "total"
+        return (NORMAL, "idle") if now - self.heard > idle else None
+
+    async def _read(self, reader: "Reader", chunk: bytes, time: float) -> "Read":
+        return await self._offload(lambda: reader.read(chunk, time)) if reader.offload else reader.read(chunk, time)
+
+    def _came(self) -> None:
+        if self.session.waiting > self.bounds.window_bytes:
+            self.room.clear()
+        self._wake_lane(self)
+
+    def _give_credit(self, now: float) -> None:
+        self.say({"type": "credit", "bytes": self._returned, "acknowledged": self.session.acknowledged})
+        self._returned, self._credited = 0, now

@@ -1,0 +1,93 @@
+"""What waits of one session, and how much of it is stepped next."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.streaming.reading import Listener
+
+MOST_TICKS = 32
+"""Of one session in one step of all: one that sends a file at once keeps no other waiting for long."""
+
+Array = NDArray[Any]
+
+
+class Queue:
+    """Samples, or frames, of one session and modality that have come and were not stepped yet."""
+
+    def __init__(self, empty: Array) -> None:
+        """``empty``: none of them."""
+        self._parts: deque[Array] = deque()
+        self._empty = empty
+        self.size = 0
+
+    def put(self, values: Array) -> None:
+        """Let ``values`` [n, ...] wait."""
+        if len(values):
+            self._parts.append(values)
+            self.size += len(values)
+
+    def take(self, count: int) -> Array:
+        """The first ``count``, which are there."""
+        taken = [self._empty]
+        self.size -= count
+        while count:
+            first = self._parts.popleft()
+            taken.append(first[:count])
+            if len(first) > count:
+                self._parts.appendleft(first[count:])
+            count -= len(taken[-1])
+        return taken[1] if len(taken) == 2 else np.concatenate(taken)
+
+    def peek(self) -> Array:
+        """All that wait; they stay."""
+        return np.concatenate([self._empty, *self._parts])
+
+
+@dataclass(eq=False, slots=True)
+class Track:
+    """One session of a checkpoint: its row, what waits, and how far its utterance is."""
+
+    row: int
+    present: tuple[bool, ...]
+    queues: dict[str, Queue]
+    blocks: dict[str, int]
+    listener: Listener
+    began: float = 0.0
+    """Seconds of the session before the utterance."""
+    steps: int = 0
+    """Of the utterance."""
+
+    def feed(self, modality: str, values: Array) -> None:
+        """Let samples or frames wait for the next step."""
+        self.queues[modality].put(values)
+
+    @property
+    def ticks(self) -> int:
+        """Whole ticks that wait."""
+        return min(queue.size // self.blocks[name] for name, queue in self.queues.items())
+
+    def take(self, end: str | None = None) -> "Work":
+        """What to step next; with ``end``, flush or end, also that the utterance is over once nothing waits."""
+        ticks = min(self.ticks, MOST_TICKS)
+        # A power of two, so that sessions with different arrears still share steps.
+        ticks = 1 << (ticks.bit_length() - 1) if ticks else 0
+        media = {name: queue.take(ticks * self.blocks[name]) for name, queue in self.queues.items()}
+        if end is None or self.ticks:
+            return Work(self, ticks, media)
+        rest = {name: queue.take(queue.size) for name, queue in self.queues.items()}
+        return Work(self, ticks, media, rest, end)
+
+
+@dataclass(eq=False, slots=True)
+class Work:
+    """What one session has to be stepped: whole ticks of each modality, and at an utterance's end the rest."""
+
+    track: Track
+    ticks: int
+    media: dict[str, Array]
+    rest: dict[str, Array] = field(default_factory=dict)
+    end: str | None = None
