@@ -74,22 +74,42 @@ def accelerate(network: nn.Module, wanted: RuntimeName = "auto") -> Runtime:
     if wanted == "torch" or not on_cpu:
         return Runtime("torch")
     keep_freed_memory()
-    precision = torch.bfloat16 if wanted == "bf16" else torch.float32
     runtime = Runtime("packed" if wanted == "auto" else wanted)
+    precisions = [torch.bfloat16, torch.float32] if wanted == "bf16" else [torch.float32]
     for path, module in _outermost(network, ""):
         accelerator = ACCELERATORS[type(module)]
-        try:
-            with torch.no_grad():
-                fast = accelerator.build(module, precision)
-                if fast is None:
-                    continue
-                _compare(accelerator, module, fast, _TOLERANCE[precision])
-        except (RuntimeError, NotImplementedError, AttributeError, ValueError) as error:
-            runtime.refused[path] = str(error).splitlines()[0]
-            continue
-        setattr(module, accelerator.method, fast)
-        runtime.parts[path] = fast.how
+        for precision in precisions:
+            try:
+                fast = _built(accelerator, module, precision)
+            except (RuntimeError, NotImplementedError, AttributeError, ValueError) as error:
+                runtime.refused[path] = str(error).splitlines()[0]
+                continue
+            runtime.refused.pop(path, None)
+            if fast is not None:
+                setattr(module, accelerator.method, fast)
+                runtime.parts[path] = fast.how
+            break
     return runtime
+
+
+@torch.no_grad()
+def _built(accelerator: Accelerator[Any], module: nn.Module, precision: torch.dtype) -> Fast | None:
+    """What stands in for the module's method, or None where that would gain nothing.
+
+    Raises:
+        ValueError: it does not give what the method gives.
+    """
+    fast = accelerator.build(module, precision)
+    if fast is None:
+        return None
+    generator = torch.Generator().manual_seed(0)
+    for arguments in accelerator.examples(module, generator):
+        expected = getattr(module, accelerator.method)(*arguments)
+        for one, other in zip(_tensors(expected), _tensors(fast(*arguments)), strict=True):
+            error = _difference(one, other)
+            if not error <= _TOLERANCE[precision]:
+                raise ValueError(f"differs from torch by {error:.1e} for an input of shape {tuple(arguments[0].shape)}")
+    return fast
 
 
 def _outermost(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
@@ -101,16 +121,6 @@ def _outermost(module: nn.Module, path: str) -> Iterator[tuple[str, nn.Module]]:
             return
     for name, child in module.named_children():
         yield from _outermost(child, f"{path}.{name}" if path else name)
-
-
-def _compare(accelerator: Accelerator[Any], module: nn.Module, fast: Fast, tolerance: float) -> None:
-    generator = torch.Generator().manual_seed(0)
-    for arguments in accelerator.examples(module, generator):
-        expected = getattr(module, accelerator.method)(*arguments)
-        for one, other in zip(_tensors(expected), _tensors(fast(*arguments)), strict=True):
-            error = _difference(one, other)
-            if not error <= tolerance:
-                raise ValueError(f"differs from torch by {error:.1e} for an input of shape {tuple(arguments[0].shape)}")
 
 
 def _difference(expected: Tensor, given: Tensor) -> float:
