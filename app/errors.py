@@ -59,6 +59,21 @@ class BadRequest(ServiceError):
     status, kind, title = 400, "bad-request", "Unreadable request"
 
 
+class Unauthorized(ServiceError):
+    """No key was sent where one is needed."""
+
+    status, kind, title = 401, "unauthorized", "Key needed"
+
+    def __init__(self, detail: str, remedy: str) -> None:
+        super().__init__(detail, remedy, headers={"WWW-Authenticate": "Bearer"})
+
+
+class Forbidden(ServiceError):
+    """Not with this key, or with none: the server has it switched off."""
+
+    status, kind, title = 403, "forbidden", "Not allowed"
+
+
 class NotFound(ServiceError):
     """No such model."""
 
@@ -75,6 +90,18 @@ class UploadTimeout(ServiceError):
     """The body came too slowly. Says nothing of the server's load."""
 
     status, kind, title = 408, "upload-timeout", "Upload took too long"
+
+
+class Conflict(ServiceError):
+    """Not as the server is set up."""
+
+    status, kind, title = 409, "conflict", "Not possible here"
+
+
+class LoadFailed(ServiceError):
+    """A checkpoint's folder cannot be served. The detail says what is wrong with it; an administrator reads it."""
+
+    status, kind, title = 409, "load-failed", "Checkpoint cannot be loaded"
 
 
 class TooLarge(ServiceError):

@@ -53,10 +53,10 @@ class Metrics:
         )  # fmt: skip
         self.searches = Gauge("fusionrnn_searches", "Searches that share the decoder's steps now", registry=registry)
         self.models = Gauge(
-            "fusionrnn_models", "Checkpoints by state: loaded, idle or failed", ["state"], registry=registry
+            "fusionrnn_models", "Checkpoints by state: loaded, resting or failed", ["state"], registry=registry
         )
         self.swaps = Counter(
-            "fusionrnn_swaps", "Checkpoints loaded, unloaded or set idle while serving",
+            "fusionrnn_swaps", "Checkpoints loaded, unloaded or laid to rest while serving",
             ["model", "kind"], registry=registry,
         )  # fmt: skip
 

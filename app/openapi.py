@@ -14,7 +14,7 @@ from models.media.limits import MediaLimits
 
 if TYPE_CHECKING:
     from models.features import Modality
-    from models.pipeline import Pipeline
+    from models.profile import Profile
 
 _REF = "#/components/schemas/"
 _STATUSES = {
@@ -43,19 +43,20 @@ _PROBLEM_SCHEMA: dict[str, Any] = {
 
 def install(app: FastAPI, service: Service) -> None:
     """Build the document from what is loaded at the time of asking, and again when that has changed."""
-    cached: tuple[object, dict[str, Any]] | None = None
+    cached: tuple[tuple[object, object], dict[str, Any]] | None = None
 
     def build() -> dict[str, Any]:
         nonlocal cached
-        pipelines = service.registry.pipelines
-        if cached is None or cached[0] is not pipelines:
-            cached = (pipelines, _document(app, list(pipelines.values()), service.settings.limits))
+        registry = service.registry
+        loaded = (registry.pipelines, registry.resting)
+        if cached is None or any(one is not other for one, other in zip(cached[0], loaded, strict=True)):
+            cached = (loaded, _document(app, list(registry.profiles.values()), service.settings.limits))
         return cached[1]
 
     app.openapi = build  # type: ignore[method-assign]
 
 
-def _document(app: FastAPI, pipelines: list["Pipeline"], limits: MediaLimits) -> dict[str, Any]:
+def _document(app: FastAPI, pipelines: list["Profile"], limits: MediaLimits) -> dict[str, Any]:
     document = get_openapi(
         title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
     )
@@ -70,7 +71,7 @@ def _document(app: FastAPI, pipelines: list["Pipeline"], limits: MediaLimits) ->
     return document
 
 
-def _operation(pipeline: "Pipeline", answer: dict[str, Any], limits: MediaLimits) -> dict[str, Any]:
+def _operation(pipeline: "Profile", answer: dict[str, Any], limits: MediaLimits) -> dict[str, Any]:
     config = pipeline.config
     whole = {"allOf": [_head_schema(pipeline), answer]}
     head = {"id": "5f0c", "model": config.name, "version": config.version, "task": config.task}
@@ -102,7 +103,7 @@ def _operation(pipeline: "Pipeline", answer: dict[str, Any], limits: MediaLimits
     }
 
 
-def _head_schema(pipeline: "Pipeline") -> dict[str, Any]:
+def _head_schema(pipeline: "Profile") -> dict[str, Any]:
     config = pipeline.config
     fixed = {"model": config.name, "version": config.version, "task": config.task}
     return {
@@ -112,7 +113,7 @@ def _head_schema(pipeline: "Pipeline") -> dict[str, Any]:
     }
 
 
-def _body(pipeline: "Pipeline", limits: MediaLimits, *, base64: bool) -> dict[str, Any]:
+def _body(pipeline: "Profile", limits: MediaLimits, *, base64: bool) -> dict[str, Any]:
     parts = {name: _part(pipeline, name, most, limits, base64=base64) for name, most in pipeline.accepts.items()}
     options = {name: _option(item) for name, item in pipeline.options.model_json_schema()["properties"].items()}
     if pipeline.explains:
@@ -123,7 +124,7 @@ def _body(pipeline: "Pipeline", limits: MediaLimits, *, base64: bool) -> dict[st
     return body
 
 
-def _part(pipeline: "Pipeline", name: "Modality", most: int, limits: MediaLimits, *, base64: bool) -> dict[str, Any]:
+def _part(pipeline: "Profile", name: "Modality", most: int, limits: MediaLimits, *, base64: bool) -> dict[str, Any]:
     item = pipeline.config.modalities.get(name)
     array = item is not None and item.features.type == "vectors"
     written = pipeline.is_written(name)

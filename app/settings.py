@@ -58,6 +58,9 @@ class Settings(BaseSettings):
     threads: int = Field(0, ge=0, le=1024)
     """Threads of one network step; 0 leaves the choice to torch."""
 
+    workers: int = Field(1, ge=1, le=256)
+    """Processes that serve behind one port, each with its own copy of the checkpoints."""
+
     decode_workers: int = Field(default_factory=lambda: min(os.cpu_count() or 1, 8), ge=1, le=256)
     """Threads that decode media and compute features, beside the one that runs the networks."""
 

@@ -179,7 +179,8 @@ def _weights(folder: Path, expected: dict[str, Tensor]) -> dict[str, Tensor]:
                     raise CheckpointError(folder, f"{WEIGHTS}, {name}, has shape {shapes}")
                 if header.get_dtype() not in _STORED.get(value.dtype, set()):
                     raise CheckpointError(folder, f"{WEIGHTS}, {name}, has dtype {header.get_dtype()}")
-            weights = {name: file.get_tensor(name).to(value.dtype) for name, value in expected.items()}
+            # Copied, since what lies in the file's pages goes wrong, or kills the process, when the file is replaced.
+            weights = {name: file.get_tensor(name).to(value.dtype, copy=True) for name, value in expected.items()}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(folder, f"{WEIGHTS} is not a readable safetensors file: {error}") from error
     for name, value in weights.items():

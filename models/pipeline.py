@@ -1,7 +1,7 @@
 """A loaded checkpoint from media to answer: decode, features, network, task. Knows nothing of HTTP or queues."""
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,13 @@ from models.features import Extracted, Features, Modality
 from models.features.features import Sources
 from models.media.errors import MediaOutOfBounds, UnsupportedMedia
 from models.media.limits import MediaLimits
+from models.profile import Profile
 from models.registry import FusionConfig
 from models.runtime import RuntimeName, accelerate
 from models.sequence import Padded, pad
 from models.tasks import TASKS, Task
 from models.tasks.streaming import Told
-from models.tasks.task import Options, Query, Result
+from models.tasks.task import Query, Result
 from models.tasks.writing import WritingTask
 
 Bundle = Sources
@@ -44,48 +45,45 @@ def parts_for(
     return frozenset({name, *(part for part in features.stand_ins if features.shares or part not in modalities)})
 
 
-class Pipeline:
+class Pipeline(Profile):
     """One checkpoint, ready to answer: ``decode`` and ``features`` in any thread, the rest in one thread a device."""
 
     def __init__(
         self, checkpoint: Checkpoint, device: torch.device | str = "cpu", runtime: RuntimeName = "torch"
     ) -> None:
         """Serve a loaded checkpoint; any ``runtime`` but torch changes its network, for inference only."""
-        self.config = checkpoint.config
-        self.digest = checkpoint.digest
-        self.metrics = checkpoint.metrics
-        self.card = checkpoint.card
-        self.device = torch.device(device)
-        self.network = checkpoint.network.to(self.device)
-        self.runtime = accelerate(self.network, runtime)
+        self.network = checkpoint.network.to(device)
+        used = accelerate(self.network, runtime)
         self.task: Task = TASKS[checkpoint.config.task](checkpoint)
-        self.parameters = sum(parameter.numel() for parameter in self.network.parameters())
-        self.options: type[Options] = self.task.options
-        self.result: type[Result] = self.task.result
-        self.example = self.task.example
-        self.explains = self.task.explains
-        self.draws = self.task.draws
-        self.languages = list(self.task.languages)
-        self.accepts: dict[Modality, int] = {name: item.max_items for name, item in self.config.modalities.items()}
-        for item in self.config.modalities.values():
-            for part in item.features.stand_ins:
-                self.accepts.setdefault(part, 1)
         self._tokenizer = checkpoint.tokenizer
+        modalities = checkpoint.config.modalities
+        accepts = {name: item.max_items for name, item in modalities.items()}
+        for item in modalities.values():
+            for part in item.features.stand_ins:
+                accepts.setdefault(part, 1)
+        super().__init__(
+            config=checkpoint.config,
+            digest=checkpoint.digest,
+            metrics=checkpoint.metrics,
+            card=checkpoint.card,
+            device=torch.device(device),
+            runtime=used,
+            parameters=sum(parameter.numel() for parameter in self.network.parameters()),
+            options=self.task.options,
+            result=self.task.result,
+            example=self.task.example,
+            explains=self.task.explains,
+            draws=self.task.draws,
+            languages=list(self.task.languages),
+            accepts=accepts,
+        )
 
-    def part_bytes(self, part: Modality, limits: MediaLimits) -> int:
-        """Most bytes of a part: what its features say, or the medium's limit where it only stands in for others."""
-        item = self.config.modalities.get(part)
-        return item.features.most_bytes(part, limits) if item else int(getattr(limits, f"{part}_bytes"))
-
-    def is_written(self, part: Modality) -> bool:
-        """Whether a part is text that may come as a string, and not a file."""
-        item = self.config.modalities.get(part)
-        return item is not None and item.features.written
+    def profile(self) -> Profile:
+        """What there is to know of the checkpoint, without holding its weights."""
+        return Profile(**{field.name: getattr(self, field.name) for field in fields(Profile)})
 
     @classmethod
-    def load(
-        cls, folder: Path, device: torch.device | str = "cpu", runtime: RuntimeName = "auto"
-    ) -> "Pipeline":
+    def load(cls, folder: Path, device: torch.device | str = "cpu", runtime: RuntimeName = "auto") -> "Pipeline":
         """Load a checkpoint folder.
 
         Raises:

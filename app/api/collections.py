@@ -133,7 +133,7 @@ async def put_item(name: str, item: str, request: Request, response: Response) -
     service, desk = service_of(request), _desk(request)
     service.check_ready()
     with service.admission.enter("collections/put", _declared(request)) as place:
-        annotator = _annotator(service)
+        annotator = await _annotator(service)
         posted = await _receive(request, _rules(service, annotator, ("image", "video")), place)
         _, data = _only(posted)
         assert isinstance(data, bytes)
@@ -166,7 +166,7 @@ async def search(name: str, request: Request) -> SearchAnswer:
     service, desk = service_of(request), _desk(request)
     service.check_ready()
     with service.admission.enter("collections/search", _declared(request)) as place:
-        annotator = _annotator(service)
+        annotator = await _annotator(service)
         posted = await _receive(request, _rules(service, annotator, ("image", "text"), options=("limit",)), place)
         part, content = _only(posted)
         try:
@@ -234,14 +234,16 @@ def _only(posted: Posted) -> "tuple[Modality, bytes | str]":
     return part, content
 
 
-def _annotator(service: Service) -> "Annotator":
+async def _annotator(service: Service) -> "Annotator":
     """The checkpoints that the settings name; without the captioner, items are put without captions."""
     from app.search.moments import Annotator
 
-    settings, registry = service.settings, service.registry
-    captioner = registry.pipelines.get(settings.collections_captioner)
+    settings, swaps = service.settings, service.swaps
+    captions = settings.collections_captioner in service.registry.profiles
+    captioner = await swaps.awake(settings.collections_captioner) if captions else None
+    embedder = await swaps.awake(settings.collections_model)
     try:
-        return Annotator(registry.get(settings.collections_model), captioner)
+        return Annotator(embedder, captioner)
     except ValueError as error:
         raise Unavailable(f"Collections cannot be used with these settings: {error}.", _RETRY) from error
 

@@ -42,7 +42,8 @@ class Door:
         if scope["type"] != "http" or scope["method"] != "POST":
             return None
         found = _PREDICT.fullmatch(scope["path"].removeprefix(scope.get("root_path", "")))
-        return found[1] if found and found[1] in self.service.registry.pipelines else None
+        registry = self.service.registry
+        return found[1] if found and (found[1] in registry.pipelines or found[1] in registry.resting) else None
 
 
 def _declared(headers: Headers) -> int:

@@ -10,7 +10,7 @@ from app.api.parts import needed
 from app.engine.service import service_of
 
 if TYPE_CHECKING:
-    from models.pipeline import Pipeline
+    from models.profile import Profile
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
@@ -71,17 +71,17 @@ class ModelList(BaseModel):
 async def list_models(request: Request) -> ModelList:
     """What is served, and what could not be loaded with the reason."""
     registry = service_of(request).registry
-    cards = [card(registry.pipelines[name]) for name in sorted(registry.pipelines)]
+    cards = [card(profile) for profile in registry.profiles.values()]
     return ModelList(data=cards, failed=[FailedModel(**asdict(failure)) for failure in registry.failed])
 
 
 @router.get("/{model}", summary="One checkpoint's card", response_model_exclude_none=True)
 async def get_model(model: str, request: Request) -> ModelCard:
     """Its task, parts, options, figures and origin."""
-    return card(service_of(request).registry.get(model))
+    return card(service_of(request).registry.profile(model))
 
 
-def card(pipeline: "Pipeline") -> ModelCard:
+def card(pipeline: "Profile") -> ModelCard:
     """What there is to say about a checkpoint."""
     config = pipeline.config
     required = needed(pipeline)

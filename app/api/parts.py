@@ -22,7 +22,7 @@ from models.media.limits import MediaLimits
 
 if TYPE_CHECKING:
     from models.features import Modality
-    from models.pipeline import Pipeline
+    from models.profile import Profile
 
 EXPLAIN = "explain"
 _OPTION_BYTES = 4096
@@ -42,7 +42,7 @@ class Rules:
     most_bytes: int
 
     @classmethod
-    def of(cls, pipeline: "Pipeline", limits: MediaLimits, most_bytes: int) -> "Rules":
+    def of(cls, pipeline: "Profile", limits: MediaLimits, most_bytes: int) -> "Rules":
         """The rules of ``pipeline``."""
         options = (*pipeline.options.model_fields, EXPLAIN)
         part_bytes = {part: pipeline.part_bytes(part, limits) for part in pipeline.accepts}
@@ -114,7 +114,7 @@ class Posted:
             self.bundle.setdefault(modality, []).append(value)
 
 
-def needed(pipeline: "Pipeline") -> frozenset["Modality"]:
+def needed(pipeline: "Profile") -> frozenset["Modality"]:
     """The parts that no request for ``pipeline`` does without."""
     # Where a video may stand in for pictures or sound, neither of the two is needed by itself.
     items = pipeline.config.modalities.items()

@@ -17,8 +17,16 @@ from app.api.accept import preferred
 from app.api.parts import EXPLAIN, Posted, Rules, read_body
 from app.engine.admission import Place
 from app.engine.runner import Call, Runner
-from app.engine.service import service_of
-from app.errors import NotAcceptable, ServiceError, Unavailable, UploadTimeout, WrongFields, from_validation
+from app.engine.service import Service, service_of
+from app.errors import (
+    DeadlinePassed,
+    NotAcceptable,
+    ServiceError,
+    Unavailable,
+    UploadTimeout,
+    WrongFields,
+    from_validation,
+)
 from app.telemetry import log
 
 if TYPE_CHECKING:
@@ -34,16 +42,17 @@ _boolean: TypeAdapter[bool] = TypeAdapter(bool)
 async def predict(request: Request) -> Response:
     """Answer one bundle with one checkpoint."""
     service = service_of(request)
-    pipeline, runner = service.registry.get(request.path_params["model"]), service.runner
+    runner, settings = service.runner, service.settings
+    pipeline = await _awake(service, request)
     kind = _kind(request, pipeline)
     place = _place(request)
-    rules = Rules.of(pipeline, service.settings.limits, service.settings.max_request_bytes)
-    posted = await _receive(request, rules, runner, place, service.settings.upload_seconds)
+    rules = Rules.of(pipeline, settings.limits, settings.max_request_bytes)
+    posted = await _receive(request, rules, runner, place, settings.upload_seconds)
     explain, options = _options(pipeline, posted, rules)
     if explain and kind == EVENTS:
         remedy = "Ask for application/json to get the explanation, or leave explain out."
         raise WrongFields("A stream of events carries no explanation.", remedy, field=EXPLAIN)
-    until = asyncio.get_running_loop().time() + min(service.settings.deadline_seconds, place.remaining())
+    until = asyncio.get_running_loop().time() + min(settings.deadline_seconds, place.remaining())
     gone = asyncio.ensure_future(_leave(request))
     try:
         call = Call(pipeline, request.state.timing, until, place, gone)
@@ -63,6 +72,20 @@ async def predict(request: Request) -> Response:
         return JSONResponse(head | result.model_dump(exclude_none=True), headers=_headers(call))
     finally:
         gone.cancel()
+
+
+async def _awake(service: Service, request: Request) -> "Pipeline":
+    """The checkpoint, which may have to be loaded again first: that takes no longer than an answer may."""
+    name = request.path_params["model"]
+    if name not in service.registry.resting:
+        service.swaps.use(name)
+        return service.registry.get(name)
+    waking = asyncio.ensure_future(service.swaps.awake(name))
+    await asyncio.wait([waking], timeout=service.settings.deadline_seconds)
+    if not waking.done():
+        waking.cancel()
+        raise DeadlinePassed("The model was not loaded in time.", "Try again later.")
+    return waking.result()
 
 
 def _place(request: Request) -> Place:

@@ -2,18 +2,20 @@
 
 import importlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-from app.errors import NotFound, Unavailable
+from app.errors import LoadFailed, NotFound, Unavailable
 from app.telemetry import log
 
 if TYPE_CHECKING:
     from models.pipeline import Pipeline
+    from models.profile import Profile
     from models.runtime import RuntimeName
 
+Prepare: TypeAlias = "Callable[[Pipeline], object]"
 _LOADING_RETRY = 2
 
 
@@ -26,80 +28,142 @@ class Failure:
 
 
 class Registry:
-    """Loads once, in a thread of its own, while the service already answers."""
+    """Loads in a thread of its own, while the service already answers.
 
-    def __init__(self) -> None:
+    ``pipelines`` are in memory; ``resting`` are served as well, and loaded again when somebody asks. Both are replaced
+    rather than changed, since the event loop reads them meanwhile.
+    """
+
+    def __init__(self, roots: Sequence[Path], device: str, plugins: Sequence[str], runtime: "RuntimeName") -> None:
+        """``roots`` hold checkpoint folders, or are some; ``plugins`` are imported before any is loaded."""
         self.pipelines: dict[str, Pipeline] = {}
+        self.resting: dict[str, Profile] = {}
         self.failed: list[Failure] = []
         self.loaded = False
+        self._roots, self._device, self._plugins, self._runtime = roots, device, plugins, runtime
 
-    def load(
-        self,
-        roots: Iterable[Path],
-        device: str,
-        plugins: Iterable[str],
-        prepare: Callable[["Pipeline"], object],
-        runtime: "RuntimeName" = "auto",
-    ) -> None:
-        """Load every checkpoint under ``roots`` and run ``prepare`` on each before it is served. Never raises."""
-        for name in plugins:
+    @property
+    def profiles(self) -> "dict[str, Profile]":
+        """All that is served, by name."""
+        return dict(sorted({**self.resting, **self.pipelines}.items()))
+
+    def load_all(self, prepare: Prepare) -> None:
+        """Load every checkpoint, and run ``prepare`` on each before it is served. Never raises."""
+        for name in self._plugins:
             try:
                 importlib.import_module(name)
             except Exception as error:  # noqa: BLE001 - a plugin is foreign code and may raise anything
                 self._fail(f"plugin {name}", error)
         try:
-            place = choose_device(device)
+            choose_device(self._device)
         except ValueError as error:
             self._fail("device", error)
         else:
-            for root in roots:
+            for root in self._roots:
                 try:
                     folders = list(checkpoint_folders(root))
                 except OSError as error:
                     self._fail(str(root), error)
                     continue
                 for folder in folders:
-                    self._load(folder, place, runtime, prepare)
+                    self._try(folder, prepare)
         self.loaded = True
         log.info("loaded", models=sorted(self.pipelines), failed=[failure.name for failure in self.failed])
 
+    def load(self, name: str, prepare: Prepare) -> "Pipeline":
+        """Load the folder of that name as it is now, and serve it in place of what had the name.
+
+        Raises:
+            NotFound: there is no such folder.
+            LoadFailed: it cannot be served. What had the name still is.
+        """
+        # By its name, so that no path of a client's making is looked at.
+        folder = _named(name, self._roots)
+        if folder is None:
+            raise NotFound(f"No folder holds a checkpoint '{name}'.", "Put one into a folder of FUSIONRNN_MODEL_DIR.")
+        try:
+            pipeline = self._load(folder, prepare)
+        except Exception as error:
+            said = f"'{name}' cannot be loaded: {_reason(error)}"
+            raise LoadFailed(said, "What was served before still is.") from error
+        self._serve(pipeline)
+        self.failed = [failure for failure in self.failed if failure.name not in (name, folder.name)]
+        return pipeline
+
+    def unload(self, name: str, *, rest: bool) -> None:
+        """Give its memory back once nobody uses it; one that rests is loaded again when it is asked for.
+
+        Raises:
+            NotFound: it is not served.
+        """
+        profile = self.profile(name)
+        resting = {key: found for key, found in self.resting.items() if key != name}
+        self.resting = {**resting, name: profile} if rest else resting
+        self.pipelines = {key: found for key, found in self.pipelines.items() if key != name}
+        log.info("model unloaded", model=name, rests=rest)
+
     def get(self, name: str) -> "Pipeline":
-        """The checkpoint called ``name``.
+        """The checkpoint called ``name``, which is in memory.
+
+        Raises:
+            Unavailable: it may still be loading, or is to be loaded again.
+            NotFound: there is none.
+        """
+        if (pipeline := self.pipelines.get(name)) is not None:
+            return pipeline
+        self.profile(name)
+        raise Unavailable(f"'{name}' is not in memory now.", _LOADING_RETRY)
+
+    def profile(self, name: str) -> "Profile":
+        """What there is to know of the checkpoint called ``name``, whether or not it is in memory.
 
         Raises:
             Unavailable: it may still be loading.
             NotFound: there is none.
         """
         if (pipeline := self.pipelines.get(name)) is not None:
-            return pipeline
+            return pipeline.profile()
+        if (profile := self.resting.get(name)) is not None:
+            return profile
         if not self.loaded:
             raise Unavailable(f"Models are still being loaded, '{name}' perhaps among them.", _LOADING_RETRY)
         reason = next((f" It failed to load: {failure.reason}" for failure in self.failed if failure.name == name), "")
-        known = ", ".join(sorted(self.pipelines)) or "none at all"
+        known = ", ".join(self.profiles) or "none at all"
         raise NotFound(f"There is no model '{name}'.{reason}", f"These are served: {known}.")
 
-    def _load(self, folder: Path, device: str, runtime: "RuntimeName", prepare: Callable[["Pipeline"], object]) -> None:
-        from models.pipeline import Pipeline
+    def _try(self, folder: Path, prepare: Prepare) -> None:
+        def prepare_first(pipeline: "Pipeline") -> None:
+            name = pipeline.config.name
+            if name in self.pipelines:
+                raise ValueError(f"another folder already serves a checkpoint called '{name}'")
+            prepare(pipeline)
 
         try:
-            pipeline = Pipeline.load(folder, device, runtime)
-            if pipeline.config.name not in self.pipelines:
-                prepare(pipeline)
+            self._serve(self._load(folder, prepare_first))
         except Exception as error:  # noqa: BLE001 - one bad folder, or a plugin's network, must not stop the others
             self._fail(folder.name, error)
-            return
+
+    def _load(self, folder: Path, prepare: Prepare) -> "Pipeline":
+        from models.pipeline import Pipeline
+
+        pipeline = Pipeline.load(folder, choose_device(self._device), self._runtime)
+        prepare(pipeline)
+        return pipeline
+
+    def _serve(self, pipeline: "Pipeline") -> None:
         name = pipeline.config.name
-        if name in self.pipelines:
-            self._fail(folder.name, ValueError(f"another folder already serves a checkpoint called '{name}'"))
-            return
-        # Replaced rather than changed: readers on the event loop iterate over it.
         self.pipelines = {**self.pipelines, name: pipeline}
+        self.resting = {key: profile for key, profile in self.resting.items() if key != name}
         log.info("model ready", model=name, version=pipeline.config.version, digest=pipeline.digest[:12])
 
     def _fail(self, name: str, error: Exception) -> None:
-        reason = str(getattr(error, "reason", None) or error) or type(error).__name__
+        reason = _reason(error)
         self.failed = [*self.failed, Failure(name, reason)]
         log.error("not served", name=name, reason=reason)
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "reason", None) or error) or type(error).__name__
 
 
 def checkpoint_folders(root: Path) -> Iterator[Path]:
@@ -116,8 +180,10 @@ def checkpoint_folders(root: Path) -> Iterator[Path]:
 
 def find_checkpoint(name: str, roots: Iterable[Path]) -> Path | None:
     """The folder of the checkpoint called ``name``, or ``name`` itself where it is the path of one."""
-    if (Path(name) / "config.json").is_file():
-        return Path(name)
+    return Path(name) if (Path(name) / "config.json").is_file() else _named(name, roots)
+
+
+def _named(name: str, roots: Iterable[Path]) -> Path | None:
     for folder in (folder for root in roots if root.is_dir() for folder in checkpoint_folders(root)):
         try:
             config = json.loads((folder / "config.json").read_text(encoding="utf-8"))

@@ -142,7 +142,8 @@ class Runner:
 
     def warm_up(self, pipeline: "Pipeline") -> None:
         """Warm up on the thread that will serve: torch keeps a pool of workers for each calling thread."""
-        most_steps = self.device(pipeline.device).submit(lambda: warm_up(pipeline)).result()
+        device = self.device(pipeline.device)
+        most_steps = warm_up(pipeline, lambda work: device.submit(work).result())
         self._lanes[pipeline] = Lane(pipeline.config.name, most_steps)
 
     def device(self, device: "torch.device") -> Device:

@@ -8,6 +8,7 @@ from app.engine.admission import Admission, Bounds
 from app.engine.device import use_threads
 from app.engine.registry import Registry
 from app.engine.runner import Runner
+from app.engine.swaps import Swaps
 from app.errors import Unavailable
 from app.metrics import Metrics
 from app.settings import Settings
@@ -21,7 +22,7 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.metrics = Metrics()
-        self.registry = Registry()
+        self.registry = Registry(settings.model_dir, settings.device, settings.plugins, settings.runtime)
         bounds = Bounds(
             settings.max_waiting,
             settings.max_waiting_bytes,
@@ -37,14 +38,20 @@ class Service:
             threads=settings.threads,
             delay=settings.batch_seconds,
         )
+        self.swaps = Swaps(
+            self.registry,
+            self.runner.warm_up,
+            self.admission,
+            self.metrics,
+            settings.idle_unload_seconds,
+        )
         self.loading: asyncio.Task[None] | None = None
         self.draining = False
 
     def load(self) -> None:
         """Load and warm up every checkpoint; takes seconds, for a thread of its own."""
-        settings = self.settings
         use_threads(1)
-        self.registry.load(settings.model_dir, settings.device, settings.plugins, self.runner.warm_up, settings.runtime)
+        self.registry.load_all(self.runner.warm_up)
 
     def check_ready(self) -> None:
         """Return where requests are welcome.
@@ -56,7 +63,7 @@ class Service:
             raise Unavailable("The server is shutting down.", _RETRY)
         if not self.registry.loaded:
             raise Unavailable("Models are still being loaded.", _RETRY)
-        if not self.registry.pipelines:
+        if not self.registry.profiles:
             raise Unavailable("No model could be loaded; GET /v1/models says why.", _RETRY)
 
 

@@ -1,0 +1,123 @@
+"""Checkpoints come, are replaced and go while requests run; whoever has begun on one finishes on it."""
+
+import asyncio
+import ctypes
+import gc
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from app.engine.admission import Admission
+from app.engine.device import use_threads
+from app.engine.registry import Registry
+from app.errors import LoadFailed, Unavailable
+from app.metrics import Metrics
+
+if TYPE_CHECKING:
+    from models.pipeline import Pipeline
+
+_RETRY = 10
+_LOOKS = 4
+"""How many times in the idle time the clock is looked at."""
+
+
+class Swaps:
+    """One change at a time; for the event loop's thread."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        prepare: "Callable[[Pipeline], object]",
+        admission: Admission,
+        metrics: Metrics,
+        idle_seconds: float = 0.0,
+    ) -> None:
+        """``prepare`` is run on a checkpoint before it serves; after ``idle_seconds`` without a request it rests."""
+        self.registry = registry
+        self.admission = admission
+        self.metrics = metrics
+        self.idle_seconds = idle_seconds
+        self._prepare = prepare
+        self._used: dict[str, float] = {}
+        self._lock = asyncio.Lock()
+        self._waking: dict[str, asyncio.Task[Pipeline]] = {}
+
+    async def load(self, name: str) -> "Pipeline":
+        """Load the folder of that name as it is now, warm it up, and only then let it take over.
+
+        Raises:
+            NotFound: there is no such folder.
+            LoadFailed: it cannot be served; what had the name still is.
+        """
+        async with self._lock:
+            pipeline = await asyncio.to_thread(self._load, name)
+            self.use(name)
+        self.metrics.swaps.labels(name, "load").inc()
+        return pipeline
+
+    async def unload(self, name: str, *, rest: bool = False) -> None:
+        """Serve it no more, or, if it rests, not until somebody asks.
+
+        Raises:
+            NotFound: it is not served.
+        """
+        async with self._lock:
+            self.registry.unload(name, rest=rest)
+            self._used.pop(name, None)
+            await asyncio.to_thread(free)
+        self.metrics.swaps.labels(name, "rest" if rest else "unload").inc()
+
+    async def awake(self, name: str) -> "Pipeline":
+        """The checkpoint called ``name``, loaded again if it rests: all who ask meanwhile wait for the same load.
+
+        Raises:
+            NotFound: there is none.
+            Unavailable: it may still be loading, or cannot be loaded again.
+        """
+        self.use(name)
+        if name not in self.registry.resting:
+            return self.registry.get(name)
+        if (task := self._waking.get(name)) is None:
+            task = self._waking[name] = asyncio.create_task(self._wake(name))
+            task.add_done_callback(lambda _: self._waking.pop(name))
+        # Whoever stops waiting leaves the load to the others.
+        return await asyncio.shield(task)
+
+    def use(self, name: str) -> None:
+        """Note that somebody uses it now."""
+        if self.idle_seconds:
+            self._used[name] = time.monotonic()
+
+    async def watch(self) -> None:
+        """Let checkpoints rest that nobody has used for the idle time; never returns."""
+        while self.idle_seconds:
+            await asyncio.sleep(self.idle_seconds / _LOOKS)
+            busy = {place.model for place in self.admission.places}
+            for name in self.registry.pipelines:
+                last = self._used.setdefault(name, time.monotonic())
+                if name not in busy and time.monotonic() > last + self.idle_seconds:
+                    await self.unload(name, rest=True)
+
+    async def _wake(self, name: str) -> "Pipeline":
+        async with self._lock:
+            if (pipeline := self.registry.pipelines.get(name)) is not None:
+                return pipeline
+            try:
+                return await asyncio.to_thread(self._load, name)
+            except LoadFailed as error:
+                raise Unavailable(error.detail, _RETRY) from error
+
+    def _load(self, name: str) -> "Pipeline":
+        use_threads(1)
+        try:
+            return self.registry.load(name, self._prepare)
+        finally:
+            free()
+
+
+def free() -> None:
+    """Give what was freed back to the system: a network's tensors lie in cycles, and glibc keeps what it has."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

@@ -1,0 +1,243 @@
+"""Checkpoints come, are replaced and go while requests run: nobody fails, nobody gets a mix, and memory returns."""
+
+import gc
+import json
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.engine.registry import Registry
+from models.checkpoint import save_checkpoint
+from tests.app.conftest import Open, service
+from tests.support import tiny_captioner, tiny_config, tiny_network, tiny_tokenizer
+
+URL = "/v1/models/captioner"
+ADMIN = {"Authorization": "Bearer secret"}
+
+
+def put(folder: Path, version: str, seed: int) -> None:
+    """Save a captioner whose captions tell its seed."""
+    config = tiny_config().model_copy(update={"version": version})
+    save_checkpoint(folder, config, tiny_network(config, seed), tiny_tokenizer())
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    put(tmp_path / "captioner", "1.0.0", seed=1)
+    return tmp_path
+
+
+@pytest.fixture
+def served(open_client: Open, root: Path) -> TestClient:
+    return open_client(model_dir=[root], admin_key="secret")
+
+
+def ask(client: TestClient, jpeg: bytes) -> tuple[str, str]:
+    """Version and captions of an answer."""
+    answer = client.post(f"{URL}/predict", files={"image": jpeg}, data={"num_captions": 3})
+    assert answer.status_code == 200, answer.text
+    return answer.json()["version"], json.dumps([caption["text"] for caption in answer.json()["captions"]])
+
+
+def load(client: TestClient, name: str = "captioner") -> Any:
+    return client.post(f"/v1/models/{name}/load", headers=ADMIN)
+
+
+@pytest.mark.parametrize("path", ["load", "unload"])
+@pytest.mark.parametrize(
+    ("key", "header", "status"),
+    [
+        (None, "Bearer secret", 403),
+        ("secret", None, 401),
+        ("secret", "secret", 401),
+        ("secret", "Bearer wrong", 403),
+    ],
+)
+def test_only_the_admin_changes_models(
+    open_client: Open, key: str | None, header: str | None, status: int, path: str
+) -> None:
+    client = open_client(**({"admin_key": key} if key else {}))
+    answer = client.post(f"{URL}/{path}", headers={"Authorization": header} if header else {})
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert answer.json()["remedy"]
+    assert ("www-authenticate" in answer.headers) == (status == 401)
+    assert client.get(URL).status_code == 200
+
+
+def test_with_several_processes_models_are_changed_by_a_signal(open_client: Open) -> None:
+    answer = open_client(admin_key="secret", workers=2).post(f"{URL}/load", headers=ADMIN)
+    assert answer.status_code == 409
+    assert "SIGHUP" in answer.json()["remedy"]
+
+
+def test_a_folder_that_is_new_is_loaded(served: TestClient, root: Path, jpeg: bytes) -> None:
+    assert load(served, "poet").status_code == 404
+    tiny_captioner(root / "somewhere", "poet")
+    answer = load(served, "poet")
+    assert (answer.status_code, answer.json()["id"]) == (200, "poet")
+    assert served.post("/v1/models/poet/predict", files={"image": jpeg}).status_code == 200
+    assert "/v1/models/poet/predict" in served.get("/openapi.json").json()["paths"]
+
+
+def test_no_path_of_a_clients_making_is_looked_at(
+    served: TestClient, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    tiny_captioner(elsewhere / "mine", "mine")
+    monkeypatch.chdir(elsewhere)
+    assert load(served, "mine").status_code == 404
+
+
+def test_a_folder_that_is_broken_changes_nothing(served: TestClient, root: Path, jpeg: bytes) -> None:
+    before = ask(served, jpeg)
+    weights = root / "captioner" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    answer = load(served)
+    assert (answer.status_code, answer.json()["type"].rsplit(":")[-1]) == (409, "load-failed")
+    assert "model.safetensors" in answer.json()["detail"]
+    assert ask(served, jpeg) == before
+
+
+def test_a_folder_that_was_mended_is_no_failure_any_more(served: TestClient, root: Path) -> None:
+    registry = service(served).registry
+    registry.failed = [*registry.failed, *_failures("poet")]
+    tiny_captioner(root / "poet", "poet")
+    assert load(served, "poet").status_code == 200
+    assert served.get("/v1/models").json()["failed"] == []
+
+
+def _failures(name: str) -> Iterator[Any]:
+    from app.engine.registry import Failure
+
+    yield Failure(name, "it was broken")
+
+
+def test_an_unloaded_model_is_gone_until_it_is_loaded(served: TestClient, jpeg: bytes) -> None:
+    before = ask(served, jpeg)
+    assert served.post(f"{URL}/unload", headers=ADMIN).status_code == 204
+    assert served.post(f"{URL}/predict", files={"image": jpeg}).status_code == 404
+    assert served.get("/v1/models").json()["data"] == []
+    assert served.post(f"{URL}/unload", headers=ADMIN).status_code == 404
+    assert load(served).status_code == 200
+    assert ask(served, jpeg) == before
+
+
+def test_under_load_nobody_fails_and_nobody_gets_a_mix(served: TestClient, root: Path, jpeg: bytes) -> None:
+    folder = root / "captioner"
+    wanted = {}
+    for seed in (2, 1):
+        put(folder, f"{seed}.0.0", seed)
+        assert load(served).status_code == 200
+        version, captions = ask(served, jpeg)
+        wanted[version] = captions
+    assert len(set(wanted.values())) == 2
+    over = threading.Event()
+
+    def hammer() -> list[tuple[str, str]]:
+        answers = []
+        while not over.is_set():
+            answers.append(ask(served, jpeg))
+        return answers
+
+    with ThreadPoolExecutor(4) as pool:
+        hammering = [pool.submit(hammer) for _ in range(4)]
+        try:
+            for seed in [2, 1] * 2:
+                put(folder, f"{seed}.0.0", seed)
+                assert load(served).status_code == 200
+                time.sleep(0.05)
+        finally:
+            over.set()
+        answers = [answer for one in hammering for answer in one.result(60)]
+    assert {version for version, _ in answers} == set(wanted)
+    assert all(captions == wanted[version] for version, captions in answers)
+    assert not service(served).admission.places
+
+
+def test_what_was_replaced_is_freed(served: TestClient, jpeg: bytes) -> None:
+    state = service(served)
+    old = []
+    for _ in range(3):
+        ask(served, jpeg)
+        old.append(weakref.ref(state.registry.get("captioner").network))
+        assert load(served).status_code == 200
+    _until(lambda: not any(network() is not None for network in old), "a replaced network stays in memory")
+
+
+# Resting
+
+
+def test_a_model_that_nobody_asks_for_rests_and_wakes_when_asked(open_client: Open, root: Path, jpeg: bytes) -> None:
+    client = open_client(model_dir=[root], idle_unload_seconds=0.4)
+    state = service(client)
+    card = client.get(URL).json()
+    network = weakref.ref(state.registry.get("captioner").network)
+    _until(lambda: "captioner" in state.registry.resting, "the model never rests")
+    _until(lambda: network() is None, "a resting model stays in memory")
+    assert client.get("/v1/models").json()["data"] == [card]
+    assert client.get("/readyz").status_code == 200
+    assert f"{URL}/predict" in client.get("/openapi.json").json()["paths"]
+    assert 'fusionrnn_models{state="resting"} 1.0' in client.get("/metrics").text
+    assert ask(client, jpeg)[0] == "1.0.0"
+
+
+def test_all_who_ask_for_a_resting_model_wait_for_one_load(
+    open_client: Open, root: Path, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = open_client(model_dir=[root], admin_key="secret")
+    state = service(client)
+    state.registry.unload("captioner", rest=True)
+    loads = []
+    real = Registry.load
+
+    def counted(self: Registry, name: str, prepare: Any) -> Any:
+        loads.append(name)
+        time.sleep(0.2)
+        return real(self, name, prepare)
+
+    monkeypatch.setattr(Registry, "load", counted)
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda _: ask(client, jpeg), range(6)))
+    assert len(set(answers)) == 1
+    assert loads == ["captioner"]
+
+
+def test_a_resting_model_whose_folder_broke_is_not_available(open_client: Open, root: Path, jpeg: bytes) -> None:
+    client = open_client(model_dir=[root])
+    service(client).registry.unload("captioner", rest=True)
+    (root / "captioner" / "model.safetensors").write_bytes(b"")
+    answer = client.post(f"{URL}/predict", files={"image": jpeg})
+    assert (answer.status_code, "retry-after" in answer.headers) == (503, True)
+    assert "model.safetensors" in answer.json()["detail"]
+
+
+def test_waking_takes_no_longer_than_an_answer_may(
+    open_client: Open, root: Path, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = open_client(model_dir=[root], deadline_seconds=0.3)
+    service(client).registry.unload("captioner", rest=True)
+    gate, real = threading.Event(), Registry.load
+
+    def slow(self: Registry, name: str, prepare: Any) -> Any:
+        assert gate.wait(30)
+        return real(self, name, prepare)
+
+    monkeypatch.setattr(Registry, "load", slow)
+    answer = client.post(f"{URL}/predict", files={"image": jpeg})
+    gate.set()
+    assert (answer.status_code, answer.headers["content-type"]) == (504, "application/problem+json")
+
+
+def _until(holds: Callable[[], bool], otherwise: str) -> None:
+    give_up = time.monotonic() + 10
+    while not holds():
+        gc.collect()
+        assert time.monotonic() < give_up, otherwise
+        time.sleep(0.05)
