@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from app.engine.live import POLICY, TOO_LARGE, TRY_LATER, Closed, Event, Live
-from app.engine.sessions import Sessions, exported
+from app.engine.sessions import Sessions, error_event, exported
 from app.errors import BadRequest, ServiceError, TooLarge, Unavailable, WrongFields, from_validation
 from app.telemetry import log
 from models.streaming.errors import BadChunk
@@ -33,6 +33,7 @@ MODALITIES = ("audio", "video", "image")
 
 _START_SECONDS = 10.0
 _CLOSE_SECONDS = 5.0
+_RETRY = 10
 
 
 class _Message(BaseModel):
@@ -106,7 +107,7 @@ class _Line:
         while self.code is None:
             if (event := live.next_event()) is not None:
                 await self.send(event)
-            elif live.over is not None:
+            elif live.over is not None and live.silent:
                 return live.over
             else:
                 await self._wake.wait()
@@ -119,16 +120,18 @@ class _Line:
         Raises:
             Closed: it sent what cannot be taken.
         """
-        while live.over is None and live.connection is self:
+        while True:
             message = await self.socket.receive()
             if message["type"] == "websocket.disconnect":
                 return
+            if live.connection is not self:
+                continue
             live.heard = live.loop.time()
             if (data := message.get("bytes")) is not None:
                 await _chunk(live, data, chunk_bytes)
                 await live.room.wait()
             else:
-                _told(live, message["text"], chunk_bytes)
+                await _told(live, message["text"], chunk_bytes)
 
 
 @router.websocket("/v1/models/{model}/stream")
@@ -156,27 +159,41 @@ async def stream(socket: WebSocket, model: str) -> None:
 
 async def _carry(sessions: Sessions, live: Live, line: _Line) -> None:
     """Let both ends talk until one of them stops."""
-    chunk_bytes = sessions.bounds.chunk_bytes
-    reading = asyncio.create_task(line.read(live, chunk_bytes))
+    reading = asyncio.create_task(line.read(live, sessions.bounds.chunk_bytes))
     writing = asyncio.create_task(line.write(live))
     try:
         await asyncio.wait([reading, writing], return_when=asyncio.FIRST_COMPLETED)
-        if writing.done() and writing.exception() is None:
-            await _close(line, writing.result())
-        elif reading.done() and isinstance(closed := reading.exception(), Closed):
-            live.finish(closed.code)
-            await _close(line, closed.code, closed.error)
-        elif reading.done() and reading.exception() is not None:
-            log.exception("unexpected error in a stream", exc_info=reading.exception())
-            live.finish(POLICY)
-            await _close(line, POLICY, ServiceError("The server failed on this session."))
+        code, error = _outcome(reading, writing)
+        if code is not None:
+            if error is not None or live.connection is line:
+                live.finish(code)
+            await _close(line, code, error)
     finally:
+        # No waiting here: whoever cancels this must not keep it from tidying up.
         for task in (reading, writing):
             task.cancel()
-        await asyncio.gather(reading, writing, return_exceptions=True)
+            task.add_done_callback(_forgotten)
         live.detach(line)
         if live.over is not None:
             sessions.remove(live)
+
+
+def _outcome(reading: "asyncio.Task[None]", writing: "asyncio.Task[int]") -> tuple[int | None, ServiceError | None]:
+    """The code to close with, and what to say before; no code where the far end has left."""
+    if reading.done() and (error := reading.exception()) is not None:
+        if isinstance(error, Closed):
+            return error.code, error.error
+        log.exception("unexpected error in a stream", exc_info=error)
+        return POLICY, ServiceError("The server failed on this session.", "Start a new one.")
+    # What cannot be said any more is no error of the server's.
+    if writing.done() and writing.exception() is None:
+        return writing.result(), None
+    return None, None
+
+
+def _forgotten(task: "asyncio.Task[Any]") -> None:
+    if not task.cancelled():
+        task.exception()
 
 
 async def _begin(sessions: Sessions, model: str, first: str, line: _Line) -> Live:
@@ -231,7 +248,7 @@ async def _chunk(live: Live, data: bytes, most: int) -> None:
         ) from error
 
 
-def _told(live: Live, text: str, most: int) -> None:
+async def _told(live: Live, text: str, most: int) -> None:
     try:
         message: Flush | End | Export | Credit = _parse(_said, text, most)
     except ServiceError as error:
@@ -242,10 +259,9 @@ def _told(live: Live, text: str, most: int) -> None:
         if message.received is not None:
             live.confirm(message.received)
     elif isinstance(message, Export):
-        live.mark("export", lambda state: live.say(exported(live, state)))
+        live.export(lambda state: live.say(exported(live, state)))
     elif not live.ending:
-        live.ending = isinstance(message, End)
-        live.mark("end" if live.ending else "flush")
+        await live.close_utterance("end" if isinstance(message, End) else "flush")
 
 
 def _parse(kind: TypeAdapter[Any], text: str, most: int) -> Any:
@@ -292,5 +308,5 @@ async def _close(line: _Line, code: int, error: ServiceError | None = None) -> N
     with suppress(TimeoutError, RuntimeError, WebSocketDisconnect):
         async with asyncio.timeout(_CLOSE_SECONDS):
             if error is not None:
-                await line.send({"type": "error"} | error.body())
+                await line.send(error_event(error))
             await line.socket.close(code)

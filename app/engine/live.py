@@ -5,20 +5,21 @@ import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from app.errors import ServiceError
 
 if TYPE_CHECKING:
-    from models.streaming.session import Reader, Session
-    from models.streaming.track import Array
-
-    Read = tuple[Array, str | None]
+    from models.streaming.session import Session
 
 Event = dict[str, Any]
 
 NORMAL, DRAINING, POLICY, TOO_LARGE, TRY_LATER = 1000, 1001, 1008, 1009, 1013
 """Close codes (RFC 6455, section 7.4.1, and the IANA registry)."""
+
+_ANSWERS = ("partial", "final")
+"""What a client's credit is spent on."""
 
 _CREDIT_SECONDS = 0.5
 _MOST_GAPS = 100
@@ -73,7 +74,7 @@ class Live:
         start: Mapping[str, Any],
         bounds: Bounds,
         wake_lane: Callable[["Live"], None],
-        offload: Callable[[Callable[[], "Read"]], Awaitable["Read"]],
+        offload: Callable[[Callable[[], Any]], Awaitable[Any]],
     ) -> None:
         """``start``: the modalities and options that the client asked for, as JSON can hold them.
 
@@ -112,28 +113,43 @@ class Live:
             BadChunk: it cannot be used, and neither can what follows.
             Closed: there were too many gaps.
         """
-        if self.ending or sequence < self.next_sequence:
+        if self.ending or self.over is not None or sequence < self.next_sequence:
             self._returned += len(chunk)
             return
         if sequence > self.next_sequence:
             self._gaps += 1
             self._returned += len(chunk)
             said = f"Chunk {sequence} came, and {self.next_sequence} is next: it was not taken."
-            event = {"type": "error", "code": "gap", "expected": self.next_sequence, "detail": said}
+            event = {
+                "type": "error",
+                "problem": "urn:fusionrnn:problem:gap",
+                "expected": self.next_sequence,
+                "detail": said,
+            }
             self.say(event | {"remedy": "Send again from there."})
             if self._gaps > _MOST_GAPS:
                 raise Closed(POLICY)
             return
-        values, warning = await self._read(self.session.readers[modality], chunk, time)
+        read = partial(self.session.readers[modality].read, chunk, time)
+        values, warning = await self._offload(read) if self.session.readers[modality].offload else read()
         self.next_sequence += 1
         self.session.put(modality, values, sequence, len(chunk))
         if warning is not None:
             self.say({"type": "warning", "sequence": sequence, "detail": warning})
         self._came()
 
-    def mark(self, reason: str, note: Any = None) -> None:
-        """Ask for a flush, an end or an export, behind all that came."""
-        self.session.mark(reason, note)
+    async def close_utterance(self, reason: str) -> None:
+        """Answer all that came as if it ended here; ``reason`` is flush or end."""
+        self.ending = self.ending or reason == "end"
+        for name, reader in self.session.readers.items():
+            finish = partial(reader.finish, last=reason == "end")
+            self.session.put(name, await self._offload(finish) if reader.offload else finish(), -1, 0)
+        self.session.mark(reason)
+        self._came()
+
+    def export(self, then: Callable[[bytes], None]) -> None:
+        """Call ``then`` with the state as it is after all that came."""
+        self.session.mark("export", then)
         self._came()
 
     def say(self, event: Event) -> None:
@@ -164,21 +180,25 @@ class Live:
             self._give_credit(now)
 
     def next_event(self) -> Event | None:
-        """What to send next, if the client takes it; else None, and ``wake`` will be set."""
-        if self.credit == 0:
+        """What to send next, if there is something that the client takes."""
+        event = self._outbox[0] if self._outbox else self._partial
+        if event is None or (self.credit == 0 and event["type"] in _ANSWERS):
             return None
         if self._outbox:
-            event = self._outbox.popleft()
-        elif self._partial is not None:
-            event, self._partial = self._partial, None
+            self._outbox.popleft()
         else:
-            return None
-        if self.credit is not None and event["type"] in ("partial", "final"):
+            self._partial = None
+        if self.credit is not None and event["type"] in _ANSWERS:
             self.credit -= 1
         self.taken = self.loop.time()
         if len(self._outbox) == self.bounds.events - 1:
             self._wake_lane(self)
         return event
+
+    @property
+    def silent(self) -> bool:
+        """Whether there is nothing left to say."""
+        return not self._outbox
 
     @property
     def stalled(self) -> bool:
@@ -251,14 +271,11 @@ class Live:
             return (NORMAL, "detached") if now - self.detached > idle else None
         if self._outbox and now - self.taken > idle:
             return POLICY, "slow"
-        if self.ending:
+        if self.ending or self.over is not None:
             return None
         if now - self.opened > self.bounds.total_seconds:
             return NORMAL, "total"
         return (NORMAL, "idle") if now - self.heard > idle else None
-
-    async def _read(self, reader: "Reader", chunk: bytes, time: float) -> "Read":
-        return await self._offload(lambda: reader.read(chunk, time)) if reader.offload else reader.read(chunk, time)
 
     def _came(self) -> None:
         if self.session.waiting > self.bounds.window_bytes:

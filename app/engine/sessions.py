@@ -18,7 +18,7 @@ from app.engine.live import DRAINING, NORMAL, POLICY, Bounds, Event, Live
 from app.engine.service import Service
 from app.errors import NotFound, ServiceError, Unavailable, WrongFields, from_validation
 from app.telemetry import log
-from models.streaming.errors import BadStart, BadState, CannotStream
+from models.streaming.errors import BadStart, BadState, Busy, CannotStream
 
 if TYPE_CHECKING:
     from models.pipeline import Pipeline
@@ -91,7 +91,7 @@ class _Lane:
         except Exception as error:  # noqa: BLE001 - the lane must go on; each client is told
             log.exception("unexpected error in a step of streams", exc_info=error)
             for live, *_ in taken:
-                live.finish(POLICY, _failure())
+                live.finish(POLICY, error_event(ServiceError("The server failed on this session.", "Start a new one.")))
             return
         answered, saved = iter(answers), iter(snapshots)
         for live, work, mark, consumed in taken:
@@ -171,6 +171,8 @@ class Sessions:
                 live.skip_to(opened.facts["said"], opened.facts["said"] if received is None else received)
         except BaseException as error:
             self._leave(lane)
+            if isinstance(error, Busy):
+                raise Unavailable(str(error), _RETRY_FULL) from error
             if isinstance(error, BadState):
                 raise WrongFields(str(error), "Start a new session.", field="state") from error
             if isinstance(error, BadStart):
@@ -215,6 +217,8 @@ class Sessions:
         lane.forget(live)
         with suppress(RuntimeError):
             lane.device.submit(live.session.close)
+        for reader in live.session.readers.values():
+            reader.close()
         self._leave(lane)
         if not self.lives:
             self._empty.set()
@@ -285,24 +289,22 @@ class Sessions:
             await asyncio.sleep(_SWEEP_SECONDS)
             now = asyncio.get_running_loop().time()
             for live in list(self.lives.values()):
-                if live.over is not None and live.connection is None:
+                if (overdue := live.overdue(now)) is None:
+                    continue
+                code, reason = overdue
+                if live.connection is None:
                     self.remove(live)
-                elif live.over is None and (overdue := live.overdue(now)) is not None:
-                    code, reason = overdue
-                    if live.detached is not None:
-                        self.remove(live)
-                    elif reason == "slow":
-                        live.finish(code, ended(live, reason))
-                        assert live.connection is not None
-                        live.connection.hang_up(code)
-                    else:
-                        self._end_with_state(live, code, reason)
+                elif reason == "slow":
+                    live.finish(code)
+                    live.connection.hang_up(code)
+                else:
+                    self._end_with_state(live, code, reason)
         self._watch = None
 
     @staticmethod
     def _end_with_state(live: Live, code: int, reason: str) -> None:
         live.ending = True
-        live.mark("export", lambda state: live.finish(code, ended(live, reason, state)))
+        live.export(lambda state: live.finish(code, ended(live, reason, state)))
 
     def _signing_key(self) -> bytes:
         if self._key is None:
@@ -327,5 +329,7 @@ def exported(live: Live, state: bytes) -> Event:
     }
 
 
-def _failure() -> Event:
-    return {"type": "error"} | ServiceError("The server failed on this session.", "Start a new one.").body()
+def error_event(error: ServiceError) -> Event:
+    """A problem, whose own ``type`` is called ``problem``."""
+    body = error.body()
+    return {"type": "error", "problem": body.pop("type"), **body}

@@ -85,7 +85,7 @@ def decode_audio(data: bytes, limits: MediaLimits, *, rate: int = 16_000) -> Aud
         stated = seconds(container.duration, _MICROSECOND) or 0.0
         if found in _STATING_LENGTH and stated > most + _SLACK:
             raise _too_long("audio", most)
-        audio = _some(_assemble(map(_block, _frames(container, "audio", len(data))), rate, "audio", most))
+        audio = _some(_assemble(map(frame_samples, _frames(container, "audio", len(data))), rate, "audio", most))
         if found is FLAC and audio.seconds < stated - _SLACK:
             raise _cut_off()
         return audio
@@ -212,7 +212,7 @@ def _frames(container: InputContainer, modality: str, size: int) -> Iterator[Aud
         raise UndecodableMedia(modality, "Most of the sound is corrupt.", "Check that the file plays elsewhere.")
 
 
-def _block(frame: AudioFrame) -> Block:
+def frame_samples(frame: AudioFrame) -> Block:
     """A frame's samples, scaled to -1 and 1 if they are integers."""
     values = frame.to_ndarray()
     channels = values.T if frame.format.is_planar else values.reshape(-1, frame.layout.nb_channels)
@@ -227,7 +227,7 @@ def _aligned(frames: Iterator[AudioFrame], start: float | None, most: float) -> 
     """The frames' blocks as from ``start`` seconds on the file's clock, with silence where they begin after it."""
     missing: int | None = None
     for frame in frames:
-        rate, block = _block(frame)
+        rate, block = frame_samples(frame)
         if missing is None:
             begin = seconds(frame.pts, frame.time_base)
             late = 0.0 if begin is None or start is None else begin - start

@@ -73,7 +73,7 @@ class PcmReader:
         warning = None if sane else "samples that are not finite numbers count as silence"
         return self._resampler.step(samples, self.resampled), warning
 
-    def finish(self) -> Samples:
+    def finish(self, *, last: bool) -> Samples:  # noqa: ARG002 - an end is as a flush
         """What the resampler still holds when an utterance ends; the next begins in silence."""
         rest = self._resampler.finish(self.resampled)
         self.resampled = self._resampler.start()
@@ -86,3 +86,6 @@ class PcmReader:
     def load(self, state: State) -> None:
         came, given = state["counts"].tolist()
         self.resampled = Resampled(state["held"].numpy(), came, given)
+
+    def close(self) -> None:
+        """There is nothing to close."""

@@ -17,5 +17,9 @@ class BadState(ValueError):
     """A state that is refused; the message says why."""
 
 
+class Busy(Exception):
+    """No more sessions of this kind at the moment."""
+
+
 class CannotStream(ValueError):
     """The checkpoint needs the whole input; the message says why."""

@@ -28,8 +28,11 @@ class Reader(Protocol):
             BadChunk: it cannot be used, and neither can what follows.
         """
 
-    def finish(self) -> Array:
-        """What is held back when an utterance ends."""
+    def finish(self, *, last: bool) -> Array:
+        """What is held back when an utterance ends; ``last``: and no other follows."""
+
+    def close(self) -> None:
+        """Nothing more comes."""
 
     def save(self) -> State:
         """What it remembers, as tensors."""
@@ -95,19 +98,7 @@ class Session:
 
     def mark(self, reason: str, note: Any = None) -> None:
         """Ask for a flush, an end or an export, once all that came before is answered."""
-        if reason == "export":
-            self._inbox.append(_Mark(reason, note, self._saved()))
-            return
-        for name, reader in self.readers.items():
-            if len(rest := reader.finish()):
-                self._inbox.append(_Chunk(name, rest, -1, 0))
-        self._inbox.append(_Mark(reason, note))
-
-    @property
-    def ready(self) -> bool:
-        """Whether ``next`` has something."""
-        self._pull()
-        return self.track.ticks > 0 or (bool(self._inbox) and isinstance(self._inbox[0], _Mark))
+        self._inbox.append(_Mark(reason, note, self._saved() if reason == "export" else {}))
 
     def next(self) -> "tuple[Work | None, _Mark | None]":
         """What to step, and the mark that is reached with it; an export is reached after the step."""

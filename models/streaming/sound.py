@@ -1,15 +1,21 @@
 """Sound of many sessions at once to the frames that an encoder reads, with what each of them remembers."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor
 
 from models.features.audio import AudioFeatures
 from models.state import State
+from models.streaming.container import Coded, CodedReader
 from models.streaming.encodings import Pcm, PcmReader
+from models.streaming.errors import BadStart
+
+_REMEDY = 'Send {"encoding": "pcm_s16le" or "pcm_f32le", "sample_rate": 16000}, or {"encoding": "ogg" or "webm"}.'
+_ENCODING: TypeAdapter[Pcm | Coded] = TypeAdapter(Annotated[Pcm | Coded, Field(discriminator="encoding")])
 
 
 class SoundFront:
@@ -36,14 +42,19 @@ class SoundFront:
         """What stands for the sound of a session that sends none."""
         return np.zeros(ticks * self.block, np.float32)
 
-    def reader(self, encoding: Any, modality: str) -> PcmReader:  # noqa: ARG002 - there is one sound in a session
+    def reader(self, encoding: Any, modality: str) -> PcmReader | CodedReader:
         """What makes samples of chunks that come so.
 
         Raises:
-            ValidationError: it is no encoding of sound.
-            BadStart: it cannot be resampled.
+            BadStart: it is no encoding of sound, or cannot be resampled.
         """
-        return PcmReader(Pcm.model_validate(encoding), self.rate)
+        try:
+            found = _ENCODING.validate_python(encoding)
+        except ValidationError as error:
+            (first, *_) = error.errors()
+            field = ".".join(["modalities", modality, *(str(part) for part in first["loc"][1:])])
+            raise BadStart(f"{modality}: {first['msg']}.", _REMEDY, field) from error
+        return PcmReader(found, self.rate) if isinstance(found, Pcm) else CodedReader(found, self.rate)
 
     def initial_state(self, rows: int) -> State:
         """Silence before the first sample: ``heard`` float32 [rows, window - hop]."""

@@ -1,0 +1,317 @@
+"""What a client may do wrong has a defined end, and no other session notices."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from tests.app.stream.conftest import PATH, S16, FarEnd, finals, pcm, serving, sessions_of
+from tests.models.streaming.sounds import babble
+
+SOUND = babble(2, 3)
+
+
+@contextmanager
+def neighbour(client: TestClient) -> Iterator[None]:
+    """Another session, half of whose sound comes before the block and half after it: it hears what it would alone."""
+    with client.websocket_connect(PATH) as socket:
+        alone = FarEnd(socket)
+        alone.start(options={"threshold": 0.2})
+        alone.send_sound(SOUND)
+        alone.say("session.end")
+        wanted = finals(alone.rest()[0])
+    with client.websocket_connect(PATH) as socket:
+        far = FarEnd(socket)
+        far.start(options={"threshold": 0.2})
+        far.send_sound(SOUND[:16_640])
+        yield
+        far.send_sound(SOUND[16_640:])
+        far.say("session.end")
+        assert finals(far.rest()[0]) == wanted
+
+
+@pytest.mark.parametrize(
+    ("first", "field", "said"),
+    [
+        ("no json", None, "JSON"),
+        ("[]", None, "object"),
+        ('{"type": "session.begin"}', "type", "session.start"),
+        ('{"type": "session.start"}', "modalities", "needs audio"),
+        ('{"type": "session.start", "colour": 1}', "colour", "no part or option"),
+        ('{"type": "session.start", "modalities": {"video": {}}}', "modalities", "not video"),
+        ('{"type": "session.start", "modalities": {"audio": {}}}', "modalities.audio", "encoding"),
+        (
+            '{"type": "session.start", "modalities": {"audio": {"encoding": "pcm_s16le", "sample_rate": 16001}}}',
+            "modalities.audio.sample_rate",
+            "no multiple of 25 Hz",
+        ),
+        (
+            json.dumps({"type": "session.start", "modalities": S16, "options": {"threshold": 7}}),
+            "threshold",
+            "less than or equal to 1",
+        ),
+        ('{"type": "session.start", "session": "x", "options": {"threshold": 0.5}}', "session", "keeps its modalities"),
+    ],
+)
+def test_a_start_that_is_wrong_is_told_so(commands: TestClient, first: str, field: str | None, said: str) -> None:
+    with commands.websocket_connect(PATH) as socket:
+        socket.send_text(first)
+        events, code = FarEnd(socket).rest()
+    assert code == 1008
+    (event,) = events
+    assert event["type"] == "error"
+    assert said in event["detail"]
+    assert field is None or event["field"] == field
+    assert event["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("chunk", "code", "said"),
+    [
+        (b"", 1008, "shorter than its header"),
+        (b"\0" * 15, 1008, "shorter than its header"),
+        (b"\0" * 4 + b"\1" + b"\0" * 11, 1008, "modality video"),
+        (b"\0" * 4 + b"\xff" + b"\0" * 11, 1008, "modality 255"),
+        (b"\0" * 16 + b"odd", 1008, "no whole number of 2-byte samples"),
+        (b"\0" * 2**20, 1009, "1048576 bytes"),
+    ],
+)
+def test_a_chunk_that_is_wrong_ends_its_session(commands: TestClient, chunk: bytes, code: int, said: str) -> None:
+    with neighbour(commands), commands.websocket_connect(PATH) as socket:
+        far = FarEnd(socket)
+        far.start()
+        socket.send_bytes(chunk)
+        events, closed = far.rest()
+    assert closed == code
+    assert said in events[-1]["detail"]
+    assert not sessions_of(commands).lives
+
+
+def test_garbage_is_just_noise_to_pcm(commands: TestClient) -> None:
+    garbage = np.random.default_rng(0).bytes(64_000)
+    with neighbour(commands), commands.websocket_connect(PATH) as socket:
+        far = FarEnd(socket)
+        far.start()
+        for at in range(0, len(garbage), 2560):
+            far.send(garbage[at : at + 2560])
+        far.say("session.end")
+        events, code = far.rest()
+    assert code == 1000
+    assert events[-2]["endpoint"] == "end"
+
+
+def test_samples_that_are_no_numbers_count_as_silence(commands: TestClient) -> None:
+    sick = SOUND.copy()
+    sick[::100] = np.nan
+    sick[5::200] = np.inf
+    sick[7::300] = 1e38
+    with neighbour(commands), commands.websocket_connect(PATH) as socket:
+        far = FarEnd(socket)
+        far.start(modalities={"audio": {"encoding": "pcm_f32le", "sample_rate": 48_000, "channels": 2}})
+        far.send_sound(sick, 1280, "<f4")
+        far.say("session.end")
+        events, code = far.rest()
+    assert code == 1000
+    warnings = [event for event in events if event["type"] == "warning"]
+    assert [event["sequence"] for event in warnings] == list(range(25))
+    assert "finite" in warnings[0]["detail"]
+    assert all(0 <= item["probability"] <= 1 for item in events[-2]["predictions"])
+
+
+def test_a_gap_is_told_and_mended(commands: TestClient) -> None:
+    with commands.websocket_connect(PATH) as socket:
+        far = FarEnd(socket)
+        far.start(options={"threshold": 0.2})
+        far.send(pcm(SOUND[:1280]))
+        far.send(pcm(SOUND[2560:3840]), sequence=2)
+        event = far.hear()
+        assert (event["problem"], event["expected"]) == ("urn:fusionrnn:problem:gap", 1)
+        far.send_sound(SOUND[1280:])
+        far.say("session.end")
+        events, code = far.rest()
+    assert code == 1000
+    assert finals(events)[-1][-1] == 2
+
+
+def test_gaps_without_end_end_the_session(commands: TestClient) -> None:
+    with neighbour(commands), commands.websocket_connect(PATH) as socket:
+        far = FarEnd(socket)
+        far.start()
+        for _ in range(110):
+            far.send(b"\0\0", sequence=5)
+        events, code = far.rest()
+    assert code == 1008
+    assert sum(event.get("problem", "").endswith("gap") for event in events) <= 101
+
+
+def test_messages_that_are_wrong_end_the_session(commands: TestClient) -> None:
+    for text in (
+        "{",
+        '{"type": "session.start"}',
+        '{"type": "credit", "events": -1}',
+        '{"type": "session.flush", "a": 1}',
+    ):
+        with commands.websocket_connect(PATH) as socket:
+            far = FarEnd(socket)
+            far.start()
+            socket.send_text(text)
+            events, code = far.rest()
+            assert code == 1008
+            assert events[-1]["type"] == "error"
+
+
+def test_silence_for_an_hour_is_no_trouble(commands: TestClient) -> None:
+    with commands.websocket_connect(PATH) as socket:
+        far = FarEnd(socket)
+        far.start()
+        minute = np.zeros(60 * 16_000, np.float32)
+        for _ in range(3):
+            far.send_sound(minute, 16_000)
+        far.say("session.end")
+        events, code = far.rest()
+    assert code == 1000
+    said = [event for event in events if event["type"] == "final"]
+    assert [event["endpoint"] for event in said] == ["end"]
+    assert said[0]["end"] == 180
+    assert said[0]["predictions"][0]["label"] in ("silence", "unknown")
+
+
+def test_a_client_that_takes_no_events_is_heard_no_more_and_let_go() -> None:
+    with (
+        serving(stream_events=4, stream_idle_seconds=1, stream_window_bytes=8192) as client,
+        client.websocket_connect(PATH) as socket,
+    ):
+        far = FarEnd(socket)
+        far.start(options={"threshold": 0.05, "refractory": 0, "smoothing": 0}, credit=0)
+        (live,) = sessions_of(client).lives.values()
+        far.send_sound(babble(30, 2))
+        deadline = time.monotonic() + 20
+        while live.over is None:
+            assert time.monotonic() < deadline
+            assert len(live._outbox) <= 8
+            assert live.session.waiting <= 8192 + 2560
+            with client.websocket_connect(PATH) as other:
+                neighbour = FarEnd(other)
+                neighbour.start()
+                neighbour.send_sound(SOUND)
+                neighbour.say("session.end")
+                assert finals(neighbour.rest()[0])[-1][-1] == 2
+        events, code = far.rest()
+        assert code == 1008
+        assert live.id not in sessions_of(client).lives
+        assert len(events) <= 8
+
+
+def test_credit_is_kept_by_the_server(commands: TestClient) -> None:
+    with commands.websocket_connect(PATH) as socket:
+        far = FarEnd(socket)
+        far.start(options={"threshold": 0.2}, credit=1)
+        far.send_sound(SOUND)
+        far.say("session.flush")
+        far.send_sound(SOUND)
+        far.say("session.end")
+        first = finals(far.until("final"))
+        (live,) = sessions_of(commands).lives.values()
+        deadline = time.monotonic() + 20
+        while live.over is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert live.credit == 0
+        assert live.said > 3
+        far.say("credit", events=100, received=1)
+        events, code = far.rest()
+    assert code == 1000
+    assert [event[0] for event in first + finals(events)] == list(range(1, live.said + 1))
+
+
+def test_the_server_gives_room_as_it_consumes(commands: TestClient) -> None:
+    with commands.websocket_connect(PATH) as socket:
+        far = FarEnd(socket)
+        started = far.start()
+        far.send_sound(np.zeros(16_000 * 40, np.float32), 16_000)
+        far.say("session.end")
+        events, _ = far.rest()
+    room = sum(event["bytes"] for event in events if event["type"] == "credit")
+    assert room >= 16_000 * 40 * 2 - started["credit"]
+
+
+def test_sessions_over_the_limit_are_told_to_come_back_and_others_go_on() -> None:
+    with serving(stream_sessions=3) as client, neighbour(client), ExitStack() as held:
+        opened = [FarEnd(held.enter_context(client.websocket_connect(PATH))) for _ in range(2)]
+        assert [far.start()["type"] for far in opened] == ["session.started"] * 2
+        for _ in range(200):
+            with client.websocket_connect(PATH) as socket:
+                far = FarEnd(socket)
+                event = far.start()
+                assert event["status"] == 503
+                assert far.rest() == ([], 1013)
+        opened[0].say("session.end")
+        assert opened[0].rest()[1] == 1000
+        with client.websocket_connect(PATH) as socket:
+            assert FarEnd(socket).start()["type"] == "session.started"
+
+
+def test_an_idle_session_ends_with_its_state() -> None:
+    with serving(stream_idle_seconds=0.5) as client, client.websocket_connect(PATH) as socket:
+        far = FarEnd(socket)
+        far.start()
+        far.send_sound(SOUND)
+        events, code = far.rest()
+        assert code == 1000
+        assert events[-1]["reason"] == "idle"
+        with client.websocket_connect(PATH) as again:
+            assert FarEnd(again).start(state=events[-1]["state"])["next_sequence"] == 25
+
+
+def test_the_total_limit_ends_a_session_with_its_state() -> None:
+    with serving(stream_total_seconds=0.5) as client, client.websocket_connect(PATH) as socket:
+        far = FarEnd(socket)
+        far.start()
+        events, code = far.rest()
+        assert (code, events[-1]["reason"]) == (1000, "total")
+        assert events[-1]["state"]
+
+
+def test_models_that_cannot_stream_and_models_that_are_not_there(zoo: Any) -> None:
+    with serving(model_dir=[zoo]) as client:
+        with client.websocket_connect("/v1/models/captioner/stream") as socket:
+            far = FarEnd(socket)
+            event = far.start()
+            assert "needs" in event["detail"] or "stream" in event["detail"]
+            assert far.rest()[1] == 1008
+        with client.websocket_connect("/v1/models/nobody/stream") as socket:
+            far = FarEnd(socket)
+            assert far.start()["status"] == 404
+            assert far.rest()[1] == 1008
+
+
+def test_a_server_that_stops_gives_every_client_its_state() -> None:
+    wanted: list[Any] = []
+    with serving(stream_key="k") as client:
+        with client.websocket_connect(PATH) as socket:
+            far = FarEnd(socket)
+            far.start(options={"threshold": 0.2})
+            far.send_sound(SOUND)
+            far.say("session.end")
+            wanted = finals(far.rest()[0])
+        with client.websocket_connect(PATH) as socket:
+            far = FarEnd(socket)
+            far.start(options={"threshold": 0.2})
+            far.send_sound(SOUND[:12_800])
+            far.say("session.export")
+            before = far.until("session.exported")
+            client.portal.call(sessions_of(client).drain)  # type: ignore[union-attr]
+            events, code = far.rest()
+    assert code == 1001
+    assert events[-1]["reason"] == "draining"
+    with serving(stream_key="k") as client, client.websocket_connect(PATH) as socket:
+        far = FarEnd(socket)
+        far.start(state=events[-1]["state"])
+        far.send_sound(SOUND[1280 * events[-1]["next_sequence"] :])
+        far.say("session.end")
+        assert finals(before) + finals(events) + finals(far.rest()[0]) == wanted
