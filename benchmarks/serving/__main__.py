@@ -18,7 +18,7 @@ from benchmarks.serving.servers import ROOT, SERVERS, Server, ServerFault
 from benchmarks.serving.workloads import WORKLOADS, Workload
 from models.training.progress import progress
 
-_QUICK = Effort(requests=60, shortest=2.0, longest=6.0, rounds=1, tolerance=0.2)
+_QUICK = Effort(requests=60, shortest=2.0, longest=6.0, rounds=1, tolerance=0.2, tunes=False)
 _QUICK_WORKLOADS = ("w3",)
 
 

@@ -16,8 +16,8 @@ from benchmarks.serving.stepwise import captions
 from benchmarks.serving.workloads import WORKLOADS, Workload
 
 _BATCHES = (1, 8)
-_TUNING = -1
-"""The round in which batch sizes are tried."""
+_TUNING = 99
+"""The round in which batch sizes are tried: of its own seed."""
 
 _MIXED, _FIRST = 20_000, 2_000
 _SHARE_OF_LOOP = 0.7
@@ -61,7 +61,7 @@ class Bench:
         if server.name in self.absent:
             return
         try:
-            batch = self._batch(server, workload) if server.batches else 1
+            batch = self._batch(server, workload)
             before = figure(self.journal, workload, server.name, runtime) if round_ else None
             guess = before.rounds[0] if before and before.rounds[0] else self._guess(workload, runtime)
             key = {"kind": "goodput", "workload": workload.name, "server": server.name, "runtime": runtime}
@@ -72,6 +72,10 @@ class Bench:
 
     def _batch(self, server: Server, workload: Workload) -> int:
         """The largest batch with which the server does best: each is tried, on torch's own kernels."""
+        if not server.batches:
+            return 1
+        if not self.effort.tunes:
+            return _BATCHES[-1]
 
         def tune() -> Record:
             rates: dict[int, float] = {}

@@ -13,18 +13,22 @@ _GROWTH = 1.35
 _PATIENCE = 6.0
 """Objectives that a request is waited for."""
 
-_MOST_STEPS = 14
+_MOST_STEPS = 12
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How long and how often is measured: ``requests`` are what a run wants, between ``shortest`` and ``longest`` s."""
+    """How long and how often is measured: ``requests`` are what a run wants, between ``shortest`` and ``longest`` s.
+
+    ``tunes``: batch sizes of peers are tried, and not the largest taken.
+    """
 
     requests: int = 250
     shortest: float = 8.0
     longest: float = 40.0
     rounds: int = 3
     tolerance: float = 0.06
+    tunes: bool = True
 
     def seconds(self, rate: float) -> float:
         """How long a run at ``rate`` takes."""
@@ -71,7 +75,7 @@ def search(measure: Callable[[float], Record], guess: float, tolerance: float) -
     low: tuple[float, Record] | None = None
     high: float | None = None
     rate = guess
-    for _ in range(_MOST_STEPS):
+    for step in range(1, _MOST_STEPS + 1):
         result = measure(rate)
         if holds(result):
             low = (rate, result) if low is None or rate > low[0] else low
@@ -82,7 +86,8 @@ def search(measure: Callable[[float], Record], guess: float, tolerance: float) -
                 break
             rate = (high * low[0]) ** 0.5
         else:
-            rate = rate * _GROWTH if high is None else rate / _GROWTH
+            # Ever larger steps: a first guess may be far away.
+            rate = rate * _GROWTH**step if high is None else rate / _GROWTH**step
     return low
 
 

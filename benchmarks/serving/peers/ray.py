@@ -36,7 +36,7 @@ class Predictor:
 
 if __name__ == "__main__":
     # The raylet believes that there are cores for the proxy, the controller and the replica; all share the server's.
-    ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, object_store_memory=200 * 2**20)
+    ray.init("local", num_cpus=4, include_dashboard=False, log_to_driver=False, object_store_memory=200 * 2**20)
     serve.start(http_options={"host": "127.0.0.1", "port": port})
     predictor: Any = Predictor
     serve.run(predictor.bind(), route_prefix="/predict")
