@@ -59,7 +59,7 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, dict):
         # Labels of equal probability may change places.
         keys = {"probability"} if one.keys() == {"label", "probability"} else one.keys() | other.keys()
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in keys)
+        return bool(one.keys() == other.keys()) and all(same(one[key], other[key]) for key in keys)
     if isinstance(one, list):
         return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, float):
