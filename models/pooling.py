@@ -27,17 +27,19 @@ class Pooling(nn.Module):
             self.hidden = nn.Linear(size, size)
             self.score = nn.Linear(size, 1, bias=False)
 
-    def forward(self, sequence: Tensor, lengths: Tensor) -> Tensor:
-        """Pool the real steps; what padded steps hold does not matter as long as it is finite."""
+    def forward(self, sequence: Tensor, lengths: Tensor | None) -> Tensor:
+        """Pool the real steps, or all if ``lengths`` is None; padded steps must hold something finite."""
         if not sequence.shape[1]:
             return sequence.sum(1)
+        if lengths is None:
+            return self._all(sequence)
         if self.method == "last":
             return self._last(sequence, lengths) * (lengths > 0).unsqueeze(1)
         mask = length_mask(lengths, sequence.shape[1])
         if self.method == "mean":
             weights = mask / lengths.clamp(min=1).unsqueeze(1)
         else:
-            scores = self.score(torch.tanh(self.hidden(sequence))).squeeze(2)
+            scores = self._scores(sequence)
             # The least finite number and not -inf: the softmax of a row without steps must not be NaN.
             weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(1) * mask
         mixed: Tensor = weights.to(sequence.dtype).unsqueeze(1) @ sequence
@@ -71,7 +73,7 @@ class Pooling(nn.Module):
             change = (sequence - before.unsqueeze(1)).sum(1) / count.unsqueeze(1)
             state = {"pooled": before + change, "count": count}
         else:
-            scores = self.score(torch.tanh(self.hidden(sequence))).squeeze(2)
+            scores = self._scores(sequence)
             # The softmax over all steps so far, kept relative to the highest score of them.
             most = torch.maximum(state["most"], scores.amax(1))
             old, new = state["weight"] * (state["most"] - most).exp(), (scores - most.unsqueeze(1)).exp()
@@ -80,9 +82,22 @@ class Pooling(nn.Module):
             state = {"pooled": mixed / weight.unsqueeze(1), "weight": weight, "most": most}
         return state["pooled"], state
 
+    def _all(self, sequence: Tensor) -> Tensor:
+        if self.method == "mean":
+            return sequence.mean(1)
+        if self.method == "last":
+            return self._both_ends(sequence, sequence[:, -1])
+        return (self._scores(sequence).softmax(1).unsqueeze(1) @ sequence).squeeze(1)
+
+    def _scores(self, sequence: Tensor) -> Tensor:
+        scores: Tensor = self.score(torch.tanh(self.hidden(sequence))).squeeze(2)
+        return scores
+
     def _last(self, sequence: Tensor, lengths: Tensor) -> Tensor:
         rows = torch.arange(len(lengths), device=lengths.device)
-        last = sequence[rows, (lengths - 1).clamp(min=0)]
+        return self._both_ends(sequence, sequence[rows, (lengths - 1).clamp(min=0)])
+
+    def _both_ends(self, sequence: Tensor, last: Tensor) -> Tensor:
         if not self.bidirectional:
             return last
         half = sequence.shape[2] // 2

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -40,6 +39,14 @@ __all__ = [
 ]
 
 LayerNorm = Literal["none", "output", "cell"]
+
+# Called directly, for what the modules around them do at each call costs more than a short step.
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "LSTM": torch.lstm,
+    "GRU": torch.gru,
+    "RNN_TANH": torch.rnn_tanh,
+    "RNN_RELU": torch.rnn_relu,
+}
 
 _NEEDS_ALL = "a bidirectional encoder needs the whole sequence and cannot go on from a state"
 
@@ -80,6 +87,7 @@ class RecurrentEncoder(nn.Module):
         self.hidden_size = hidden_size
         self.bidirectional = bidirectional
         self.weight_dropout = weight_dropout
+        self.layer_norm = layer_norm
         self.output_size = hidden_size * (2 if bidirectional else 1)
         self.dropout = LockedDropout(dropout)
         self._names = [[f"{name}{layer}" for name in CELLS[cell].state_names] for layer in range(layers)]
@@ -117,8 +125,7 @@ class RecurrentEncoder(nn.Module):
         if ragged is not None and ragged.shortest == 0:
             ran = (lengths > 0).unsqueeze(1)
             after = {name: torch.where(ran, value, before[name]) for name, value in after.items()}
-        every_step = ragged is None and x.shape[1] > 0
-        pooled = x.mean(1) if every_step and self.pooling.method == "mean" else self.pooling(x, lengths)
+        pooled = self.pooling(x, None if ragged is None else lengths)
         return SequenceOutput(x, lengths, pooled, {} if self.bidirectional else after)
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
@@ -138,20 +145,23 @@ class RecurrentEncoder(nn.Module):
         after: State = {}
         x = self.dropout(x) if self.training else x
         for layer, (names, directions) in enumerate(zip(self._names, self.layers, strict=True)):
-            assert isinstance(directions, nn.ModuleList)
-            outputs = []
-            for backward, runner in enumerate(directions):
-                inputs = _reverse_prefix(x, ragged) if backward else x
-                output, final = self._run(runner, inputs, [before[name] for name in names], ragged)
-                outputs.append(_reverse_prefix(output, ragged) if backward else output)
-                if not backward:
-                    after.update(zip(names, final, strict=True))
-            x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, 2)
-            if self.norms:
+            initial = [before[name] for name in names]
+            forward, *backward = directions.children()
+            if backward and ragged is None and x.device.type == "cpu" and isinstance(forward, nn.RNNBase):
+                x = self._both(forward, backward[0], x, initial)
+            else:
+                output, final = self._run(forward, x, initial, ragged)
+                after.update(zip(names, final, strict=True))
+                if backward:
+                    mirrored, _ = self._run(backward[0], _reverse_prefix(x, ragged), initial, ragged)
+                    output = torch.cat([output, _reverse_prefix(mirrored, ragged)], 2)
+                x = output
+            if self.layer_norm == "output":
                 x = self.norms[layer](x)
             if self.training:
                 x = self.dropout(x)
-            if ragged is not None:
+            # What was packed has come back with zeros where there is padding.
+            if ragged is not None and (self.bidirectional or self.layer_norm != "none"):
                 x = x.masked_fill(ragged.padding, 0)
         return x, after
 
@@ -161,21 +171,45 @@ class RecurrentEncoder(nn.Module):
         """One direction of a layer: outputs [B, T, H], and the state after each row's last real step."""
         if isinstance(runner, Cell):
             return _unroll(runner, x, state, ragged)
-        run: Callable[..., Any] = runner
-        if self.training and self.weight_dropout:
-            run = partial(_drop_connect, runner, self.weight_dropout)
-        layered = [value.unsqueeze(0) for value in state]
-        initial = layered[0] if len(layered) == 1 else tuple(layered)
+        assert isinstance(runner, nn.RNNBase)
+        weights = self._weights(runner)
         if ragged is None or self.bidirectional:
             # Nobody asks for the state at a row's end, and no real step comes after padding. On a CPU the kernel of the
             # LSTM is several times faster on an unpacked sequence.
-            output, final = run(x, initial)
+            output, *final = _FUNCTIONS[runner.mode](
+                x, _layered(state), weights, True, 1, 0.0, self.training, False, True
+            )
         else:
             # Packing stops each row's recurrence at its own end; what it takes for a row of length 0 is not used.
             packed = pack_padded_sequence(x, ragged.sizes, batch_first=True, enforce_sorted=False)
-            packed, final = run(packed, initial)
-            output, _ = pad_packed_sequence(packed, batch_first=True, total_length=x.shape[1])
-        return output, [value.squeeze(0) for value in (final if isinstance(final, tuple) else (final,))]
+            data, sizes, order, back = packed
+            assert order is not None
+            assert back is not None
+            ordered = [value.index_select(0, order) for value in state]
+            data, *final = _FUNCTIONS[runner.mode](
+                data, sizes, _layered(ordered), weights, True, 1, 0.0, self.training, False
+            )
+            output, _ = pad_packed_sequence(
+                PackedSequence(data, sizes, order, back), batch_first=True, total_length=x.shape[1]
+            )
+            final = [value.index_select(1, back) for value in final]
+        return output, [value.squeeze(0) for value in final]
+
+    def _both(self, forward: nn.RNNBase, backward: nn.Module, x: Tensor, initial: list[Tensor]) -> Tensor:
+        """Both directions of a layer over rows without padding, in one call: outputs [B, T, 2 H]."""
+        assert isinstance(backward, nn.RNNBase)
+        weights = self._weights(forward) + self._weights(backward)
+        both = tuple(value.expand(2, *value.shape) for value in initial)
+        states = both if len(both) > 1 else both[0]
+        output: Tensor = _FUNCTIONS[forward.mode](x, states, weights, True, 1, 0.0, self.training, True, True)[0]
+        return output
+
+    def _weights(self, kernel: nn.RNNBase) -> list[Tensor]:
+        """W_ih, W_hh, b_ih, b_hh; in training a share of W_hh is dropped."""
+        flat: list[Tensor] = kernel._flat_weights  # type: ignore[assignment]  # noqa: SLF001  as its own forward does
+        if not (self.training and self.weight_dropout):
+            return flat
+        return [flat[0], F.dropout(flat[1], self.weight_dropout), *flat[2:]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,31 +252,11 @@ def _literal(cell: CellName, nonlinearity: Nonlinearity, input_size: int, hidden
     return LAYER_NORM_CELLS[cell](input_size, hidden_size, **options)
 
 
-def _drop_connect(
-    kernel: nn.Module, p: float, x: Tensor | PackedSequence, initial: Tensor | tuple[Tensor, ...]
-) -> tuple[Tensor | PackedSequence, Tensor | tuple[Tensor, ...]]:
-    """What ``kernel`` does, with a share ``p`` of its recurrent weights dropped."""
-    assert isinstance(kernel, nn.RNNBase)
-    function: Any = {
-        "LSTM": torch.lstm,
-        "GRU": torch.gru,
-        "RNN_TANH": torch.rnn_tanh,
-        "RNN_RELU": torch.rnn_relu,
-    }[kernel.mode]
-    weights: dict[str, Tensor] = dict(kernel.named_parameters())
-    weights["weight_hh_l0"] = F.dropout(weights["weight_hh_l0"], p)
-    flat = [weights[name] for name in ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")]
-    one_layer = (True, 1, 0.0, True, False)
-    if isinstance(x, Tensor):
-        output, *final = function(x, initial, flat, *one_layer, True)
-        return output, tuple(final) if len(final) > 1 else final[0]
-    data, sizes, order, back = x
-    assert order is not None
-    assert back is not None
-    ordered = [value.index_select(1, order) for value in (initial if isinstance(initial, tuple) else (initial,))]
-    data, *final = function(data, sizes, ordered if len(ordered) > 1 else ordered[0], flat, *one_layer)
-    final = [value.index_select(1, back) for value in final]
-    return PackedSequence(data, sizes, order, back), tuple(final) if len(final) > 1 else final[0]
+def _layered(state: list[Tensor]) -> Tensor | tuple[Tensor, ...]:
+    """The state as kernels take it: [1, B, H] each, and alone if there is but one."""
+    if len(state) == 1:
+        return state[0].unsqueeze(0)
+    return tuple(value.unsqueeze(0) for value in state)
 
 
 def _unroll(cell: Cell, x: Tensor, initial: list[Tensor], ragged: _Ragged | None) -> tuple[Tensor, list[Tensor]]:

@@ -1,7 +1,8 @@
 """The values that encoders and fusions hand on. All tensors are batch first."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -47,9 +48,12 @@ class SequenceOutput:
         return SequenceOutput(sequence, self.lengths[here], self.pooled[here], state)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class FusionOutput:
     """What a fusion returns: ``fused`` [B, F] and ``contributions`` [B, M], rows summing to 1, 0 where absent.
+
+    Contributions explain a result and train nothing. ``measure`` works them out when they are first asked for, so that
+    nobody else pays for them.
 
     A fusion that works step by step also returns the fused ``sequence``.
     One that lets each modality decide by itself returns the decisions: ``votes`` [B, M, F], of which only present
@@ -57,16 +61,22 @@ class FusionOutput:
     """
 
     fused: Tensor
-    contributions: Tensor
+    measure: Callable[[], Tensor] = field(repr=False)
     sequence: SequenceOutput | None = None
     votes: Tensor | None = None
+
+    @cached_property
+    def contributions(self) -> Tensor:
+        """Each modality's share in ``fused``, without a gradient."""
+        with torch.no_grad():
+            return self.measure()
 
     def row(self, index: int) -> "FusionOutput":
         """One of the rows by itself."""
         here = slice(index, index + 1)
         return FusionOutput(
             self.fused[here],
-            self.contributions[here],
+            lambda: self.contributions[here],
             None if self.sequence is None else self.sequence.row(index),
             None if self.votes is None else self.votes[here],
         )

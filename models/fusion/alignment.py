@@ -12,7 +12,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from models.sequence import SequenceOutput
+from models.fusion.presence import complete
+from models.sequence import SequenceOutput, length_mask
 
 Interpolation = Literal["nearest", "linear"]
 
@@ -36,13 +37,21 @@ class Alignment(nn.Module):
         self.absent = nn.ParameterDict({name: nn.Parameter(torch.zeros(sizes[name])) for name in self.modalities})
 
     def forward(self, inputs: Mapping[str, SequenceOutput], present: Tensor) -> Steps:
-        """Align what ``present`` bool [B, M] says is there."""
+        """Align what ``present`` bool [B, M] says is there.
+
+        Raises:
+            ValueError: a row has no modality at all.
+        """
+        full = full_steps(inputs, present)
+        if full is not None:
+            return full
+        whole = complete(present)
         lengths = common_lengths(inputs, present)
         most = int(lengths.max())
         values = []
         for column, name in enumerate(self.modalities):
             aligned = resample(inputs[name].sequence, inputs[name].lengths, lengths, most, self.interpolation)
-            values.append(torch.where(present[:, column, None, None], aligned, self.absent[name]))
+            values.append(aligned if whole else torch.where(present[:, column, None, None], aligned, self.absent[name]))
         return Steps(values, lengths)
 
     def step(self, inputs: Mapping[str, SequenceOutput], present: Tensor) -> list[Tensor]:
@@ -71,6 +80,18 @@ class Alignment(nn.Module):
         return values
 
 
+def full_steps(inputs: Mapping[str, SequenceOutput], present: Tensor) -> Steps | None:
+    """The sequences as they are, if nothing is missing, all are equally long and none has padding."""
+    sequences = [inputs[name].sequence for name in sorted(inputs)]
+    first, *others = [output.lengths for output in inputs.values()]
+    steps = sequences[0].shape[1]
+    if any(sequence.shape[1] != steps for sequence in sequences) or not bool(present.all()):
+        return None
+    if not all(torch.equal(other, first) for other in others) or int(first.min()) < steps:
+        return None
+    return Steps(sequences, first)
+
+
 def common_lengths(inputs: Mapping[str, SequenceOutput], present: Tensor) -> Tensor:
     """Each row's longest present sequence, in steps: int64 [B]."""
     lengths = torch.stack([inputs[name].lengths for name in sorted(inputs)], 1)
@@ -82,8 +103,11 @@ def resample(sequence: Tensor, lengths: Tensor, target: Tensor, steps: int, inte
 
     Steps are intervals: the centre of step t of n lies at (t + 1/2) / n of the whole, and reads the step that covers
     it (``nearest``) or the two whose centres lie around it (``linear``; before the first and after the last centre,
-    the first and the last step). Equal lengths give the sequence itself. Past ``target[b]`` the last step is repeated.
+    the first and the last step). Equal lengths give the sequence itself. Past ``target[b]`` there is something finite.
     """
+    if torch.equal(lengths, target):
+        kept = sequence[:, :steps]
+        return kept if int(lengths.min()) == steps else kept.masked_fill(~length_mask(lengths, steps).unsqueeze(2), 0)
     have, want = lengths.clamp(min=1).unsqueeze(1), target.clamp(min=1).unsqueeze(1)
     wanted = torch.minimum(torch.arange(steps, device=lengths.device).unsqueeze(0), want - 1)
     # Twice the position, in units of 1 / want: whole numbers, so that no length is rounded to a neighbour.

@@ -1,14 +1,15 @@
 """Feature-level fusion by concatenation, the baseline of multimodal learning (Baltrusaitis et al. 2019, sec. 6.1)."""
 
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
 from models.fusion.pooled import PooledFusion
-from models.fusion.presence import require_some, shares
+from models.fusion.presence import complete, shares
 from models.registry import FUSIONS, FusionConfig
 from models.sequence import FusionOutput, SequenceOutput
 
@@ -48,10 +49,20 @@ class ConcatFusion(PooledFusion):
         Raises:
             ValueError: a row has no modality at all.
         """
-        require_some(present)
-        products = []
-        for column, name in enumerate(self.modalities):
-            here = present[:, column : column + 1]
-            products.append(self.project[name](torch.where(here, inputs[name].pooled, self.absent[name])))
-        stacked = torch.stack(products, 1)
-        return FusionOutput(stacked.sum(1) + self.bias, shares(stacked.norm(dim=2), present))
+        vectors = [inputs[name].pooled for name in self.modalities]
+        if not complete(present):
+            vectors = [
+                torch.where(present[:, column : column + 1], vectors[column], self.absent[name])
+                for column, name in enumerate(self.modalities)
+            ]
+        layers: list[Any] = [self.project[name] for name in self.modalities]
+        weights: list[Tensor] = [layer.weight for layer in layers]
+        fused = F.linear(vectors[0], weights[0], self.bias)
+        for vector, weight in zip(vectors[1:], weights[1:], strict=True):
+            fused = torch.addmm(fused, vector, weight.t())
+
+        def measure() -> Tensor:
+            products = [F.linear(vector, weight) for vector, weight in zip(vectors, weights, strict=True)]
+            return shares(torch.stack(products, 1).norm(dim=2), present)
+
+        return FusionOutput(fused, measure)

@@ -14,7 +14,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.fusion.alignment import Alignment, common_lengths
+from models.fusion.alignment import Alignment, common_lengths, full_steps
 from models.fusion.recurrent import SideBySide
 from models.registry import FUSIONS, FusionConfig
 from models.rnn import CellName, RecurrentEncoder
@@ -72,13 +72,17 @@ class ContextualFusion(SideBySide):
         Raises:
             ValueError: a row has no modality at all, or modalities with unequal numbers of utterances.
         """
-        self._require_pairs(inputs, present)
         read = dict(inputs)
-        for column, name in enumerate(self.contexts):
+        if full_steps(inputs, present) is not None:
+            for name, context in self.contexts.items():
+                read[name] = context(inputs[name].sequence, inputs[name].lengths)
+            return super().forward(read, present)
+        self._require_pairs(inputs, present)
+        for column, (name, context) in enumerate(self.contexts.items()):
             lengths = inputs[name].lengths * present[:, column]
             sequence = inputs[name].sequence
             real = length_mask(lengths, sequence.shape[1]).unsqueeze(2)
-            read[name] = self.contexts[name](sequence.masked_fill(~real, 0), lengths)
+            read[name] = context(sequence.masked_fill(~real, 0), lengths)
         return super().forward(read, present)
 
     def step(self, inputs: Mapping[str, SequenceOutput], present: Tensor, state: State) -> tuple[FusionOutput, State]:

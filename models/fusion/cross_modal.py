@@ -13,7 +13,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from models.fusion.presence import require_some, shares
+from models.fusion.presence import complete, shares
 from models.registry import FUSIONS, FusionConfig
 from models.sequence import FusionOutput, SequenceOutput, length_mask, masked_mean
 
@@ -77,37 +77,51 @@ class CrossModalAttentionFusion(nn.Module):
         Raises:
             ValueError: a row has no modality at all.
         """
-        require_some(present)
-        steps, lengths = {}, {}
+        whole = complete(present)
+        steps: dict[str, Tensor] = {}
+        real: dict[str, Tensor | None] = {}
         for column, name in enumerate(self.modalities):
-            lengths[name] = inputs[name].lengths * present[:, column]
-            sequence = inputs[name].sequence
-            real = length_mask(lengths[name], sequence.shape[1]).unsqueeze(2)
-            steps[name] = self.project[name](sequence.masked_fill(~real, 0))
+            sequence, lengths = inputs[name].sequence, inputs[name].lengths
+            mask = None
+            if not (whole and int(lengths.min()) == sequence.shape[1]):
+                mask = length_mask(lengths * present[:, column], sequence.shape[1])
+                sequence = sequence.masked_fill(~mask.unsqueeze(2), 0)
+            real[name] = mask
+            steps[name] = self.project[name](sequence)
         normed = {name: self.norm[name](steps[name]) for name in self._attending()}
-        parts = {name: self.output[name](masked_mean(steps[name], lengths[name])) for name in self.modalities}
+        parts = {name: self.output[name](_mean(steps[name], real[name])) for name in self.modalities}
         for target in normed:
             for source in normed:
                 if source != target:
-                    seen = self._seen(source, target, normed, lengths)
+                    seen = self._seen(source, target, normed, real)
                     parts[source] = parts[source] + self.output[target](seen)
         stacked = torch.stack([parts[name] for name in self.modalities], 1)
-        return FusionOutput(stacked.sum(1) + self.bias, shares(stacked.norm(dim=2), present))
+        return FusionOutput(stacked.sum(1) + self.bias, lambda: shares(stacked.norm(dim=2), present))
 
     def _attending(self) -> list[str]:
         """The modalities that look at others: all, unless there is only one."""
         return self.modalities if len(self.modalities) > 1 else []
 
-    def _seen(self, source: str, target: str, normed: Mapping[str, Tensor], lengths: Mapping[str, Tensor]) -> Tensor:
+    def _seen(
+        self, source: str, target: str, normed: Mapping[str, Tensor], real: Mapping[str, Tensor | None]
+    ) -> Tensor:
         """What ``target``'s steps see in ``source``, averaged [B, width]; zeros where either is absent."""
-        # A row without the source looks at one step in its place, for a softmax of nothing is NaN; it is masked after.
-        hidden = ~length_mask(lengths[source].clamp(min=1), normed[source].shape[1])
-        values = normed[source]
+        values, there = normed[source], real[source]
+        hidden = None
+        if there is not None:
+            hidden = ~there
+            # A row without the source looks at one step in its place, for a softmax of nothing is NaN.
+            hidden[:, 0] = False
         seen, _ = self.attend[_pair(source, target)](
             normed[target], values, values, key_padding_mask=hidden, need_weights=False
         )
-        both = torch.where(lengths[source] > 0, lengths[target], 0)
-        return masked_mean(seen, both)
+        mean = _mean(seen, real[target])
+        return mean if there is None else mean * there[:, :1]
+
+
+def _mean(values: Tensor, real: Tensor | None) -> Tensor:
+    """Mean over the steps of ``values`` [B, T, D] that are ``real`` [B, T], or over all; zeros where none are."""
+    return values.mean(1) if real is None else masked_mean(values, real.sum(1))
 
 
 def _pair(source: str, target: str) -> str:

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from models.fusion.pooled import PooledFusion
-from models.fusion.presence import drop_one, require_some
+from models.fusion.presence import complete, drop_one
 from models.registry import FUSIONS, FusionConfig
 from models.sequence import FusionOutput, SequenceOutput
 
@@ -78,33 +78,45 @@ class DecisionFusion(PooledFusion):
         Raises:
             ValueError: a row has no modality at all.
         """
-        require_some(present)
-        vectors = [
-            inputs[name].pooled.masked_fill(~present[:, column : column + 1], 0)
-            for column, name in enumerate(self.modalities)
-        ]
+        vectors = [inputs[name].pooled for name in self.modalities]
+        some = None if complete(present) else present
+        if some is not None:
+            vectors = [vector.masked_fill(~some[:, column : column + 1], 0) for column, vector in enumerate(vectors)]
         votes = torch.stack([self.heads[name](x) for name, x in zip(self.modalities, vectors, strict=True)], 1)
         if self.output_size > 1:
             votes = votes.log_softmax(2)
-        votes = votes.masked_fill(~present.unsqueeze(2), 0)
-        contributions = drop_one(lambda some: self._decided(votes, some), present)
-        return FusionOutput(self.combined(votes, present), contributions, votes=votes)
+        if some is not None:
+            votes = votes.masked_fill(~some.unsqueeze(2), 0)
+        return FusionOutput(
+            self.combined(votes, some),
+            lambda: drop_one(lambda fewer: self._decided(votes, fewer), present),
+            votes=votes,
+        )
 
-    def combined(self, votes: Tensor, present: Tensor) -> Tensor:
-        """The decision [B, outputs] of ``votes`` [B, M, outputs] where ``present`` [B, M] is true."""
-        columns = present.unsqueeze(2)
+    def combined(self, votes: Tensor, present: Tensor | None = None) -> Tensor:
+        """The decision [B, outputs] of ``votes`` [B, M, outputs], all of them or where ``present`` [B, M] is true."""
         if self.combine == "stacked":
-            seen = [votes.masked_fill(~columns, 0).flatten(1), present.to(votes.dtype)]
-            stacked: Tensor = self.stack(torch.cat(seen, 1))
+            if present is None:
+                here = votes.new_ones(votes.shape[:2])
+            else:
+                votes, here = votes.masked_fill(~present.unsqueeze(2), 0), present.to(votes.dtype)
+            stacked: Tensor = self.stack(torch.cat([votes.flatten(1), here], 1))
             return stacked
         if self.combine == "product":
-            return votes.masked_fill(~columns, 0).sum(1).log_softmax(1)
-        scores = self.scores if self.combine == "weighted" else votes.new_zeros(len(self.modalities))
-        # The lowest number, not -inf: a row from which everything has been left out must stay finite.
-        weights = scores.expand_as(present).masked_fill(~present, torch.finfo(votes.dtype).min).log_softmax(1)
+            voted = votes if present is None else votes.masked_fill(~present.unsqueeze(2), 0)
+            return voted.sum(1).log_softmax(1)
+        weights = self._weights(votes, present).unsqueeze(-1)
         if self.output_size == 1:
-            return (votes * weights.exp().unsqueeze(2)).sum(1)
-        return (votes + weights.unsqueeze(2)).logsumexp(1)
+            return (votes * weights.exp()).sum(1)
+        return (votes + weights).logsumexp(1)
+
+    def _weights(self, votes: Tensor, present: Tensor | None) -> Tensor:
+        """Logarithms of the modalities' weights, [M] or [B, M]."""
+        scores = self.scores if self.combine == "weighted" else votes.new_zeros(len(self.modalities))
+        if present is None:
+            return scores.log_softmax(0)
+        # The lowest number, not -inf: a row from which everything has been left out must stay finite.
+        return scores.expand_as(present).masked_fill(~present, torch.finfo(votes.dtype).min).log_softmax(1)
 
     def _decided(self, votes: Tensor, present: Tensor) -> Tensor:
         combined = self.combined(votes, present)

@@ -5,20 +5,19 @@ and a gated memory that keeps it.
 """
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from models.fusion.alignment import Alignment, Interpolation
-from models.fusion.presence import require_some, shares
+from models.fusion.presence import complete, shares
 from models.pooling import Pooling
 from models.registry import FUSIONS, FusionConfig
 from models.rnn import LSTMCell
 from models.sequence import FusionOutput, SequenceOutput, full_lengths, length_mask, masked_mean
 from models.state import State, part, under
-from models.stepwise import unrolled
 
 
 class MemoryConfig(FusionConfig):
@@ -81,7 +80,6 @@ class MemoryFusion(nn.Module):
         Raises:
             ValueError: a row has no modality at all.
         """
-        require_some(present)
         steps = self.align(inputs, present)
         before = self.initial_state(len(present), present.device)
         sequence, mass, _ = self._remember(steps.values, before)
@@ -89,8 +87,8 @@ class MemoryFusion(nn.Module):
         sequence = sequence * real
         rows = torch.arange(len(sequence), device=sequence.device)
         fused = sequence[rows, steps.lengths - 1]
-        contributions = shares(masked_mean(mass, steps.lengths), present)
-        return FusionOutput(fused, contributions, SequenceOutput(sequence, steps.lengths, fused))
+        output = SequenceOutput(sequence, steps.lengths, fused)
+        return FusionOutput(fused, lambda: shares(masked_mean(mass, steps.lengths), present), output)
 
     def step(self, inputs: Mapping[str, SequenceOutput], present: Tensor, state: State) -> tuple[FusionOutput, State]:
         """One chunk of every modality's sequence, all steps real; equal to ``forward`` in one go.
@@ -100,7 +98,7 @@ class MemoryFusion(nn.Module):
         Raises:
             ValueError: a row has no modality, or present ones differ in steps.
         """
-        require_some(present)
+        complete(present)
         values = self.align.step(inputs, present)
         held = part(state, "mass")
         if not values[0].shape[1]:
@@ -110,7 +108,9 @@ class MemoryFusion(nn.Module):
             sequence, mass, after = self._remember(values, state)
             mean, held = self.mass.step(mass, held)
         fused = torch.cat([after["h"], after["u"]], 1)
-        fusion = FusionOutput(fused, shares(mean, present), SequenceOutput(sequence, full_lengths(sequence), fused))
+        fusion = FusionOutput(
+            fused, lambda: shares(mean, present), SequenceOutput(sequence, full_lengths(sequence), fused)
+        )
         return fusion, after | under("mass", held)
 
     def _remember(self, values: list[Tensor], before: State) -> tuple[Tensor, Tensor, State]:
@@ -126,18 +126,21 @@ class MemoryFusion(nn.Module):
 
     def _run(self, values: list[Tensor], before: State) -> tuple[Tensor, Tensor]:
         """Each LSTM over its modality's steps: all outputs and all memories, [B, T, M * hidden] each."""
+        cells: list[Any] = [self.cells[name] for name in self.modalities]
+        projected = torch.stack([cell.input(value) for cell, value in zip(cells, values, strict=True)])
+        weights = torch.stack([cell.recurrent.weight.t() for cell in cells])
+        # All LSTMs take a step at once: [M, B, hidden].
+        h, c = (before[name].reshape(-1, len(cells), self.hidden).transpose(0, 1) for name in ("h", "c"))
         hidden, memories = [], []
-        starts = zip(torch.split(before["h"], self.hidden, 1), torch.split(before["c"], self.hidden, 1), strict=True)
-        with unrolled(self):
-            for name, value, (h, c) in zip(self.modalities, values, starts, strict=True):
-                cell = self.cells[name]
-                assert isinstance(cell, LSTMCell)
-                states = [{"h": h, "c": c}]
-                for projected in cell.input(value).unbind(1):
-                    states.append(cell.recur(projected, states[-1]))
-                hidden.append(torch.stack([state["h"] for state in states[1:]], 1))
-                memories.append(torch.stack([state["c"] for state in states[1:]], 1))
-        return torch.cat(hidden, 2), torch.cat(memories, 2)
+        for inputs in projected.unbind(2):
+            gates = torch.baddbmm(inputs, h, weights)
+            i, f, _, o = torch.sigmoid(gates).chunk(4, 2)
+            c = torch.addcmul(f * c, i, torch.tanh(gates[..., 2 * self.hidden : 3 * self.hidden]))
+            h = o * torch.tanh(c)
+            hidden.append(h)
+            memories.append(c)
+        flat = [torch.stack(part, 2).permute(1, 2, 0, 3).flatten(2) for part in (hidden, memories)]
+        return flat[0], flat[1]
 
     def _keep(self, attended: Tensor, before: Tensor) -> Tensor:
         """The gated memory after each step [B, T, memory]."""

@@ -8,14 +8,17 @@ from torch import Tensor
 _LEAST = 1e-8
 
 
-def require_some(present: Tensor) -> None:
-    """Refuse a batch of which a row has nothing to fuse; ``present`` is bool [B, M].
+def complete(present: Tensor) -> bool:
+    """Whether nothing is missing from ``present``, bool [B, M], so that nothing need be masked.
 
     Raises:
         ValueError: a row has no modality at all.
     """
+    if bool(present.all()):
+        return True
     if not bool(present.any(1).all()):
         raise ValueError("a row has no modality: at least one must be present")
+    return False
 
 
 def shares(amounts: Tensor, present: Tensor) -> Tensor:

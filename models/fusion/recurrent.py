@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from models.fusion.alignment import Alignment, Interpolation
-from models.fusion.presence import require_some, shares
+from models.fusion.presence import complete, shares
 from models.pooling import Pooling, PoolingName
 from models.registry import FUSIONS, FusionConfig
 from models.rnn import CellName, RecurrentEncoder
@@ -81,12 +81,14 @@ class SideBySide(nn.Module):
         Raises:
             ValueError: a row has no modality at all.
         """
-        require_some(present)
         steps = self.align(inputs, present)
         x = torch.cat(steps.values, 2)
         output = self.rnn(x, steps.lengths)
-        amounts = drive(self.rnn, masked_mean(x.square(), steps.lengths), self.align.sizes)
-        return FusionOutput(output.pooled, shares(amounts, present), output)
+
+        def measure() -> Tensor:
+            return shares(drive(self.rnn, masked_mean(x.square(), steps.lengths), self.align.sizes), present)
+
+        return FusionOutput(output.pooled, measure, output)
 
     def step(self, inputs: Mapping[str, SequenceOutput], present: Tensor, state: State) -> tuple[FusionOutput, State]:
         """One chunk of every modality's sequence, all steps real; equal to ``forward`` in one go.
@@ -96,14 +98,14 @@ class SideBySide(nn.Module):
         Raises:
             ValueError: a row has no modality, present ones differ in steps, or the network is bidirectional.
         """
-        require_some(present)
+        complete(present)
         x = torch.cat(self.align.step(inputs, present), 2)
         outputs, rnn = self.rnn.step(x, part(state, "rnn"))
         pooled, pooling = self.rnn.pooling.step(outputs, part(state, "pooling"))
         power, squares = self.squares.step(x.square(), part(state, "squares"))
         fusion = FusionOutput(
             pooled,
-            shares(drive(self.rnn, power, self.align.sizes), present),
+            lambda: shares(drive(self.rnn, power, self.align.sizes), present),
             SequenceOutput(outputs, full_lengths(outputs), pooled),
         )
         return fusion, under("rnn", rnn) | under("pooling", pooling) | under("squares", squares)

@@ -6,14 +6,15 @@ Modality-Specific Factors", sec. 3.2.
 """
 
 from collections.abc import Mapping
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
 from models.fusion.pooled import PooledFusion
-from models.fusion.presence import drop_one, require_some
+from models.fusion.presence import complete, drop_one
 from models.registry import FUSIONS, FusionConfig
 from models.sequence import FusionOutput, SequenceOutput
 
@@ -70,17 +71,20 @@ class TensorFusion(PooledFusion):
         Raises:
             ValueError: a row has no modality at all.
         """
-        require_some(present)
-        vectors = [
-            self.dropout(inputs[name].pooled.masked_fill(~present[:, column : column + 1], 0))
-            for column, name in enumerate(self.modalities)
-        ]
+        vectors = [inputs[name].pooled for name in self.modalities]
+        whole = complete(present)
+        if not whole:
+            vectors = [vector.masked_fill(~present[:, column : column + 1], 0) for column, vector in enumerate(vectors)]
+        if self.training:
+            vectors = [self.dropout(vector) for vector in vectors]
+        layers: list[Any] = [self.project[name] for name in self.modalities]
         factors = torch.stack(
-            [torch.tanh(self.project[name](x)) for name, x in zip(self.modalities, vectors, strict=True)], 1
-        )
-        fused = self.product(factors * present.unsqueeze(2))
-        contributions = drop_one(lambda some: self.product(factors * some.unsqueeze(2)), present)
-        return FusionOutput(fused, contributions)
+            [F.linear(x, layer.weight, layer.bias) for layer, x in zip(layers, vectors, strict=True)], 1
+        ).tanh()
+        if not whole:
+            factors = factors * present.unsqueeze(2)
+        fused = self.product(factors)
+        return FusionOutput(fused, lambda: drop_one(lambda some: self.product(factors * some.unsqueeze(2)), present))
 
 
 class FullProduct(nn.Module):
@@ -116,8 +120,10 @@ class LowRankProduct(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Factors ``z`` [B, M, size] -> [B, width]."""
-        projected = torch.einsum("bmi,mrio->bmro", one_and(z), self.factors)
-        return projected.prod(1).sum(1) + self.bias
+        first, *others = torch.matmul(one_and(z).transpose(0, 1).unsqueeze(1), self.factors).unbind(0)
+        for other in others:
+            first = first * other
+        return first.sum(0) + self.bias
 
 
 def one_and(z: Tensor) -> Tensor:

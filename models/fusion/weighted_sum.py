@@ -5,14 +5,15 @@ sec. 3.1, the form for k modalities).
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
+import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from models.fusion.pooled import PooledFusion
-from models.fusion.presence import require_some, shares
+from models.fusion.presence import complete, shares
 from models.registry import FUSIONS, FusionConfig
 from models.sequence import FusionOutput, SequenceOutput
 
@@ -86,25 +87,29 @@ class WeightedSumFusion(PooledFusion):
         Raises:
             ValueError: a row has no modality at all.
         """
-        require_some(present)
-        columns = present.unsqueeze(2)
-        vectors = [
-            self.dropout(inputs[name].pooled.masked_fill(~columns[:, column], 0))
-            for column, name in enumerate(self.modalities)
-        ]
-        hidden = torch.stack([self.project[name](x) for name, x in zip(self.modalities, vectors, strict=True)], 1)
-        parts = self._weights(vectors, present) * torch.tanh(hidden) * columns
-        return FusionOutput(parts.sum(1), shares(parts.norm(dim=2), present))
+        vectors = [inputs[name].pooled for name in self.modalities]
+        gaps = None if complete(present) else ~present
+        if gaps is not None:
+            vectors = [vector.masked_fill(gaps[:, column : column + 1], 0) for column, vector in enumerate(vectors)]
+        if self.training:
+            vectors = [self.dropout(vector) for vector in vectors]
+        layers: list[Any] = [self.project[name] for name in self.modalities]
+        hidden = torch.stack([F.linear(x, layer.weight) for layer, x in zip(layers, vectors, strict=True)], 1)
+        parts = self._weights(vectors, gaps) * torch.tanh(hidden)
+        if gaps is not None:
+            parts = parts.masked_fill(gaps.unsqueeze(2), 0)
+        return FusionOutput(parts.sum(1), lambda: shares(parts.norm(dim=2), present))
 
-    def _weights(self, vectors: list[Tensor], present: Tensor) -> Tensor:
-        """The weights [B, M, 1] or [B, M, width]; those of absent modalities mean nothing."""
-        if self.mode == "fixed":
-            weights = self.weights * present
-            return (weights / weights.sum(1, keepdim=True)).unsqueeze(2)
-        if self.mode == "learned":
-            return self.scores.expand_as(present).masked_fill(~present, float("-inf")).softmax(1).unsqueeze(2)
-        seen = [
-            torch.where(present[:, column : column + 1], vectors[column], self.absent[name])
-            for column, name in enumerate(self.modalities)
-        ]
-        return torch.sigmoid(self.gates(torch.cat(seen, 1)).unflatten(1, (len(seen), -1)))
+    def _weights(self, vectors: list[Tensor], gaps: Tensor | None) -> Tensor:
+        """The weights [B, M, 1] or [B, M, width]; those of absent modalities, the ``gaps`` [B, M], mean nothing."""
+        if self.mode == "gated":
+            if gaps is not None:
+                vectors = [
+                    torch.where(gaps[:, column : column + 1], self.absent[name], vectors[column])
+                    for column, name in enumerate(self.modalities)
+                ]
+            return torch.sigmoid(self.gates(torch.cat(vectors, 1)).unflatten(1, (len(vectors), -1)))
+        scores = self.weights.log() if self.mode == "fixed" else self.scores
+        if gaps is None:
+            return scores.softmax(0).unsqueeze(1)
+        return scores.expand_as(gaps).masked_fill(gaps, float("-inf")).softmax(1).unsqueeze(2)

@@ -63,14 +63,18 @@ def load_conversations(folder: Path, split: str) -> list[Conversation]:
     return conversations
 
 
-def split_by_video(
-    conversations: list[Conversation], *, share: float, seed: int
-) -> tuple[list[Conversation], list[Conversation]]:
-    """Whole videos for training and, ``share`` of them, for development."""
+def folds_by_video(
+    conversations: list[Conversation], folds: int, *, seed: int
+) -> list[tuple[list[Conversation], list[Conversation]]]:
+    """``folds`` ways to cut whole videos into some for training and some for development, each of them once."""
     order = torch.randperm(len(conversations), generator=torch.Generator().manual_seed(seed)).tolist()
-    held_out = set(order[: max(1, round(share * len(order)))])
-    train = [conversation for place, conversation in enumerate(conversations) if place not in held_out]
-    return train, [conversations[place] for place in sorted(held_out)]
+    return [
+        (
+            [conversations[place] for place in sorted(set(order) - set(order[fold::folds]))],
+            [conversations[place] for place in sorted(order[fold::folds])],
+        )
+        for fold in range(folds)
+    ]
 
 
 def standardized(

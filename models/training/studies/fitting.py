@@ -8,8 +8,9 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from models.fusion.decision import DecisionFusion
+from models.training.studies.calibration import calibrate
 from models.training.studies.conversations import Batch, Conversation, collate, mixed
 from models.training.studies.network import ConversationNetwork
 
@@ -30,6 +31,7 @@ class Plan:
     dev_draws: int = 4
     averaging: float = 0.95
     auxiliary: float = 0.3
+    of_votes: float = 1.0
     modality_dropout: ModalityDropout = "none"
     drop: float = 0.3
     mix: Mapping[str, float] = field(default_factory=lambda: {"text": 0.0, "video": 0.4})
@@ -40,14 +42,15 @@ def fit(
 ) -> tuple[ConversationNetwork, list[float]]:
     """Train ``network`` and return the average of its weights at the best epoch, and the loss on ``dev`` by epoch."""
     generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.AdamW(network.parameters(), plan.rate, weight_decay=plan.weight_decay)
-    average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(plan.averaging))  # type: ignore[no-untyped-call]
+    parameters = list(network.parameters())
+    optimizer = torch.optim.AdamW(parameters, plan.rate, weight_decay=plan.weight_decay, fused=True)
+    averaged = copy.deepcopy(network)
+    averages = list(averaged.parameters())
     held_out = collate(
         [each for _ in range(plan.dev_draws) for each in mixed(dev, plan.mix, generator)], network.modalities
     )
-    averaged = average.module
-    assert isinstance(averaged, ConversationNetwork)
     losses: list[float] = []
+    updates = 0
     best: ConversationNetwork = network
     for epoch in range(plan.epochs):
         network.train()
@@ -59,17 +62,22 @@ def fit(
             present = draw_present(len(places), len(network.modalities), share, generator)
             scores, alone = network(batch.inputs, present)
             own = sum((F.cross_entropy(each, batch.labels) for each in alone.values()), torch.zeros(()))
-            loss = F.cross_entropy(scores, batch.labels) + plan.auxiliary * own
+            weight = plan.of_votes if network.mixes else plan.auxiliary
+            loss = F.cross_entropy(scores, batch.labels) + weight * own
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0, foreach=True)
             optimizer.step()
-            average.update_parameters(network)
+            with torch.no_grad():
+                torch._foreach_lerp_(averages, parameters, 1 - (plan.averaging if updates else 0.0))
+            updates += 1
         losses.append(float(F.cross_entropy(score(averaged, held_out), held_out.labels)))
         if losses[-1] <= min(losses):
             best = copy.deepcopy(averaged)
         if len(losses) - 1 - losses.index(min(losses)) >= plan.patience:
             break
+    if isinstance(best.fusion, DecisionFusion):
+        calibrate(best, held_out)
     return best.eval(), losses
 
 

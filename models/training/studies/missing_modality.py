@@ -11,7 +11,7 @@ import torch
 
 from models.training.studies.conversations import MODALITIES, Batch, collate
 from models.training.studies.fitting import Plan, draw_present, score
-from models.training.studies.mosi import FUSIONS_TRIED, PLAN, fitted, network_file, prepare
+from models.training.studies.mosi import FOLDS, FUSIONS_TRIED, PLAN, fitted, network_file, prepare
 from models.training.studies.network import ConversationNetwork
 from models.training.studies.page import draw, paragraph, percent, points, table
 from models.training.studies.statistics import t_interval
@@ -42,14 +42,15 @@ def run(data: Path, out: Path, *, seeds: int, quick: bool, command: str) -> Path
     plans = {"without": plan, "with": replace(plan, modality_dropout="progressive", drop=DROP)}
     curves: dict[str, dict[str, dict[float, list[float]]]] = {kind: {} for kind in plans}
     for seed in range(seeds):
-        parts = prepare(data, seed)
+        # One network a seed: the first of those that a run of the study of all fusions averages.
+        parts = prepare(data, seed)[0]
         test = collate(parts.test)
         for name, fusion in FUSIONS_TRIED.items():
             for kind, chosen in plans.items():
                 # The networks without dropout are those of the study of all fusions.
                 folder = out / ("quick" if quick else "runs") / ("mosi" if kind == "without" else "missing-modality")
-                file = network_file(folder, name, context=True, seed=seed)
-                network, _ = fitted(parts, fusion, MODALITIES, chosen, file, context=True, seed=seed)
+                file = network_file(folder, name, context=True, seed=seed, fold=0)
+                network, _ = fitted(parts, fusion, MODALITIES, chosen, file, context=True, seed=FOLDS * seed)
                 curve = curves[kind].setdefault(name, {share: [] for share in SHARES})
                 for share in SHARES:
                     curve[share].append(accuracies(network, test, share, DRAWS if share and not quick else 1))

@@ -15,9 +15,9 @@ from models.training.studies.conversations import (
     Batch,
     Conversation,
     collate,
+    folds_by_video,
     load_conversations,
     mixed,
-    split_by_video,
     standardized,
 )
 from models.training.studies.fitting import Plan, fit, score
@@ -41,27 +41,34 @@ FUSIONS_TRIED: dict[str, dict[str, Any]] = {
     "contextual (bc-LSTM)": {"type": "contextual", "hidden": 32, "hierarchical": False},
 }
 PLAN = Plan()
-DEV_SHARE = 0.2
+FOLDS, MEMBERS = 5, 3
+"""A run is ``MEMBERS`` networks, each stopped by another of so many folds; their probabilities are averaged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The data of one seed, standardized on ``train``."""
+    """The data of one network, standardized on ``train``."""
 
     train: list[Conversation]
     dev: list[Conversation]
     test: list[Conversation]
 
 
-def prepare(data: Path, seed: int) -> Parts:
-    """``seed`` decides which of the training videos are for development."""
-    train, dev = split_by_video(load_conversations(data, "train"), share=DEV_SHARE, seed=seed)
-    return Parts(*standardized(train, dev, load_conversations(data, "test")))
+def prepare(data: Path, seed: int) -> list[Parts]:
+    """The folds of a run: ``seed`` decides which training videos are for development in which of them."""
+    test = load_conversations(data, "test")
+    return [
+        Parts(*standardized(train, dev, test))
+        for train, dev in folds_by_video(load_conversations(data, "train"), FOLDS, seed=seed)[:MEMBERS]
+    ]
 
 
-def figures(scores: Tensor, batch: Batch) -> dict[str, Any]:
-    """Accuracy, F1 (of both classes, weighted by how frequent they are), and what is right in each video."""
-    guesses, truth = scores.argmax(1), batch.labels
+def figures(scores: list[Tensor], batch: Batch) -> dict[str, Any]:
+    """Accuracy, F1 (of both classes, weighted by how frequent they are), and what is right in each video.
+
+    ``scores`` [N, 2] of each network of the run: the mean of their probabilities decides.
+    """
+    guesses, truth = torch.stack([each.softmax(1) for each in scores]).mean(0).argmax(1), batch.labels
     right = guesses == truth
     f1 = 0.0
     for label in (0, 1):
@@ -85,8 +92,8 @@ def fitted(
     *,
     context: bool,
     seed: int,
-) -> tuple[ConversationNetwork, list[float]]:
-    """A network over some of the modalities, and its development losses by epoch; kept in ``file`` once trained."""
+) -> tuple[ConversationNetwork, float]:
+    """A network over some of the modalities, and its development loss; kept in ``file`` once trained."""
     torch.manual_seed(seed)
     sizes = {name: parts.train[0].features[name].shape[1] for name in modalities}
     network = ConversationNetwork(
@@ -99,20 +106,21 @@ def fitted(
     if file.is_file():
         kept = torch.load(file, weights_only=True)
         network.load_state_dict(kept["weights"])
-        return network.eval(), kept["losses"]
+        return network.eval(), kept["loss"]
     network, losses = fit(network, parts.train, parts.dev, plan, seed=seed)
+    loss = min(losses)
     file.parent.mkdir(parents=True, exist_ok=True)
     temporary = file.with_suffix(".tmp")
-    torch.save({"weights": network.state_dict(), "losses": losses}, temporary)
+    torch.save({"weights": network.state_dict(), "loss": loss}, temporary)
     temporary.replace(file)
-    print(f"{file.stem}: loss {min(losses):.3f} on the development videos after {len(losses)} epochs", flush=True)
-    return network, losses
+    print(f"{file.stem}: loss {loss:.3f} on the development videos after {len(losses)} epochs", flush=True)
+    return network, loss
 
 
-def network_file(folder: Path, name: str, *, context: bool, seed: int) -> Path:
+def network_file(folder: Path, name: str, *, context: bool, seed: int, fold: int) -> Path:
     """Where the network of a fusion, or of a single modality, is kept."""
     words = "".join(letter if letter.isalnum() else "-" for letter in name)
-    return folder / f"{'context' if context else 'alone'}-{words}-{seed}.pt"
+    return folder / f"{'context' if context else 'alone'}-{words}-{seed}-{fold}.pt"
 
 
 def run(data: Path, out: Path, *, seeds: int, quick: bool, command: str) -> Path:
@@ -120,27 +128,29 @@ def run(data: Path, out: Path, *, seeds: int, quick: bool, command: str) -> Path
     plan = Plan(epochs=1, hidden=4, dev_draws=1) if quick else PLAN
     rows: dict[str, list[dict[str, Any]]] = {}
     for seed in range(seeds):
-        parts = prepare(data, seed)
-        for name, result in _runs(parts, plan, out / ("quick" if quick else "runs") / "mosi", seed).items():
+        folds = prepare(data, seed)
+        for name, result in _runs(folds, plan, out / ("quick" if quick else "runs") / "mosi", seed).items():
             rows.setdefault(name, []).append(result)
     page = out / "mosi.md"
     page.parent.mkdir(parents=True, exist_ok=True)
+    parts = folds[0]
     sizes = {
         split: (len(part), sum(len(conversation.labels) for conversation in part))
         for split, part in (("train", parts.train), ("dev", parts.dev), ("test", parts.test))
     }
     negatives = sum(int((each.labels == 0).sum()) for each in (*parts.train, *parts.dev, *parts.test))
-    page.write_text(Report(rows, list(FUSIONS_TRIED), plan, sizes, negatives, seeds, command).text(), encoding="utf-8")
+    report = Report(rows, list(FUSIONS_TRIED), plan, MEMBERS, sizes, negatives, seeds, command)
+    page.write_text(report.text(), encoding="utf-8")
     return page
 
 
-def _runs(parts: Parts, plan: Plan, folder: Path, seed: int) -> dict[str, dict[str, Any]]:
-    test = collate(parts.test)
-    train = collate(parts.train)
-    found = {"majority": figures(majority(train.labels, len(test.labels)), test)}
+def _runs(folds: list[Parts], plan: Plan, folder: Path, seed: int) -> dict[str, dict[str, Any]]:
+    tests = [collate(parts.test) for parts in folds]
+    train = collate(folds[0].train)
+    found = {"majority": figures([majority(train.labels, len(tests[0].labels))], tests[0])}
     for name, modalities in {"all three": MODALITIES, **{name: (name,) for name in MODALITIES}}.items():
         for label, mix in (("mixed", True), ("raw", False)):
-            found[f"{label}: {name}"] = _regression(parts, modalities, plan, seed, mix=mix)
+            found[f"{label}: {name}"] = _regression(folds[0], modalities, plan, seed, mix=mix)
     tried: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         name: (FUSIONS_TRIED["concat"], (name,)) for name in MODALITIES
     }
@@ -150,10 +160,14 @@ def _runs(parts: Parts, plan: Plan, folder: Path, seed: int) -> dict[str, dict[s
             # Without context encoders: single modalities, the plainest fusion, and those that bring their own context.
             if not context and name not in (*MODALITIES, "concat", *STEPWISE):
                 continue
-            file = network_file(folder, name, context=context, seed=seed)
-            network, losses = fitted(parts, fusion, modalities, plan, file, context=context, seed=seed)
+            scores, losses = [], []
+            for fold, (parts, test) in enumerate(zip(folds, tests, strict=True)):
+                file = network_file(folder, name, context=context, seed=seed, fold=fold)
+                network, loss = fitted(parts, fusion, modalities, plan, file, context=context, seed=FOLDS * seed + fold)
+                scores.append(score(network, test))
+                losses.append(loss)
             label = f"{'context' if context else 'alone'}: {name}"
-            found[label] = figures(score(network, test), test) | {"dev_loss": min(losses)}
+            found[label] = figures(scores, tests[0]) | {"dev_loss": sum(losses) / len(losses)}
     return found
 
 
@@ -169,7 +183,7 @@ def _regression(parts: Parts, modalities: tuple[str, ...], plan: Plan, seed: int
     test = collate(parts.test)
     with torch.no_grad():
         right = regression(_flat(dev, modalities)).argmax(1) == dev.labels
-        return figures(regression(_flat(test, modalities)), test) | {"dev_accuracy": float(right.float().mean())}
+        return figures([regression(_flat(test, modalities))], test) | {"dev_accuracy": float(right.float().mean())}
 
 
 def _flat(batch: Batch, modalities: tuple[str, ...]) -> Tensor:

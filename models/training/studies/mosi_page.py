@@ -46,6 +46,7 @@ class Report:
     rows: Mapping[str, Runs]
     fusions: list[str]
     plan: Plan
+    members: int
     sizes: Mapping[str, tuple[int, int]]
     negatives: int
     seeds: int
@@ -98,10 +99,11 @@ class Report:
     def _protocol(self) -> str:
         (train, _), (dev, _), (test, utterances) = (self.sizes[split] for split in ("train", "dev", "test"))
         return paragraph(
-            f"""{train} videos train, {dev} decide when to stop, and the {test} test videos ({utterances} utterances)
-            are only scored. {self.seeds} seeds; each cuts its own development videos from the {train + dev} training
-            videos and starts its own weights. Features and split are those of Poria et al. 2017, a row of data is a
-            video, its steps are the utterances. The features come with a class, not a score: the {self.negatives}
+            f"""A run is {self.members} networks. Each trains on about {train} of the {train + dev} training videos and
+            is stopped by the others, which are not the same for any two; the mean of their probabilities decides. The
+            {test} test videos ({utterances} utterances) are only scored. {self.seeds} seeds; each cuts the videos
+            in its own way and starts its own weights. Features and split are those of Poria et al. 2017, a row of data
+            is a video, its steps are the utterances. The features come with a class, not a score: the {self.negatives}
             negatives of both parts together are the utterances that MOSI scores below zero, so a score of zero counts
             as positive. Figures are percent, the mean over seeds ± the half width of its 95 % interval (Student's t).
             F1 is that of both classes, weighted by how frequent they are. "Against" is the difference in accuracy, in

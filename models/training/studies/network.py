@@ -11,7 +11,7 @@ import models.heads  # noqa: F401  these two register the parts
 from models.encoded import Encoded, Sizes
 from models.registry import FUSIONS, HEADS, FusionConfig
 from models.rnn import RecurrentEncoder
-from models.sequence import Padded, SequenceOutput, length_mask
+from models.sequence import FusionOutput, Padded, SequenceOutput, length_mask
 
 
 class UtteranceEncoder(nn.Module):
@@ -67,6 +67,8 @@ class ConversationNetwork(nn.Module):
         )
         fused = Sizes(widths, int(self.fusion.output_size), steps)  # type: ignore[arg-type]
         self.head = HEADS.build(HEADS.parse(head), fused)
+        # In a mean of probabilities one modality that is sure hides the others' errors: there the votes are taught.
+        self.mixes = getattr(fusion, "combine", None) in ("mean", "weighted")
         self.alone = nn.ModuleDict({name: nn.Linear(2 * hidden, 2) for name in self.modalities})
 
     def forward(self, inputs: Mapping[str, Padded], present: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -74,22 +76,47 @@ class ConversationNetwork(nn.Module):
 
         ``present`` bool [B, M] says which modalities, in alphabetical order, each conversation has.
         """
+        outputs = self._encode(inputs, present)
+        real = self._real(inputs)
+        encoded = Encoded(outputs, self._fuse(outputs, present, real))
+        if self.mixes and encoded.fusion.votes is not None:
+            alone = dict(zip(self.modalities, encoded.fusion.votes.unbind(1), strict=True))
+        else:
+            alone = {name: self.alone[name](output.sequence[real]) for name, output in outputs.items()}
+        scores: Tensor = self.head(encoded)
+        return scores[real] if self.stepwise else scores, alone
+
+    def votes(self, inputs: Mapping[str, Padded], present: Tensor) -> tuple[Tensor, Tensor]:
+        """What each modality votes for each real utterance [N, M, 2], and which are present [N, M].
+
+        Only a fusion of decisions has votes.
+        """
+        outputs = self._encode(inputs, present)
+        votes = self._fuse(outputs, present, self._real(inputs)).votes
+        assert votes is not None
+        return votes, present.repeat_interleave(inputs[self.modalities[0]].lengths, 0)
+
+    def _real(self, inputs: Mapping[str, Padded]) -> Tensor:
+        lengths = inputs[self.modalities[0]].lengths
+        return length_mask(lengths, int(lengths.max()))
+
+    def _encode(self, inputs: Mapping[str, Padded], present: Tensor) -> dict[str, SequenceOutput]:
         outputs = {}
         for column, name in enumerate(self.modalities):
             x, lengths = inputs[name].values, inputs[name].lengths
             encoded = self.encoders[name](self.dropout(x), lengths)
             sequence = self.dropout(encoded.sequence)
             outputs[name] = replace(encoded, sequence=sequence, lengths=lengths * present[:, column])
-        lengths = inputs[self.modalities[0]].lengths
-        real = length_mask(lengths, int(lengths.max()))
-        steps = {name: output.sequence[real] for name, output in outputs.items()}
-        alone = {name: self.alone[name](rows) for name, rows in steps.items()}
+        return outputs
+
+    def _fuse(self, outputs: Mapping[str, SequenceOutput], present: Tensor, real: Tensor) -> FusionOutput:
+        """A stepwise fusion of the conversations, or of each of their ``real`` utterances by itself."""
         if self.stepwise:
-            scores = self.head(Encoded(outputs, self.fusion(outputs, present)))[real]
-            return scores, alone
-        present = present.repeat_interleave(lengths, 0)
+            return self.fusion(outputs, present)  # type: ignore[no-any-return]
+        present = present.repeat_interleave(real.sum(1), 0)
+        steps = {name: output.sequence[real] for name, output in outputs.items()}
         rows = {
             name: SequenceOutput(steps[name].unsqueeze(1), present[:, column].long(), steps[name])
             for column, name in enumerate(self.modalities)
         }
-        return self.head(Encoded(rows, self.fusion(rows, present))), alone
+        return self.fusion(rows, present)  # type: ignore[no-any-return]

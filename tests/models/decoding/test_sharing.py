@@ -33,7 +33,7 @@ def begun(head: CaptioningHead, seed: int, kind: str) -> Search[Any]:
     regions = torch.rand(1, generator.randint(1, 9), 16)
     pooled = regions.mean(1)
     output = SequenceOutput(regions, torch.tensor([regions.shape[1]]), pooled)
-    encoded = Encoded({"image": output}, FusionOutput(pooled, torch.ones(1, 1)))
+    encoded = Encoded({"image": output}, FusionOutput(pooled, lambda: torch.ones(1, 1)))
     language = generator.randrange(2)
     memory = head.remember(encoded, torch.tensor([language]))
     starts = torch.tensor([TOKENIZER.start(("en", "zh")[language])])

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from models.fusion.presence import drop_one, require_some, shares
+from models.fusion.presence import complete, drop_one, shares
 
 
 def test_shares_sum_to_one_over_what_is_present() -> None:
@@ -19,4 +19,9 @@ def test_leaving_out_what_counts_more_moves_more() -> None:
 
 def test_a_row_with_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="a row has no modality"):
-        require_some(torch.tensor([[True, False], [False, False]]))
+        complete(torch.tensor([[True, False], [False, False]]))
+
+
+def test_only_where_nothing_is_missing_it_is_complete() -> None:
+    assert complete(torch.tensor([[True, True], [True, True]]))
+    assert not complete(torch.tensor([[True, True], [False, True]]))

@@ -24,4 +24,4 @@ def bundle(
 ) -> Encoded:
     """An encoded batch whose present modalities contribute alike."""
     present = torch.stack([outputs[name].lengths > 0 for name in sorted(outputs)], 1).float()
-    return Encoded(outputs, FusionOutput(fused, present / present.sum(1, keepdim=True), sequence, votes))
+    return Encoded(outputs, FusionOutput(fused, lambda: present / present.sum(1, keepdim=True), sequence, votes))

@@ -25,7 +25,9 @@ def encoded(rows: int = 2) -> Encoded:
     regions = torch.rand(rows, 4, 16, generator=generator)
     lengths = torch.full((rows,), 4)
     pooled = regions.mean(1)
-    return Encoded({"image": SequenceOutput(regions, lengths, pooled)}, FusionOutput(pooled, torch.ones(rows, 1)))
+    return Encoded(
+        {"image": SequenceOutput(regions, lengths, pooled)}, FusionOutput(pooled, lambda: torch.ones(rows, 1))
+    )
 
 
 def captions(*texts: list[str]) -> Tensor:

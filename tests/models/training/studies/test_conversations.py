@@ -9,9 +9,9 @@ from models.training.studies.conversations import (
     MODALITIES,
     Conversation,
     collate,
+    folds_by_video,
     load_conversations,
     mixed,
-    split_by_video,
     standardized,
 )
 from tests.models.training.studies.mosi import write_mosi
@@ -38,14 +38,16 @@ def test_utterances_of_a_video_stand_together_in_spoken_order(tmp_path: Path) ->
 
 @pytest.mark.parametrize("seed", range(5))
 def test_training_and_development_never_share_a_video(conversations: list[Conversation], seed: int) -> None:
-    train, dev = split_by_video(conversations, share=0.2, seed=seed)
-    assert len(dev) == 2
-    assert sorted(each.video for each in train + dev) == sorted(each.video for each in conversations)
-    assert not {each.video for each in train} & {each.video for each in dev}
+    everyone = sorted(each.video for each in conversations)
+    folds = folds_by_video(conversations, 5, seed=seed)
+    assert sorted(each.video for _, dev in folds for each in dev) == everyone
+    for train, dev in folds:
+        assert len(dev) == 2
+        assert sorted(each.video for each in train + dev) == everyone
 
 
 def test_scales_come_from_training_alone(conversations: list[Conversation]) -> None:
-    train, dev = split_by_video(conversations, share=0.2, seed=0)
+    train, dev = folds_by_video(conversations, 5, seed=0)[0]
     far = [Conversation(e.video, {name: 1000 + value for name, value in e.features.items()}, e.labels) for e in dev]
     scaled, scaled_dev = standardized(train, dev)
     same, scaled_far = standardized(train, far)

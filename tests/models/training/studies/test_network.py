@@ -63,7 +63,7 @@ def test_fitting_learns_and_is_repeatable(tmp_path: Path) -> None:
         runs.append((score(fitted, collate(train[9:])), losses))
     assert torch.equal(runs[0][0], runs[1][0])
     assert min(runs[0][1]) < runs[0][1][0]
-    assert figures(runs[0][0], collate(train[9:]))["accuracy"] > 0.9
+    assert figures([runs[0][0]], collate(train[9:]))["accuracy"] > 0.9
 
 
 def test_the_network_of_the_best_epoch_is_kept(tmp_path: Path) -> None:
@@ -91,8 +91,8 @@ def test_figures_of_known_scores(tmp_path: Path) -> None:
     write_mosi(tmp_path)
     batch = collate(load_conversations(tmp_path, "test"))
     perfect = torch.nn.functional.one_hot(batch.labels, 2).float()
-    assert figures(perfect, batch)["accuracy"] == figures(perfect, batch)["f1"] == 1
-    always = figures(torch.tensor([1.0, 0.0]).expand(len(batch.labels), 2), batch)
+    assert figures([perfect], batch)["accuracy"] == figures([perfect], batch)["f1"] == 1
+    always = figures([torch.tensor([1.0, 0.0]).expand(len(batch.labels), 2)], batch)
     share = float((batch.labels == 0).float().mean())
     assert always["accuracy"] == pytest.approx(share)
     assert always["f1"] == pytest.approx(share * 2 * share / (1 + share))
