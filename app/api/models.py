@@ -42,6 +42,7 @@ class ModelCard(BaseModel):
     languages: list[str] | None = None
     labels: list[str] | None = None
     streaming: bool = Field(description="Whether it takes a stream of input; every model answers as events")
+    streaming_refusal: str | None = Field(None, description="Why it does not")
     explains: bool = Field(description="Whether explain=true adds an explanation")
     options: dict[str, Any] = Field(description="JSON Schema of its options")
     metrics: dict[str, Any] | None = None
@@ -83,8 +84,11 @@ async def get_model(model: str, request: Request) -> ModelCard:
 
 def card(pipeline: "Profile") -> ModelCard:
     """What there is to say about a checkpoint."""
+    from models.streaming.checkpoint import refusal
+
     config = pipeline.config
     required = needed(pipeline)
+    refused = refusal(pipeline)
     return ModelCard(
         id=config.name,
         version=config.version,
@@ -95,7 +99,8 @@ def card(pipeline: "Profile") -> ModelCard:
         },
         languages=pipeline.languages or None,
         labels=config.labels,
-        streaming=False,
+        streaming=refused is None,
+        streaming_refusal=refused,
         explains=pipeline.explains,
         options=pipeline.options.model_json_schema(),
         metrics=pipeline.metrics,

@@ -2,7 +2,8 @@
 
 from fastapi.testclient import TestClient
 
-from tests.app.stream.conftest import PATH, FarEnd, sessions_of
+from app.settings import ZOO
+from tests.app.stream.conftest import PATH, FarEnd, serving, sessions_of
 from tests.models.streaming.sounds import babble
 
 SURE = {"threshold": 0.2}
@@ -28,3 +29,13 @@ def test_sound_comes_in_and_answers_come_out(commands: TestClient) -> None:
     assert said[-1]["end"] == 3
     assert any(event["type"] == "partial" for event in events)
     assert started["session"] not in sessions_of(commands).lives
+
+
+def test_a_card_says_whether_a_checkpoint_streams_and_why_not(commands: TestClient) -> None:
+    card = commands.get("/v1/models/voice-commands").json()
+    assert card["streaming"] is True
+    assert "streaming_refusal" not in card
+    with serving(model_dir=[ZOO / "digits"]) as other:
+        card = other.get("/v1/models/digits").json()
+    assert card["streaming"] is False
+    assert "cannot stream" in card["streaming_refusal"]

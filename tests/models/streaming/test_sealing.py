@@ -1,11 +1,12 @@
 """A sealed state comes back as it was, and nothing else is taken for one."""
 
+import time
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.streaming import sealing
 from models.streaming.errors import BadState
 from models.streaming.sealing import Sealer
 
@@ -42,7 +43,7 @@ def test_another_key_another_checkpoint_and_old_age_each_have_their_reason(monke
         Sealer(b"other", "a" * 64, 60).open(sealed)
     with pytest.raises(BadState, match="checkpoint aaaaaaaaaaaa, and the one that is served is bbbbbbbbbbbb"):
         Sealer(b"key", "b" * 64, 60).open(sealed)
-    now = sealing.time.time()
-    monkeypatch.setattr(sealing.time, "time", lambda: now + 100)
+    now = time.time()
+    monkeypatch.setattr("models.streaming.sealing.time.time", lambda: now + 100)
     with pytest.raises(BadState, match="100 seconds old, and may be 60"):
         SEALER.open(sealed)
