@@ -20,6 +20,7 @@ from models.profile import Profile
 from models.registry import FusionConfig
 from models.runtime import RuntimeName, accelerate
 from models.sequence import Padded, pad
+from models.streaming.checkpoint import refusal
 from models.tasks import TASKS, Task
 from models.tasks.streaming import Told
 from models.tasks.task import Query, Result
@@ -76,6 +77,7 @@ class Pipeline(Profile):
             draws=self.task.draws,
             languages=list(self.task.languages),
             accepts=accepts,
+            streaming_refusal=refusal(checkpoint.config, checkpoint.network),
         )
 
     def profile(self) -> Profile:

@@ -30,6 +30,8 @@ class Profile:
     draws: bool
     languages: list[str]
     accepts: dict[Modality, int]
+    streaming_refusal: str | None
+    """Why it cannot follow a stream; None if it can."""
 
     def part_bytes(self, part: Modality, limits: MediaLimits) -> int:
         """Most bytes of a part: what its features say, or the medium's limit where it only stands in for others."""

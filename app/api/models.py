@@ -84,11 +84,8 @@ async def get_model(model: str, request: Request) -> ModelCard:
 
 def card(pipeline: "Profile") -> ModelCard:
     """What there is to say about a checkpoint."""
-    from models.streaming.checkpoint import refusal
-
     config = pipeline.config
     required = needed(pipeline)
-    refused = refusal(pipeline)
     return ModelCard(
         id=config.name,
         version=config.version,
@@ -99,8 +96,8 @@ def card(pipeline: "Profile") -> ModelCard:
         },
         languages=pipeline.languages or None,
         labels=config.labels,
-        streaming=refused is None,
-        streaming_refusal=refused,
+        streaming=pipeline.streaming_refusal is None,
+        streaming_refusal=pipeline.streaming_refusal,
         explains=pipeline.explains,
         options=pipeline.options.model_json_schema(),
         metrics=pipeline.metrics,

@@ -204,7 +204,8 @@ async def _begin(sessions: Sessions, model: str, first: str, line: _Line) -> Liv
     """
     service = sessions.service
     service.check_ready()
-    pipeline = service.registry.get(model)
+    async with asyncio.timeout(service.settings.deadline_seconds):
+        pipeline = await service.swaps.awake(model)
     start: Start = _parse(_start, first, sessions.bounds.chunk_bytes)
     if start.session is not None:
         if start.modalities or start.options or start.state:
@@ -218,7 +219,7 @@ async def _begin(sessions: Sessions, model: str, first: str, line: _Line) -> Liv
             raise WrongFields(said, "Send state and received alone.", field="state")
         live = await sessions.start(pipeline, start.modalities, start.options, _decoded(start.state), start.received)
         received = None
-    greeting = _greeting(live, sessions.advice(live), service.registry.get(model))
+    greeting = _greeting(live, sessions.advice(live), sessions.pipeline(live))
     try:
         live.attach(line, received, greeting)
     except ValueError as error:

@@ -34,8 +34,8 @@ _RETRY, _RETRY_FULL = 2, 10
 class _Lane:
     """The sessions of one checkpoint."""
 
-    def __init__(self, streams: "Streams", device: Device, sealer: "Sealer") -> None:
-        self.streams, self.device, self.sealer = streams, device, sealer
+    def __init__(self, pipeline: "Pipeline", streams: "Streams", device: Device, sealer: "Sealer") -> None:
+        self.pipeline, self.streams, self.device, self.sealer = pipeline, streams, device, sealer
         self.lives = 0
         self._ready: dict[Live, None] = {}
         self._wake = asyncio.Event()
@@ -190,6 +190,10 @@ class Sessions:
             self._watch = asyncio.create_task(self._sweep())
         return live
 
+    def pipeline(self, live: Live) -> "Pipeline":
+        """The checkpoint that a session was started with, which may be served no more."""
+        return self._lane_of[live.id].pipeline
+
     def advice(self, live: Live) -> Event:
         """How much to send at once."""
         return self._lane_of[live.id].streams.advice(live.start["modalities"])
@@ -272,7 +276,7 @@ class Sessions:
                 remedy = "Post the whole input to /predict, or use a model whose card says streaming: true."
                 raise WrongFields(f"'{pipeline.config.name}' cannot stream: {error}.", remedy, field="model") from error
             sealer = Sealer(self._signing_key(), pipeline.digest, self.service.settings.stream_state_seconds)
-            found = _Lane(streams, self.service.runner.device(pipeline.device), sealer)
+            found = _Lane(pipeline, streams, self.service.runner.device(pipeline.device), sealer)
             self._lanes[pipeline] = found
         return found
 
@@ -288,6 +292,8 @@ class Sessions:
         while self.lives:
             await asyncio.sleep(_SWEEP_SECONDS)
             now = asyncio.get_running_loop().time()
+            for lane in self._lanes.values():
+                self.service.swaps.use(lane.pipeline.config.name)
             for live in list(self.lives.values()):
                 if (overdue := live.overdue(now)) is None:
                     continue

@@ -2,7 +2,9 @@
 
 from typing import TYPE_CHECKING, TypeAlias
 
+from models.config import CheckpointConfig
 from models.features.audio import AudioFeatures
+from models.network import FusionRNN
 from models.streaming.detection import Detection
 from models.streaming.errors import CannotStream
 from models.streaming.recurrent import RecurrentStreams, sound_front
@@ -20,7 +22,7 @@ def streams_of(pipeline: "Pipeline") -> RecurrentStreams:
     Raises:
         CannotStream: with the reason.
     """
-    if (reason := refusal(pipeline)) is not None:
+    if (reason := refusal(pipeline.config, pipeline.network)) is not None:
         raise CannotStream(reason)
     config, network = pipeline.config, pipeline.network
     fronts = {}
@@ -35,12 +37,11 @@ def streams_of(pipeline: "Pipeline") -> RecurrentStreams:
     return RecurrentStreams(network, fronts, reading, required)
 
 
-def refusal(pipeline: "Pipeline") -> str | None:
+def refusal(config: CheckpointConfig, network: FusionRNN) -> str | None:
     """Why the checkpoint cannot follow a stream; None if it can."""
-    config = pipeline.config
     if config.task not in ("classification", "transcription"):
         return f"a checkpoint for {config.task} answers about a whole input, so it cannot stream"
-    if (reason := pipeline.network.streaming_refusal()) is not None:
+    if (reason := network.streaming_refusal()) is not None:
         return reason
     for name, item in config.modalities.items():
         if not isinstance(item.features, AudioFeatures):
