@@ -34,9 +34,15 @@ def serve(
     device: Device = None,
 ) -> None:
     """Serve the checkpoints over HTTP. FUSIONRNN_* variables set everything else."""
+    settings = _settings(host=host, port=port, model_dir=model_dir, device=device)
+    if settings.workers > 1:
+        from app.workers import Workers
+
+        Workers(settings, typer.echo).run()
+        return
     from app.server import Server
 
-    Server(_settings(host=host, port=port, model_dir=model_dir, device=device), _announce).run()
+    Server(settings, _announce).run()
 
 
 @app.command()

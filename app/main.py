@@ -29,6 +29,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.loading = asyncio.create_task(asyncio.to_thread(service.load))
         watch = asyncio.create_task(service.swaps.watch())
+        if settings.workers > 1:
+            # The socket opens after this: while another process serves there, one that cannot yet must not answer.
+            await asyncio.shield(service.loading)
         try:
             yield
         finally:

@@ -1,11 +1,17 @@
 """What Prometheus reads on /metrics. Labels take only values of short lists: served models, stages, reasons."""
 
+import os
 from collections.abc import Mapping
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 NO_MODEL = "-"
+# Over the processes that live, where several serve.
+_SUM: Any = {"multiprocess_mode": "livesum"}
+_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
 
@@ -30,10 +36,12 @@ class Metrics:
             "fusionrnn_stage_seconds", "Of it, in a stage: queue, decode, features or inference",
             ["model", "stage"], buckets=_SECONDS, registry=registry,
         )  # fmt: skip
-        self.waiting = Gauge("fusionrnn_waiting_requests", "Requests in the house", registry=registry)
-        self.waiting_bytes = Gauge("fusionrnn_waiting_bytes", "Of them, bytes not yet decoded", registry=registry)
+        self.waiting = Gauge("fusionrnn_waiting_requests", "Requests in the house", registry=registry, **_SUM)
+        self.waiting_bytes = Gauge(
+            "fusionrnn_waiting_bytes", "Of them, bytes not yet decoded", registry=registry, **_SUM
+        )
         self.waiting_steps = Gauge(
-            "fusionrnn_waiting_steps", "Of them, decoded steps not yet answered", registry=registry
+            "fusionrnn_waiting_steps", "Of them, decoded steps not yet answered", registry=registry, **_SUM
         )
         self.refused = Counter(
             "fusionrnn_refused", "Requests told to come back, by what was full: requests, bytes, steps or time",
@@ -51,10 +59,13 @@ class Metrics:
             "fusionrnn_batch_steps", "Steps that the networks ran: real ones and padding",
             ["model", "kind"], registry=registry,
         )  # fmt: skip
-        self.searches = Gauge("fusionrnn_searches", "Searches that share the decoder's steps now", registry=registry)
-        self.models = Gauge(
-            "fusionrnn_models", "Checkpoints by state: loaded, resting or failed", ["state"], registry=registry
+        self.searches = Gauge(
+            "fusionrnn_searches", "Searches that share the decoder's steps now", registry=registry, **_SUM
         )
+        self.models = Gauge(
+            "fusionrnn_models", "Checkpoints by state: loaded, resting or failed",
+            ["state"], registry=registry, multiprocess_mode="livemax",
+        )  # fmt: skip
         self.swaps = Counter(
             "fusionrnn_swaps", "Checkpoints loaded, unloaded or laid to rest while serving",
             ["model", "kind"], registry=registry,
@@ -81,5 +92,9 @@ class Metrics:
                 self.stages.labels(name, stage).observe(spent / 1e3)
 
     def text(self) -> bytes:
-        """All of it, in Prometheus' text format."""
-        return generate_latest(self._registry)
+        """All of it, in Prometheus' text format; where several processes serve, of all of them."""
+        if _FOLDER not in os.environ:
+            return generate_latest(self._registry)
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return generate_latest(registry)

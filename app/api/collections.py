@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Request, Response
 from pydantic import Field, TypeAdapter, ValidationError
 
 from app.api.collection_cards import (
@@ -25,7 +25,7 @@ from app.api.parts import Posted, Rules, read_body
 from app.engine.admission import Place
 from app.engine.runner import Call
 from app.engine.service import Service, service_of
-from app.errors import PROBLEM, Unavailable, UploadTimeout, WrongFields
+from app.errors import PROBLEM, Conflict, Unavailable, UploadTimeout, WrongFields
 from app.search.collections import Collection, Collections, Item
 from app.search.desk import Desk
 
@@ -73,7 +73,21 @@ def _file(said: str) -> dict[str, Any]:
     return {"type": "string", "format": "binary", "contentEncoding": "base64", "description": said}
 
 
-router = APIRouter(prefix="/v1/collections", tags=["collections"], lifespan=_lifespan)
+def _check_store(request: Request) -> None:
+    """Let pass where the store is this process' alone, or one that many may share.
+
+    Raises:
+        Conflict: several processes would write into one folder.
+    """
+    settings = service_of(request).settings
+    if settings.workers > 1 and settings.collections_url is None:
+        said = "Several processes serve here, and the embedded store of collections is for one."
+        raise Conflict(said, "Set FUSIONRNN_COLLECTIONS_URL to a Qdrant server, or FUSIONRNN_WORKERS to 1.")
+
+
+router = APIRouter(
+    prefix="/v1/collections", tags=["collections"], lifespan=_lifespan, dependencies=[Depends(_check_store)]
+)
 _MISSING = "No such collection or item"
 _WRONG = "A name or a part that is not as it must be"
 _KNOWN = _problems({404: _MISSING, 422: _WRONG})

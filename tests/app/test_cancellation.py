@@ -142,7 +142,7 @@ def close(one: Any, other: Any) -> bool:
     if isinstance(one, list):
         return len(one) == len(other) and all(map(close, one, other))
     if isinstance(one, float):
-        return abs(one - other) < 2e-4
+        return bool(abs(one - other) < 2e-4)
     return bool(one == other)
 
 

@@ -64,7 +64,7 @@ def same(one: Any, other: Any) -> bool:
         return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, float):
         last = 1.01e-4 if round(one, 4) == one and round(other, 4) == other else 0
-        return abs(one - other) <= max(1e-5, last)
+        return bool(abs(one - other) <= max(1e-5, last))
     return type(one) is type(other) and bool(one == other)
 
 

@@ -1,0 +1,165 @@
+"""Several processes behind one port: started, started again when one dies, replaced one by one, stopped together.
+
+Each has its own copy of the checkpoints and its share of the cores. They listen on one socket, so that a connection
+goes to a process that is free to take it, from the moment when that has its checkpoints.
+"""
+
+import multiprocessing
+import os
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from app.settings import Settings
+from app.telemetry import configure_logging, log
+
+if TYPE_CHECKING:
+    from app.engine.service import Service
+
+_POLL = 0.5
+_READY_SECONDS = 600.0
+_SHORT_LIFE = 5.0
+"""Seconds; a process that dies sooner did not start well, and another one would not either."""
+_spawn = multiprocessing.get_context("spawn")
+
+
+class Worker:
+    """One process, and the end of a pipe on which it says that its checkpoints are loaded."""
+
+    def __init__(self, settings: Settings, listening: socket.socket) -> None:
+        self.ready, theirs = _spawn.Pipe(duplex=False)
+        self.started = time.monotonic()
+        self.process: SpawnProcess = _spawn.Process(target=_serve, args=(settings, listening, theirs), daemon=True)
+        self.process.start()
+        theirs.close()
+
+    def wait_until_ready(self) -> str | None:
+        """What it serves, or None if it died or took too long."""
+        while time.monotonic() < self.started + _READY_SECONDS:
+            if self.ready.poll(_POLL):
+                try:
+                    return str(self.ready.recv())
+                except EOFError:
+                    return None
+        return None
+
+    def stop(self, seconds: float) -> None:
+        """Let it drain for so long, and end it."""
+        if self.process.is_alive():
+            self.process.terminate()
+            self.process.join(seconds)
+        if self.process.is_alive():
+            self.process.kill()
+        self.process.join()
+        _forget(self.process)
+
+
+class Workers:
+    """The process that starts the others. SIGTERM and SIGINT end them all; SIGHUP replaces them one by one."""
+
+    def __init__(self, settings: Settings, announce: Callable[[str], None]) -> None:
+        """Serve with ``settings.workers`` processes; ``announce`` is told once what all of them serve, and where."""
+        configure_logging(settings)
+        self._count = settings.workers
+        self._settings = shared(settings)
+        self._announce = announce
+        self._workers: list[Worker] = []
+        self._signals: list[int] = []
+
+    def run(self) -> None:
+        """Return when all is over."""
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._note)
+        listening = uvicorn.Config("", self._settings.host, self._settings.port).bind_socket()
+        with tempfile.TemporaryDirectory() as figures:
+            # Where the processes share their figures for /metrics.
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = figures
+            try:
+                self._workers = [Worker(self._settings, listening) for _ in range(self._count)]
+                said = {worker.wait_until_ready() for worker in self._workers}
+                if None not in said:
+                    host, port = listening.getsockname()[:2]
+                    address = f"http://{_shown(host)}:{port}/docs"
+                    self._announce(f"{said.pop()} Try it at {address} ({self._count} processes)")
+                self._watch(listening)
+            finally:
+                for worker in self._workers:
+                    worker.process.terminate()
+                for worker in self._workers:
+                    worker.stop(self._patience)
+
+    @property
+    def _patience(self) -> float:
+        return self._settings.drain_seconds + self._settings.shutdown_seconds + 1
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        self._signals.append(number)
+
+    def _watch(self, listening: socket.socket) -> None:
+        while True:
+            wait([worker.process.sentinel for worker in self._workers], timeout=_POLL)
+            numbers, self._signals = self._signals, []
+            if {signal.SIGTERM, signal.SIGINT} & set(numbers):
+                return
+            for place, worker in enumerate(self._workers):
+                if signal.SIGHUP in numbers:
+                    self._replace(place, listening)
+                elif not worker.process.is_alive():
+                    worker.stop(0)
+                    log.error("a process died", pid=worker.process.pid, status=worker.process.exitcode)
+                    if time.monotonic() < worker.started + _SHORT_LIFE:
+                        return
+                    self._workers[place] = Worker(self._settings, listening)
+
+    def _replace(self, place: int, listening: socket.socket) -> None:
+        """Bring another process into service, and only then let the one at ``place`` go."""
+        new = Worker(self._settings, listening)
+        if new.wait_until_ready() is None:
+            new.stop(0)
+            log.error("a process did not start anew; the old one goes on")
+            return
+        self._workers[place].stop(self._patience)
+        self._workers[place] = new
+
+
+def shared(settings: Settings) -> Settings:
+    """The settings of each of ``settings.workers`` processes: what is not set by hand is its share of the cores."""
+    cores = max((os.cpu_count() or 1) // settings.workers, 1)
+    own: dict[str, int] = {}
+    if not settings.threads:
+        own["threads"] = cores
+    if "decode_workers" not in settings.model_fields_set:
+        own["decode_workers"] = min(cores, settings.decode_workers)
+    return settings.model_copy(update=own)
+
+
+def _serve(settings: Settings, listening: socket.socket, ready: Connection) -> None:
+    """A process' life."""
+    from app.server import Server
+
+    def announce(_: str, service: "Service") -> None:
+        for failure in service.registry.failed:
+            log.warning("not served", name=failure.name, reason=failure.reason)
+        ready.send(f"Serving {', '.join(service.registry.profiles) or 'no model'}.")
+        ready.close()
+
+    Server(settings, announce).run([listening])
+
+
+def _forget(process: SpawnProcess) -> None:
+    """Take what a process had now, such as requests that wait, out of the common figures."""
+    from prometheus_client.multiprocess import mark_process_dead
+
+    mark_process_dead(process.pid)  # type: ignore[no-untyped-call]
+
+
+def _shown(host: str) -> str:
+    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104 - compared with, not bound to

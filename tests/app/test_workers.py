@@ -1,0 +1,105 @@
+"""Several processes behind one port."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from app.settings import Settings
+from app.workers import shared
+from models.checkpoint import save_checkpoint
+from tests.app.conftest import Open
+from tests.support import tiny_config, tiny_network, tiny_tokenizer
+
+
+def put(folder: Path, version: str) -> None:
+    config = tiny_config().model_copy(update={"version": version})
+    save_checkpoint(folder / "captioner", config, tiny_network(config), tiny_tokenizer())
+
+
+@contextmanager
+def serving(root: Path, errors: Path) -> Iterator[tuple[subprocess.Popen[str], str, int]]:
+    """The processes' parent, where they serve, and how many serve there."""
+    settings = {"PORT": "0", "MODEL_DIR": str(root), "DEVICE": "cpu", "WORKERS": "2", "ADMIN_KEY": "secret"}
+    environment = os.environ | {f"FUSIONRNN_{name}": value for name, value in settings.items()}
+    command = [sys.executable, "-c", "from app.cli import main; main()", "serve"]
+    with (
+        errors.open("w") as stderr,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment) as parent,
+    ):
+        try:
+            assert parent.stdout is not None
+            said = parent.stdout.readline()
+            assert "captioner" in said, errors.read_text()
+            yield parent, said.split()[5].removesuffix("/docs"), int(said.split("(")[1].split()[0])
+        finally:
+            parent.terminate()
+            parent.wait(60)
+
+
+def children(parent: int) -> set[int]:
+    """Processes that serve: those that hold many threads, which the resource tracker does not."""
+    tasks = Path(f"/proc/{parent}/task").glob("*/children")
+    found = {int(pid) for task in tasks for pid in task.read_text().split()}
+    return {pid for pid in found if len(list(Path(f"/proc/{pid}/task").glob("*"))) > 2}
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for processes in /proc")
+@pytest.mark.timeout(180)
+def test_processes_share_a_port_are_started_again_replaced_and_ended(tmp_path: Path, jpeg: bytes) -> None:
+    put(tmp_path, "1.0.0")
+    with serving(tmp_path, tmp_path / "errors") as (parent, address, count):
+        assert count == 2
+        url = f"{address}/v1/models/captioner/predict"
+
+        def version() -> str:
+            # Each on a new connection, which either may take.
+            answer = httpx2.post(url, files={"image": jpeg}, timeout=60)
+            assert answer.status_code == 200, answer.text
+            return str(answer.json()["version"])
+
+        assert {version() for _ in range(8)} == {"1.0.0"}
+        figures = httpx2.get(f"{address}/metrics").text
+        assert 'fusionrnn_requests_total{model="captioner",status="200"} 8.0' in figures
+        assert "fusionrnn_waiting_requests 0.0" in figures
+        first = children(parent.pid)
+        assert len(first) == 2
+
+        os.kill(min(first), signal.SIGKILL)
+        assert version() == "1.0.0"
+        _until(lambda: len(children(parent.pid)) == 2 and children(parent.pid) != first)
+
+        put(tmp_path, "2.0.0")
+        parent.send_signal(signal.SIGHUP)
+        _until(lambda: {version() for _ in range(10)} == {"2.0.0"})
+        last = children(parent.pid)
+    assert parent.returncode == 0
+    assert not any(Path(f"/proc/{pid}").exists() for pid in last)
+
+
+def test_each_process_has_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    assert (shared(Settings(workers=2)).threads, shared(Settings(workers=2)).decode_workers) == (4, 4)
+    assert (shared(Settings(workers=16)).threads, shared(Settings(workers=16)).decode_workers) == (1, 1)
+    set_by_hand = shared(Settings(workers=2, threads=3, decode_workers=7))
+    assert (set_by_hand.threads, set_by_hand.decode_workers) == (3, 7)
+
+
+def test_the_embedded_store_of_collections_is_for_one_process(open_client: Open) -> None:
+    answer = open_client(workers=2).get("/v1/collections")
+    assert (answer.status_code, answer.headers["content-type"]) == (409, "application/problem+json")
+    assert "COLLECTIONS_URL" in answer.json()["remedy"]
+
+
+def _until(holds: Callable[[], object]) -> None:
+    give_up = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < give_up
+        time.sleep(0.1)
