@@ -1,6 +1,7 @@
 """Measure the shipped captioner: HTTP against the same pipeline in a loop, and start-up against importing torch.
 
-``python -m benchmarks.overhead``. Every figure is a ratio of two things measured in turn in one run, so that a busy machine disturbs both alike.
+``python -m benchmarks.overhead``. Every figure is a ratio of two things measured in turn in one run, so that a busy
+machine disturbs both alike.
 """
 
 import argparse

@@ -8,12 +8,12 @@ import asyncio
 import math
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import aiohttp
 import numpy as np
 
-OK, REFUSED = 200, {429, 503}
+OK, REFUSED, EXPIRED = 200, {429, 503}, 504
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +63,14 @@ class Load:
         return sum(outcome.status in REFUSED for outcome in self.outcomes)
 
     @property
+    def expired(self) -> int:
+        """Requests that the server took and gave up when their time was over."""
+        return sum(outcome.status == EXPIRED for outcome in self.outcomes)
+
+    @property
     def failed(self) -> int:
-        """Requests that were neither answered nor refused: errors, broken connections, and no answer in time."""
-        return len(self.outcomes) - self.answered - self.refused
+        """Requests that came to none of these: errors, broken connections, and no answer in time."""
+        return len(self.outcomes) - self.answered - self.refused - self.expired
 
     @property
     def late(self) -> float:
@@ -143,6 +148,11 @@ def _session(url: str, patience: float) -> aiohttp.ClientSession:
     # As many connections as there are requests under way: a limit would be a queue inside the client.
     connector = aiohttp.TCPConnector(limit=0)
     return aiohttp.ClientSession(url, connector=connector, timeout=aiohttp.ClientTimeout(total=patience))
+
+
+def within(post: Post, seconds: float) -> Post:
+    """The same request, which says how long its client waits."""
+    return replace(post, headers={**post.headers, "X-Request-Timeout": f"{seconds:g}"})
 
 
 def form(path: str, name: str, data: bytes, *, file: bool = True) -> Post:

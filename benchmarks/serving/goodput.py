@@ -54,7 +54,8 @@ def summary(run: Load, objective: float) -> Record:
     quantiles = {f"p{share:g}": _finite(run.quantile(share / 100)) for share in (50, 90, 95, 99)}
     return quantiles | {
         "rate": run.rate, "seconds": run.seconds, "requests": len(run.outcomes), "answered": run.answered,
-        "refused": run.refused, "failed": run.failed, "within": run.within(objective), "late": run.late,
+        "refused": run.refused, "expired": run.expired, "failed": run.failed, "within": run.within(objective),
+        "late": run.late,
     }  # fmt: skip
 
 

@@ -16,11 +16,13 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._found: dict[str, Record] = {}
         if path.is_file():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                # A run that was killed may have left half a line.
-                if line.endswith("}"):
-                    entry = json.loads(line)
-                    self._found[_text(entry["key"])] = entry
+            *lines, rest = path.read_text(encoding="utf-8").split("\n")
+            for line in lines:
+                entry = json.loads(line)
+                self._found[_text(entry["key"])] = entry
+            if rest:
+                # A run that was killed left half a line.
+                path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
     def get(self, key: Record, measure: Callable[[], Record]) -> Record:
         """What was measured under ``key``, now or in an earlier run."""
@@ -31,10 +33,6 @@ class Journal:
                 file.write(json.dumps(self._found[name]) + "\n")
         result: Record = self._found[name]["result"]
         return result
-
-    def has(self, key: Record) -> bool:
-        """Whether ``key`` was measured."""
-        return _text(key) in self._found
 
     def all(self, **wanted: Any) -> Iterator[tuple[Record, Record]]:
         """Keys and results of every measurement whose key has all that is ``wanted``, in their order."""
