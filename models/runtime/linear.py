@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.runtime.acceleration import Accelerator, Fast
@@ -11,6 +12,8 @@ from models.stepwise import StepLinear
 
 _WORTH_BYTES = 2**19
 """Of weights in float32. Smaller ones stay in the cache, and packed kernels take longer to call."""
+
+_MANY_ROWS = 128
 
 
 class HalfLinear:
@@ -27,13 +30,16 @@ class HalfLinear:
         Raises:
             ValueError: a weight is no float16 number.
         """
+        self._weight, self._bias = weight, bias
         self._packed = pack_half(weight, bias)
         self._product = torch.ops.quantized.linear_dynamic_fp16.default
 
     def __call__(self, x: Tensor) -> Tensor:
-        # The kernel takes no single vector.
-        product: Tensor = self._product(x if x.ndim > 1 else x.unsqueeze(0), self._packed)
-        return product if x.ndim > 1 else product.squeeze(0)
+        # Reading the weights is a small share of many rows' products; and the kernel takes no single vector.
+        if x.ndim == 1 or x.numel() > _MANY_ROWS * x.shape[-1]:
+            return F.linear(x, self._weight, self._bias)
+        product: Tensor = self._product(x, self._packed)
+        return product
 
 
 class BFloatLinear:

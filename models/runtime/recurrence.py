@@ -14,6 +14,7 @@ from models.runtime.linear import pack_half
 
 _LSTM_MODE = 2  # of aten::mkldnn_rnn_layer
 _CACHE_BYTES = torch.cpu.get_capabilities().get("l2_cache_size") or 2**20
+_MANY_ROWS = 16
 _Initial: TypeAlias = Tensor | tuple[Tensor, Tensor] | None
 _Run: TypeAlias = Callable[[Tensor, Any], tuple[Tensor, Any]]
 
@@ -95,10 +96,16 @@ def _plain(kernel: nn.RNNBase) -> bool:
 def _build_lstm(kernel: nn.LSTM, precision: torch.dtype) -> Fast | None:  # noqa: ARG001  never reduced
     if not _plain(kernel):
         return None
-    # Weights that the cache does not hold are read anew at every step.
-    if 4 * 4 * kernel.hidden_size**2 > _CACHE_BYTES:
-        return PackedRecurrence(kernel, _half_lstm(kernel), "float32, weights packed in float16")
-    return PackedRecurrence(kernel, _onednn_lstm(kernel), "float32, weights packed for oneDNN")
+    many = _onednn_lstm(kernel)
+    # Weights that the cache does not hold are read anew at every step, which costs more than the products of few rows.
+    if 4 * 4 * kernel.hidden_size**2 <= _CACHE_BYTES:
+        return PackedRecurrence(kernel, many, "float32, weights packed for oneDNN")
+    few = _half_lstm(kernel)
+
+    def run(x: Tensor, initial: Any) -> tuple[Tensor, Any]:
+        return (few if len(x) < _MANY_ROWS else many)(x, initial)
+
+    return PackedRecurrence(kernel, run, f"float32, weights packed in float16, from {_MANY_ROWS} rows for oneDNN")
 
 
 def _build_gru(kernel: nn.GRU, precision: torch.dtype) -> Fast | None:  # noqa: ARG001  never reduced
