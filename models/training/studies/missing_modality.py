@@ -90,7 +90,7 @@ def _page(curves: dict[str, dict[str, dict[float, list[float]]]], seeds: int, co
 
 {paragraph(about)}
 
-![Accuracy against the share of missing modalities](pictures/missing-modality.png)
+![Accuracy against the probability that a modality is missing](pictures/missing-modality.png)
 
 ## Without modality dropout
 

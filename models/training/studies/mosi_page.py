@@ -181,9 +181,12 @@ class Report:
             direction, dropout {plan.dropout} on vectors and encoders' outputs, AdamW at {plan.rate}, weight decay
             {plan.weight_decay}, {plan.conversations} conversations a batch, at most {plan.epochs} epochs, stopped after
             {plan.patience} without a lower development loss, weights averaged over steps with the decay
-            {plan.averaging}, and {plan.auxiliary} times the loss of a linear layer on each encoder. Also tried, with
-            `concat` or `contextual`: dropout 0.3 and 0.7, 16 and 64 units, progressive modality dropout, a hierarchical
-            contextual fusion; none was better by more than the folds differ."""
+            {plan.averaging}, and {plan.auxiliary} times the loss of a linear layer on each encoder. Decisions that are
+            combined by a mean teach the votes themselves instead, with the weight {plan.of_votes}; and all decision
+            fusions are calibrated on the development videos (`calibration.py`). Also tried, with `concat` or
+            `contextual`: dropout 0.3 and 0.7, 16 and 64 units, progressive modality dropout, a hierarchical contextual
+            fusion; none was better by more than the folds differ. With `decision`: votes taught or not, with the
+            weights 0.3 and 1, constant modality dropout, no auxiliary loss."""
         )
 
     def _cells(self, label: str) -> list[str]:
