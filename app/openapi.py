@@ -22,8 +22,14 @@ _STATUSES = {
     "413": "Too many bytes",
     "415": "Not a medium that is read",
     "422": "Wrong parts or options, or a medium out of bounds",
-    "503": "Loading, draining or full; Retry-After says when to come back",
+    "503": "Loading, draining, full or too late; Retry-After says when to come back",
     "504": "Deadline passed",
+}
+_TIMEOUT: dict[str, Any] = {
+    "name": "X-Request-Timeout",
+    "in": "header",
+    "description": "Seconds after which the answer is of no use. What cannot make it is refused before it is read",
+    "schema": {"type": "number", "exclusiveMinimum": 0},
 }
 _PROBLEM_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -92,6 +98,7 @@ def _operation(pipeline: "Profile", answer: dict[str, Any], limits: MediaLimits)
         "summary": f"{config.name}: {config.task}",
         "description": config.description,
         "operationId": f"predict_{config.name}",
+        "parameters": [_TIMEOUT],
         "requestBody": {
             "required": True,
             "content": {
