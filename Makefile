@@ -22,10 +22,10 @@ TOOLS := $(VENV)/.tools
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve install test lint type bench results format lock clean
+.PHONY: help serve install test lint type bench bench-stream results format lock clean
 
 help: ## Show the targets and the variables
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  Variables: PYTHON=$(PYTHON) HOST=$(HOST) PORT=$(PORT) TORCH_INDEX=$(TORCH_INDEX) ARGS=$(ARGS)"
 
@@ -43,6 +43,9 @@ lint: $(TOOLS) ## Check style and formatting
 
 type: $(TOOLS) ## Check types
 	$(BIN)/mypy
+
+bench-stream: $(TOOLS) ## Measure streaming sessions: an hour, or ARGS="--quick"; --data FOLDER also what is heard
+	$(BIN)/python -m benchmarks.stream --out docs/results/streaming.md $(ARGS)
 
 bench: $(TOOLS) ## Measure the service beside others: hours, or ARGS=--quick
 	$(BIN)/python -m benchmarks.serving $(ARGS)
