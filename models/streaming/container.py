@@ -76,8 +76,9 @@ class _Pipe:
             self._data += data
             self._closed = self._closed or last
             self.changed.notify_all()
-            hungry = lambda: not last and self._hungry and not self._data  # noqa: E731
-            settled = self.changed.wait_for(lambda: self.done or hungry(), _PATIENCE)
+            settled = self.changed.wait_for(
+                lambda: self.done or (not last and self._hungry and not self._data), _PATIENCE
+            )
             frames, self.frames = self.frames, []
         if self.error is not None:
             raise BadChunk(str(self.error) or "it cannot be decoded") from self.error
