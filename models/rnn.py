@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -147,7 +147,7 @@ class RecurrentEncoder(nn.Module):
         for layer, (names, directions) in enumerate(zip(self._names, self.layers, strict=True)):
             initial = [before[name] for name in names]
             forward, *backward = directions.children()
-            if backward and ragged is None and x.device.type == "cpu" and isinstance(forward, nn.RNNBase):
+            if backward and ragged is None and x.device.type == "cpu" and _is_plain(forward):
                 x = self._both(forward, backward[0], x, initial)
             else:
                 output, final = self._run(forward, x, initial, ragged)
@@ -172,13 +172,16 @@ class RecurrentEncoder(nn.Module):
         if isinstance(runner, Cell):
             return _unroll(runner, x, state, ragged)
         assert isinstance(runner, nn.RNNBase)
-        weights = self._weights(runner)
         if ragged is None or self.bidirectional:
             # Nobody asks for the state at a row's end, and no real step comes after padding. On a CPU the kernel of the
             # LSTM is several times faster on an unpacked sequence.
-            output, *final = _FUNCTIONS[runner.mode](
-                x, _layered(state), weights, True, 1, 0.0, self.training, False, True
-            )
+            if not _is_plain(runner):
+                output, last = runner(x, _layered(state))
+                final = [last] if isinstance(last, Tensor) else list(last)
+            else:
+                output, *final = _FUNCTIONS[runner.mode](
+                    x, _layered(state), self._weights(runner), True, 1, 0.0, self.training, False, True
+                )
         else:
             # Packing stops each row's recurrence at its own end; what it takes for a row of length 0 is not used.
             packed = pack_padded_sequence(x, ragged.sizes, batch_first=True, enforce_sorted=False)
@@ -187,7 +190,7 @@ class RecurrentEncoder(nn.Module):
             assert back is not None
             ordered = [value.index_select(0, order) for value in state]
             data, *final = _FUNCTIONS[runner.mode](
-                data, sizes, _layered(ordered), weights, True, 1, 0.0, self.training, False
+                data, sizes, _layered(ordered), self._weights(runner), True, 1, 0.0, self.training, False
             )
             output, _ = pad_packed_sequence(
                 PackedSequence(data, sizes, order, back), batch_first=True, total_length=x.shape[1]
@@ -250,6 +253,11 @@ def _kernel(cell: CellName, nonlinearity: Nonlinearity, input_size: int, hidden_
 def _literal(cell: CellName, nonlinearity: Nonlinearity, input_size: int, hidden_size: int) -> nn.Module:
     options: dict[str, Any] = {"nonlinearity": nonlinearity} if cell == "elman" else {}
     return LAYER_NORM_CELLS[cell](input_size, hidden_size, **options)
+
+
+def _is_plain(runner: nn.Module) -> TypeGuard[nn.RNNBase]:
+    """Whether it is torch's own kernel, which a runtime has given no faster ``forward`` (``models.runtime``)."""
+    return isinstance(runner, nn.RNNBase) and "forward" not in vars(runner)
 
 
 def _layered(state: list[Tensor]) -> Tensor | tuple[Tensor, ...]:

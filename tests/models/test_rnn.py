@@ -197,3 +197,21 @@ def test_bidirectional_refuses_to_go_on() -> None:
     encoder = RecurrentEncoder(4, 6, bidirectional=True)
     with pytest.raises(ValueError, match="needs the whole sequence"):
         encoder(torch.randn(1, 2, 4), torch.tensor([2]), encoder.initial_state(1))
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_a_kernel_that_a_runtime_has_replaced_is_used(bidirectional: bool) -> None:
+    encoder = RecurrentEncoder(4, 6, cell="lstm", bidirectional=bidirectional).eval()
+    x, lengths = torch.randn(2, 5, 4), torch.tensor([5, 5])
+    wanted = encoder(x, lengths).sequence
+    calls = []
+    for module in list(encoder.modules()):
+        if isinstance(module, nn.LSTM):
+
+            def fast(*arguments: Any, module: nn.LSTM = module) -> Any:
+                calls.append(module)
+                return nn.LSTM.forward(module, *arguments)
+
+            module.forward = fast  # type: ignore[assignment]
+    torch.testing.assert_close(encoder(x, lengths).sequence, wanted, atol=1e-6, rtol=0)
+    assert len(calls) == 1 + bidirectional
