@@ -42,6 +42,7 @@ from models.training.metrics.retrieval import group_retrieval_figures
 from models.training.recipes.captioner import CUT, IMAGE_SIZE, LANGUAGES, CaptionData
 from models.training.recipes.captioner import build as build_captioner
 from models.training.recipes.minilm import MiniLM, WordPieces, word_vectors
+from models.training.recipes.traditional import SIMPLIFIED
 from models.training.trainer import Schedule, Stage, Trainer, multiplies_bf16
 
 NAME = "image-text-embedding"
@@ -298,14 +299,14 @@ def train(data_folder: Path, out: Path, seed: int) -> None:
     start_words(bag, word_vectors(captions.tokenizer, teacher, pieces, WORDS))
     Trainer(bag, bag_stages(bag, data), out / "bag", seed=seed).run()
     save_checkpoint(out / "bag" / "checkpoint", describe(captions.tokenizer, bag=True), bag, captions.tokenizer)
-    config = describe(captions.tokenizer)
-    model = _network(config, cnn, seed)
+    model = _network(describe(captions.tokenizer), cnn, seed)
     start_from_bag(model, bag)
     Trainer(model, stages(model, data), out, seed=seed).run()
     draw_curves(out / "log.jsonl", out / "curves.png")
     baselines = {"bag of words": evaluate(out / "bag" / "checkpoint", data_folder, "val", "captions")["figures"]}
     before = {"dataset": data_folder.resolve().name, "split": "val", "seed": seed, "baselines": baselines}
-    save_checkpoint(out / "checkpoint", config, model, captions.tokenizer, metrics=before)
+    model, tokenizer = reading_traditional(model, captions.tokenizer)
+    save_checkpoint(out / "checkpoint", describe(tokenizer), model, tokenizer, metrics=before)
     evaluate(out / "checkpoint", data_folder, "val", "captions")
 
 
@@ -368,6 +369,22 @@ def start_from_bag(model: FusionRNN, bag: FusionRNN) -> None:
             mine[name] = torch.zeros_like(value)
             mine[name][..., -other.shape[-1] :] = other
     model.load_state_dict(mine)
+
+
+def reading_traditional(model: FusionRNN, tokenizer: TextTokenizer) -> tuple[FusionRNN, TextTokenizer]:
+    """The same network with traditional characters in its vocabulary, each with its simplified form's vector."""
+    words = tokenizer.words(range(tokenizer.size))
+    known = set(words)
+    added = [old for old, new in SIMPLIFIED.items() if new in known and old not in known]
+    specials = TextTokenizer.build([], LANGUAGES).size
+    larger = TextTokenizer.build([*words[specials:], *added], LANGUAGES)
+    weights = model.state_dict()
+    rows = [tokenizer.encode(SIMPLIFIED[old])[0] for old in added]
+    table = weights["encoders.text.embedding.weight"]
+    weights["encoders.text.embedding.weight"] = torch.cat([table, table[rows]])
+    network = FusionRNN(describe(larger).network)
+    network.load_state_dict(weights)
+    return network, larger
 
 
 def _maps(stored: NDArray[np.float16]) -> Tensor:

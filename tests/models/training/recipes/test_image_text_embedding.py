@@ -117,6 +117,18 @@ def test_the_checkpoint_embeds_both(data: Path, trained: Path) -> None:
     }
 
 
+def test_traditional_characters_read_as_simplified_ones(data: Path, trained: Path) -> None:
+    pipeline = Pipeline.load(trained / "checkpoint")
+
+    def vector(text: str) -> list[float]:
+        features = pipeline.features(pipeline.decode({"text": [text]}, MediaLimits()))
+        found: list[float] = pipeline.predict(features, pipeline.options()).model_dump()["embeddings"]["text"]
+        return found
+
+    assert vector("紅") == vector("红")
+    assert vector("紅") != vector("绿")
+
+
 def test_it_is_measured_on_captions_beside_the_bag_of_words(data: Path, trained: Path) -> None:
     directions = {"image to text", "text to image"}
     wanted = {f"{language}, {direction}" for language in ("en", "zh") for direction in directions}
