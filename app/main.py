@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from app import errors, openapi
-from app.api import admin, collections, health, metrics, models, predict, stream
+from app.api import admin, collections, health, live, metrics, models, predict, stream
 from app.api.door import Door
 from app.engine.service import Service
 from app.engine.sessions import Sessions
@@ -48,7 +48,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(RequestLog, metrics=service.metrics)
     errors.install(app)
     app.router.routes.append(predict.route)
-    for resource in (models, admin, collections, health, metrics, stream):
+    for resource in (models, admin, collections, health, metrics, stream, live):
         app.include_router(resource.router)
     openapi.install(app, service)
     return app
