@@ -160,8 +160,8 @@ class RecurrentEncoder(nn.Module):
                 x = self.norms[layer](x)
             if self.training:
                 x = self.dropout(x)
-            # What was packed has come back with zeros where there is padding.
-            if ragged is not None and (self.bidirectional or self.layer_norm != "none"):
+            # What was packed has come back with zeros where there is padding, unless a row had to lend it a step.
+            if ragged is not None and (self.bidirectional or self.layer_norm != "none" or not ragged.shortest):
                 x = x.masked_fill(ragged.padding, 0)
         return x, after
 

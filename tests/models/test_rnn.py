@@ -85,6 +85,7 @@ def test_padding_and_batch_mates_change_nothing_nor_any_gradient(options: dict[s
         for name, value in output.state.items():
             torch.testing.assert_close(together.state[name][row], value[0], atol=1e-5, rtol=1e-5)
     assert together.sequence[1, 3:].abs().max() == 0
+    assert together.sequence[2].abs().max() == 0
     assert together.pooled[2].abs().max() == 0
     inputs = [x, *encoder.parameters()]
     wanted = torch.autograd.grad(sum(output.pooled.square().sum() for output in alone), inputs)
