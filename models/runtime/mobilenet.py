@@ -16,6 +16,9 @@ from models.runtime.acceleration import Accelerator, Fast
 from models.runtime.kernels import onednn
 
 _TURN = (2, 3)
+_TOGETHER = 4
+"""Pictures that go through together: the largest layer of more is no longer memory that is kept for the next run."""
+
 _RELU6: tuple[str, list[float], str] = ("hardtanh", [0.0, 6.0], "")
 _NO_ACTIVATION: tuple[str, list[float], str] = ("none", [], "")
 
@@ -63,12 +66,15 @@ class FusedMobileNet:
         ]
 
     def __call__(self, x: Tensor) -> Tensor:
+        maps = [self._maps(some) for some in x.split(_TOGETHER)]
+        return torch.cat(maps) if len(maps) > 1 else maps[0]
+
+    def _maps(self, x: Tensor) -> Tensor:
         x = self._stem(x.flip(_TURN).to(self._precision).contiguous(memory_format=torch.channels_last))
         for expand, depthwise, project, residual in self._blocks:
             hidden = depthwise(x if expand is None else expand(x))
             x = project.onto(hidden, x) if residual else project(hidden)
-        maps: Tensor = self._head(x)
-        return maps.float().flip(_TURN)
+        return self._head(x).float().flip(_TURN)
 
 
 def _build(cnn: MobileNetV2, precision: torch.dtype) -> Fast | None:

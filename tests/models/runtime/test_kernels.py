@@ -37,7 +37,7 @@ def numbers(*shape: int, seed: int = 1) -> Tensor:
 
 
 @pytest.mark.parametrize("sides", [(224, 224), (97, 64), (33, 128), (65, 31)])
-@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("rows", [1, 5])
 def test_mobilenet(sides: tuple[int, int], rows: int) -> None:
     before, after = both(MobileNetV2())
     picture = numbers(rows, 3, *sides).clamp(-1, 1)
