@@ -75,6 +75,47 @@ def predict(
     typer.echo(json.dumps(answer, ensure_ascii=False, indent=2))
 
 
+@app.command()
+def listen(
+    file: Annotated[
+        Path | None, typer.Argument(exists=True, dir_okay=False, help="Sound, or none: the microphone.")
+    ] = None,
+    model: Annotated[str, typer.Option(help="A checkpoint that streams.")] = "voice-commands",
+    realtime: Annotated[bool, typer.Option("--realtime", help="Send a file as fast as it would be spoken.")] = False,
+    option: Annotated[
+        list[str] | None, typer.Option("--option", "-o", help="name=value, such as threshold=0.8")
+    ] = None,
+    url: Annotated[str | None, typer.Option(help="Ask the server there instead of loading the checkpoint.")] = None,
+    model_dir: ModelDir = None,
+    device: Device = None,
+) -> None:
+    """Print the words of a microphone, or a file, as they come."""
+    from pydantic import ValidationError
+
+    from app.errors import from_validation
+    from app.listen import CannotListen, file_sound, line, listen_here, listen_there, microphone
+    from models.media.errors import MediaError
+    from models.streaming.errors import CannotStream
+
+    settings = _settings(model_dir=model_dir, device=device)
+    options = dict(_pair(item) for item in option or [])
+    sound = microphone() if file is None else file_sound(file, settings.limits, realtime=realtime)
+    try:
+        if url is None:
+            events = listen_here(_load(_find(model, settings), settings.device), sound, options)
+        else:
+            events = listen_there(_address(url), model, sound, options)
+        for event in events:
+            if (said := line(event)) is not None:
+                typer.echo(said)
+    except (CannotListen, CannotStream, MediaError) as error:
+        _fail(str(error))
+    except ValidationError as error:
+        _fail(_told(from_validation(error, []).body()))
+    except KeyboardInterrupt:
+        typer.echo("")
+
+
 @models.command("list")
 def list_models(model_dir: ModelDir = None) -> None:
     """List the checkpoint folders that would be served, without loading them."""
@@ -410,8 +451,7 @@ def _predict_there(
     from urllib.parse import quote
     from urllib.request import Request, urlopen
 
-    if not url.startswith(("http://", "https://")):
-        _fail(f"'{url}' is not an http:// or https:// address.")
+    url = _address(url)
     encoded = {
         name: [item if isinstance(item, str) else base64.b64encode(item).decode() for item in items]
         for name, items in bundle.items()
@@ -432,6 +472,12 @@ def _predict_there(
     except (URLError, OSError) as error:
         _fail(f"{url} does not answer: {error}")
     return value
+
+
+def _address(url: str) -> str:
+    if not url.startswith(("http://", "https://")):
+        _fail(f"'{url}' is not an http:// or https:// address.")
+    return url
 
 
 def _pair(item: str) -> tuple[str, str]:

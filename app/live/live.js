@@ -2,7 +2,7 @@
 const RATE = 16000;
 const FRAME_MS = 40;
 const SECONDS = 10;
-const COLOURS = ["#1e88e5", "#e53935", "#43a047", "#fb8c00", "#8e24aa", "#00897b", "#6d4c41", "#d81b60", "#546e7a", "#c0ca33"];
+const COLOURS = ["#1e88e5", "#e53935", "#43a047", "#fb8c00", "#8e24aa", "#00897b", "#6d4c41", "#d81b60", "#546e7a", "#c0ca33", "#5e35b1", "#f06292"];
 const NUMBER = { audio: 0, video: 1, image: 2 };
 
 const $ = (id) => document.getElementById(id);

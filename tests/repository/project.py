@@ -10,8 +10,8 @@ from packaging.utils import NormalizedName, canonicalize_name
 
 ROOT = Path(__file__).parents[2]
 PYPROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
-ALONE = {"ray"}
-"""Extras that `make install` leaves out: they pin themselves."""
+ALONE = {"listen", "ray"}
+"""Extras that `make install` leaves out: one needs a library of the system, the other pins itself."""
 
 EXTRAS: tuple[str, ...] = tuple(extra for extra in PYPROJECT["project"]["optional-dependencies"] if extra not in ALONE)
 

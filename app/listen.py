@@ -1,0 +1,142 @@
+"""What `fusionrnn listen` does: a microphone or a file, chunk by chunk, to a checkpoint here or to a server."""
+
+import json
+import queue
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from models.media.limits import MediaLimits
+    from models.pipeline import Pipeline
+
+Event = dict[str, Any]
+Sound = Iterator[NDArray[np.int16]]
+
+RATE = 16_000
+CHUNK = 1280
+_HEADER = struct.Struct("<IB3xd")
+_SECONDS = 60
+
+
+class CannotListen(Exception):
+    """There is nothing to listen to, or nobody who listens; the message says why."""
+
+
+def file_sound(path: Path, limits: "MediaLimits", *, realtime: bool) -> Sound:
+    """The sound of a file, or a video's sound track; in ``realtime``, as fast as it would be spoken.
+
+    Raises:
+        MediaError: the file cannot be used.
+    """
+    from models.media.audio import decode_audio
+
+    samples = decode_audio(path.read_bytes(), limits, rate=RATE).samples
+    scaled = np.round(np.clip(samples, -1, 1) * 32767).astype("<i2")
+    began = time.monotonic()
+    for at in range(0, len(scaled), CHUNK):
+        if realtime:
+            time.sleep(max(began + (at + CHUNK) / RATE - time.monotonic(), 0))
+        yield scaled[at : at + CHUNK]
+
+
+def microphone() -> Sound:
+    """What the microphone hears, until the program is interrupted.
+
+    Raises:
+        CannotListen: there is none, or not the package that reads it.
+    """
+    try:
+        import sounddevice
+    # Without the PortAudio library the package is there, and fails when it is imported.
+    except (ImportError, OSError) as error:
+        said = 'A microphone needs sounddevice (pip install "fusionrnn[listen]") and PortAudio.'
+        raise CannotListen(f"{said} Or give a file.") from error
+    heard: queue.SimpleQueue[NDArray[np.int16]] = queue.SimpleQueue()
+    try:
+        with sounddevice.InputStream(
+            RATE, CHUNK, channels=1, dtype="int16", callback=lambda data, *_: heard.put(data[:, 0].copy())
+        ):
+            while True:
+                yield heard.get()
+    except sounddevice.PortAudioError as error:
+        raise CannotListen(f"The microphone cannot be read: {error}") from error
+
+
+def listen_here(pipeline: "Pipeline", sound: Sound, options: dict[str, Any]) -> Iterator[Event]:
+    """The events of a checkpoint in this process.
+
+    Raises:
+        CannotStream: it needs the whole input.
+        ValidationError: it has no such options.
+    """
+    from models.streaming.checkpoint import streams_of
+
+    streams = streams_of(pipeline)
+    track = streams.open(streams.options.model_validate(options), ["audio"])
+    for samples in sound:
+        track.feed("audio", samples.astype(np.float32) / np.float32(32768))
+        while track.ticks:
+            yield from streams.step([track.take()])[0]
+    yield from streams.step([track.take("end")])[0]
+
+
+def listen_there(url: str, model: str, sound: Sound, options: dict[str, Any]) -> Iterator[Event]:
+    """The events of a server's checkpoint.
+
+    Raises:
+        CannotListen: the server does not answer, or refuses.
+    """
+    from websockets.exceptions import WebSocketException
+    from websockets.sync.client import connect
+
+    address = f"ws{url.removeprefix('http').rstrip('/')}/v1/models/{quote(model, safe='')}/stream"
+    modalities = {"audio": {"encoding": "pcm_s16le", "sample_rate": RATE}}
+    try:
+        with connect(address, compression=None, open_timeout=_SECONDS) as socket:
+            socket.send(json.dumps({"type": "session.start", "modalities": modalities, "options": options}))
+            started = json.loads(socket.recv(_SECONDS))
+            if started["type"] == "error":
+                raise CannotListen(" ".join(filter(None, (started["detail"], started.get("remedy")))))
+            room: int = started["credit"]
+            for sequence, samples in enumerate(sound):
+                data = samples.tobytes()
+                room -= len(data)
+                socket.send(_HEADER.pack(sequence, 0, 0.0) + data)
+                # What has come so far; where there is no room left, also what comes until there is some.
+                while (event := _next(socket, _SECONDS if room < 2 * CHUNK else 0)) is not None:
+                    room += event.get("bytes", 0)
+                    yield event
+            socket.send('{"type":"session.end"}')
+            while (event := _next(socket, _SECONDS)) is not None:
+                yield event
+                if event["type"] == "session.ended":
+                    return
+    except (OSError, WebSocketException) as error:
+        raise CannotListen(f"{url} does not answer: {error}") from error
+
+
+def line(event: Event) -> str | None:
+    """What is printed of an event; None for what is of no interest to a reader."""
+    if event["type"] == "final" and event["words"]:
+        return "\n".join(
+            f"{word['start']:8.2f} - {word['end']:6.2f}  {word['word']}  ({word['probability']:.0%})"
+            for word in event["words"]
+        )
+    if event["type"] in ("warning", "error"):
+        return f"{event['type']}: {event['detail']}"
+    return None
+
+
+def _next(socket: Any, seconds: float) -> Event | None:
+    try:
+        event: Event = json.loads(socket.recv(seconds))
+    except TimeoutError:
+        return None
+    return event
