@@ -19,10 +19,11 @@ INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --constraint 
 CREATED := $(VENV)/.created
 RUNTIME := $(VENV)/.runtime
 TOOLS := $(VENV)/.tools
+RAY := build/ray
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help serve install test lint type bench bench-stream results format lock clean
+.PHONY: help serve install test lint type bench ray bench-stream results format lock clean
 
 help: ## Show the targets and the variables
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +50,9 @@ bench-stream: $(TOOLS) ## Measure streaming sessions: an hour, or ARGS="--quick"
 
 bench: $(TOOLS) ## Measure the service beside others: hours, or ARGS=--quick
 	$(BIN)/python -m benchmarks.serving $(ARGS)
+
+ray: $(RAY)/.tools ## Test deploy/ on a local Ray cluster of two replicas, in build/ray
+	$(RAY)/bin/python -m pytest tests/deploy $(ARGS)
 
 results: $(TOOLS) ## Repeat the studies of docs/results: hours, and MOSI=FOLDER
 	for name in mosi missing-modality; do $(BIN)/fusionrnn study $$name --data $(MOSI) --out runs/studies || exit; done
@@ -85,4 +89,11 @@ $(RUNTIME): pyproject.toml constraints.txt $(CREATED)
 
 $(TOOLS): $(RUNTIME)
 	$(INSTALL) --editable ".[bench,dev,train]"
+	@touch $@
+
+# Ray brings some eighty packages of its own, so it gets an environment of its own.
+$(RAY)/.tools: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(RAY)
+	$(RAY)/bin/python -m pip install --disable-pip-version-check --constraint constraints.txt $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
+	$(RAY)/bin/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable ".[dev,ray]"
 	@touch $@

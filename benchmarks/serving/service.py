@@ -90,9 +90,12 @@ def _lengths(journal: Journal) -> Iterator[str]:
         return
     yield "## Cost by length"
     yield ""
-    yield "One request at a time, medians. The last column is how the cost grows against the length: 1 is linear."
+    yield _paragraph(
+        "One request at a time, medians; `FUSIONRNN_LIMITS__AUDIO_SECONDS=1800`. The last column is how much more a "
+        "unit of length costs than in the line above: above 1 the cost grows faster than the length."
+    )
     yield ""
-    yield "| checkpoint | length | ms | ms a unit | growth since the line above |"
+    yield "| checkpoint | length | ms | ms a unit | a unit, over the line above |"
     yield "|---|---:|---:|---:|---:|"
     for key, result in found:
         before: tuple[float, float] | None = None
