@@ -59,9 +59,14 @@ def third_party(*folders: str) -> dict[NormalizedName, set[str]]:
     return users
 
 
+PARTS = {"models/training/": "train", "app/listen.py": "listen"}
+"""What only those need who asked for the extra."""
+
+
 def test_what_the_service_imports_is_declared_for_the_runtime() -> None:
+    optional = {(path, name) for path, extra in PARTS.items() for name in declared(extra)}
     undeclared = {
-        name: users - {user for user in users if user.startswith("models/training/") and name in declared("train")}
+        name: {user for user in users if not any(user.startswith(path) and name == of for path, of in optional)}
         for name, users in third_party("app", "models").items()
         if name not in declared()
     }
