@@ -1,4 +1,4 @@
-"""Word error rates of a trained ``av-speech`` by sound, lips and both, against babble: a page and a picture.
+"""Word error rates of ``av-speech`` or ``av-speech-live`` by sound, lips and both, against babble: page and picture.
 
 python -m models.training.recipes.av_speech.study CHECKPOINT --data FOLDER --out docs/results
 """
@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from models.checkpoint import METRICS
+from models.features.mouth import MouthFeatures
 from models.pipeline import Pipeline
 from models.sequence import SequenceOutput, pad
 from models.tasks.transcription import TranscriptionTask
@@ -121,7 +122,7 @@ def errors_by_place(found: Found, level: float | None) -> dict[str, list[float]]
     }
 
 
-def page(found: Found, command: str, picture: str) -> str:
+def page(found: Found, checkpoint: str, command: str, picture: str) -> str:
     """The study in Markdown."""
     rates = figures(found)
     differences = {level: against_better(found, level) for level in LEVELS}
@@ -135,8 +136,8 @@ def page(found: Found, command: str, picture: str) -> str:
         "# Speech by sound, by lips, and by both",
         "",
         *paragraph(
-            f"Word error rate in percent on the {len(found.said)} validation sentences of GRID's speaker 1, whom the "
-            "network was trained on, with 95 % bootstrap intervals. One network answers all three: what is not posted "
+            f"Word error rate of {checkpoint} in percent on the {len(found.said)} validation sentences of GRID's "
+            "speaker 1, whom the network was trained on, with 95 % bootstrap intervals. One network answers all three: what is not posted "
             f"is absent. The noise is babble of {VOICES} voices, sentences of the training split by the same speaker; "
             "its ratio is over the whole clip, of which about half is silence. Sentences follow the grammar, as they "
             "do by default."
@@ -192,14 +193,17 @@ def draw(rates: Mapping[str, Mapping[str, Sequence[float]]], picture: Path) -> N
 
 
 def study(checkpoint: Path, data_folder: Path, out: Path, cache: Path) -> None:
-    """Measure, write ``av-speech.md`` and its picture into ``out``, and the rates into the checkpoint's metrics."""
+    """Measure, write a page of the checkpoint's name and its picture into ``out``, and the rates into its metrics."""
     pipeline = Pipeline.load(checkpoint)
-    found = transcribe(pipeline, SpeechData(data_folder, cache))
-    name = "pictures/av-speech-wer.png"
+    lips = pipeline.config.modalities["video"].features
+    assert isinstance(lips, MouthFeatures)
+    found = transcribe(pipeline, SpeechData(data_folder, cache, mouth=MouthFeatures(causal=lips.causal)))
+    title = pipeline.config.name
+    name = f"pictures/{title}-wer.png"
     rates = figures(found)
     draw(rates, out / name)
     command = f"python -m {__spec__.name} {checkpoint.name} --data {data_folder.name} --out docs/results"
-    (out / "av-speech.md").write_text(page(found, command, name), encoding="utf-8")
+    (out / f"{title}.md").write_text(page(found, title, command, name), encoding="utf-8")
     metrics = dict(pipeline.metrics or {})
     systems = {"sound": "sound only", "lips": "lips only", "both": "both"}
     metrics["baselines"] = {
