@@ -78,7 +78,8 @@ def tensor(fusion: Any, names: list[str], pooled: list[Tensor]) -> Call:
             first, *others = torch.matmul(factors().transpose(0, 1).unsqueeze(1), product.factors).unbind(0)
             for other in others:
                 first = first * other
-            return first.sum(0) + product.bias
+            fused: Tensor = first.sum(0) + product.bias
+            return fused
 
         return low_rank
 

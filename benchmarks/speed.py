@@ -131,7 +131,7 @@ def _fusions(device: str, seconds: float) -> Iterator[str]:
     )
     yield "| fusion | rows | size | steps | fusion, ms | bare, ms | ratio | more, µs | with contributions, ms |"
     yield "|---|---:|---:|---:|---:|---:|---:|---:|---:|"
-    for name, config in _configs().items():
+    for name, config in fusion_configs().items():
         for rows, size, steps in BUNDLES:
             sizes = dict.fromkeys(("audio", "text", "video"), size)
             fusion = FUSIONS.build(FUSIONS.parse(config), sizes).to(device).eval()
@@ -158,7 +158,8 @@ def _explained(call: Callable[[], FusionOutput]) -> Tensor:
     return call().contributions
 
 
-def _configs() -> dict[str, dict[str, Any]]:
+def fusion_configs() -> dict[str, dict[str, Any]]:
+    """Every way in which every registered fusion works, by a name for the page."""
     modes = {
         "decision": ("combine", ["mean", "weighted", "product", "stacked"]),
         "tensor": ("mode", ["full", "low-rank"]),
