@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.serving.bench import Bench
-from benchmarks.serving.comparison import RUNTIMES
+from benchmarks.serving.comparison import OURS, RUNTIMES
 from benchmarks.serving.goodput import Effort
 from benchmarks.serving.page import write
 from benchmarks.serving.servers import ROOT, SERVERS, Server, ServerFault
@@ -30,6 +30,20 @@ def main() -> None:
     servers = [server for server in SERVERS if not chosen.servers or server.name in chosen.servers]
     os.sched_setaffinity(0, [chosen.client_core])
     bench = Bench(folder, _QUICK if quick else Effort(rounds=chosen.rounds), chosen.server_cores)
+    if not chosen.page:
+        _measure(bench, chosen, servers)
+    out: Path = chosen.out or (folder / "serving.md" if quick else ROOT / "docs" / "results" / "serving.md")
+    write(bench.journal, out, _command(), bench.absent)
+    print(out.read_text(encoding="utf-8"))
+
+
+def _command() -> str:
+    given = " ".join(argument for argument in sys.argv[1:] if argument != "--page")
+    return f'make bench ARGS="{given}"' if given else "make bench"
+
+
+def _measure(bench: Bench, chosen: argparse.Namespace, servers: Sequence[Server]) -> None:
+    quick: bool = chosen.quick
     workloads = _workloads(chosen.workloads or (_QUICK_WORKLOADS if quick else ()))
     with progress("peers", total=len(servers)) as advance:
         for server in servers:
@@ -37,10 +51,6 @@ def main() -> None:
             advance(server.name)
     _compare(bench, workloads, servers, ["torch"] if quick else list(RUNTIMES))
     _alone(bench, workloads, quick=quick)
-    out: Path = chosen.out or (folder / "serving.md" if quick else ROOT / "docs" / "results" / "serving.md")
-    given = " ".join(sys.argv[1:])
-    write(bench.journal, out, f'make bench ARGS="{given}"' if given else "make bench", bench.absent)
-    print(out.read_text(encoding="utf-8"))
 
 
 def _compare(bench: Bench, workloads: Sequence[Workload], servers: Sequence[Server], runtimes: Sequence[str]) -> None:
@@ -52,7 +62,9 @@ def _compare(bench: Bench, workloads: Sequence[Workload], servers: Sequence[Serv
                 for runtime in runtimes:
                     bench.limit(workload, runtime, round_)
                     for server in servers:
-                        bench.goodput(server, workload, runtime, round_)
+                        # On our kernels peers are measured once: no target is set against it.
+                        if runtime == "torch" or server.name == OURS or round_ == 0:
+                            bench.goodput(server, workload, runtime, round_)
                         advance(f"{workload.name}, {runtime}, {server.name}")
 
 
@@ -92,6 +104,7 @@ def _arguments() -> argparse.Namespace:
     arguments = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__)
     add = arguments.add_argument
     add("--quick", action="store_true", help="under five minutes: one short round of one workload")
+    add("--page", action="store_true", help="measure nothing: write the page from what the journal has")
     add("--rounds", type=int, default=3)
     add("--workloads", nargs="*", help="w1, w2, w3, w4; all by default")
     add("--servers", nargs="*", choices=[server.name for server in SERVERS])

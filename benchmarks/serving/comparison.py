@@ -108,7 +108,7 @@ def ratios(journal: Journal, measured: Sequence[Workload]) -> Iterator[str]:
         "fusionrnn's goodput over that of the best of LitServe, BentoML, Ray Serve and plain FastAPI: on the same "
         "runtime it says what the server is worth. At each one's best, fusionrnn chooses its kernels as it does when "
         "installed, and the others run the network as torch does, because none of them brings kernels of its own; "
-        "given fusionrnn's, they are in the column before. What misses its target is in bold."
+        "given fusionrnn's, in one round, they are in the column before. What misses its target is in bold."
     )
     yield ""
     yield _header("workload", *_RATIOS)

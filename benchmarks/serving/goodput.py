@@ -23,11 +23,11 @@ class Effort:
     ``tunes``: batch sizes of peers are tried, and not the largest taken.
     """
 
-    requests: int = 250
-    shortest: float = 8.0
-    longest: float = 40.0
+    requests: int = 150
+    shortest: float = 6.0
+    longest: float = 25.0
     rounds: int = 3
-    tolerance: float = 0.06
+    tolerance: float = 0.08
     tunes: bool = True
 
     def seconds(self, rate: float) -> float:

@@ -63,6 +63,9 @@ def _settings(journal: Journal, absent: Mapping[str, str]) -> Iterator[str]:
         if server.name in absent:
             yield f"| {server.title} | {absent[server.name]} | |"
             continue
+        if not any(journal.all(kind="goodput", server=server.name)):
+            yield f"| {server.title} | not measured | |"
+            continue
         chosen = {key["workload"]: result["batch"] for key, result in journal.all(kind="batch", server=server.name)}
         yield f"| {server.title} | {server.told} | {', '.join(f'{name}: {batch}' for name, batch in chosen.items())} |"
     yield ""

@@ -20,7 +20,7 @@ import psutil
 
 from benchmarks.serving.client import OK, Post, form, one_by_one
 from benchmarks.serving.peers.work import BATCH, FIELD, MODEL, PART, PORT, RUNTIME
-from benchmarks.serving.workloads import Workload
+from benchmarks.serving.workloads import ZOO, Workload
 
 ROOT = Path(__file__).parents[2]
 VENVS = ROOT / "build" / "peers"
@@ -28,6 +28,7 @@ _PINS = Path(__file__).parent / "peers"
 _MODULES = "benchmarks.serving.peers"
 _START_SECONDS = 180.0
 _STOP_SECONDS = 30.0
+_UNAVAILABLE = 503
 _IDLE_SHARE, _IDLE_SECONDS, _SETTLE_SECONDS = 0.15, 0.5, 120.0
 
 
@@ -41,7 +42,10 @@ Command = Callable[[Path, int], Sequence[str]]
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """``told`` describes its settings for the page; ``batches``: it takes a batch size, which is tuned."""
+    """``told`` describes its settings for the page; ``batches``: it takes a batch size, which is tuned.
+
+    ``ready`` is a path that it answers, with anything but 503, when it has loaded.
+    """
 
     name: str
     title: str
@@ -50,6 +54,7 @@ class Server:
     route: Callable[[Workload, bytes], Post]
     pins: str | None = None
     batches: bool = False
+    ready: str = "/"
     environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -105,11 +110,12 @@ SERVERS = (
     Server(
         "fusionrnn",
         "fusionrnn",
-        "as installed",
+        "as installed, with the one checkpoint",
         lambda programs, port: [str(programs / "fusionrnn"), "serve", "--port", str(port)],
         lambda workload, data: form(
             f"/v1/models/{workload.model}/predict", workload.part, data, file=workload.part != "text"
         ),
+        ready="/readyz",
         environment={"FUSIONRNN_LOG_LEVEL": "warning"},
     ),
     Server(
@@ -224,11 +230,9 @@ def running(
     """
     port = _free_port()
     threads = str(len(cores))
-    environment = {
-        **os.environ, **server.environment, MODEL: workload.model, PART: workload.part, RUNTIME: runtime,
-        BATCH: str(batch), PORT: str(port), "OMP_NUM_THREADS": threads, "PYTHONPATH": str(ROOT),
-        "FUSIONRNN_RUNTIME": runtime,
-    }  # fmt: skip
+    environment = os.environ | {"FUSIONRNN_MODEL_DIR": str(ZOO / workload.model)} | server.environment
+    environment |= {MODEL: workload.model, PART: workload.part, RUNTIME: runtime, BATCH: str(batch), PORT: str(port)}
+    environment |= {"FUSIONRNN_RUNTIME": runtime, "OMP_NUM_THREADS": threads, "PYTHONPATH": str(ROOT)}
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(  # noqa: S603  our own command
             server.command(server.programs, port),
@@ -243,16 +247,16 @@ def running(
         posts = [server.route(workload, data) for data in pool]
         try:
             url = f"http://127.0.0.1:{port}"
-            _wait(process, url, posts[0], log)
+            _wait(process, url, server.ready, posts[0], log)
             yield Running(url, posts, psutil.Process(process.pid))
         finally:
             _stop(process)
 
 
-def _wait(process: "subprocess.Popen[bytes]", url: str, post: Post, log: IO[str]) -> None:
+def _wait(process: "subprocess.Popen[bytes]", url: str, ready: str, post: Post, log: IO[str]) -> None:
     until, status = time.monotonic() + _START_SECONDS, 0
     while time.monotonic() < until and process.poll() is None:
-        if _listens(url) and (status := one_by_one(url, [post], _START_SECONDS)[0].status) == OK:
+        if _listens(url + ready) and (status := one_by_one(url, [post], _START_SECONDS)[0].status) == OK:
             return
         time.sleep(0.2)
     log.seek(0)
@@ -263,8 +267,9 @@ def _listens(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=5):  # noqa: S310  our own address
             return True
-    except urllib.error.HTTPError:
-        return True
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code != _UNAVAILABLE
     except OSError:
         return False
 

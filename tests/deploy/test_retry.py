@@ -52,7 +52,10 @@ def ask(
     async def send(message: Message) -> None:
         seen.append(message)
 
-    asyncio.run(app({"type": "http", "method": method, "path": path}, receive, send))
+    async def request() -> None:
+        await app({"type": "http", "method": method, "path": path}, receive, send)
+
+    asyncio.run(request())
     return seen
 
 
@@ -109,4 +112,5 @@ def test_nobody_is_answered_who_has_left() -> None:
 
 
 def test_the_function_that_serve_calls_gives_the_middleware() -> None:
-    assert [middleware.cls for middleware in middlewares()] == [Retry]
+    (middleware,) = middlewares()
+    assert middleware.cls.__name__ == Retry.__name__  # type: ignore[attr-defined]
