@@ -94,7 +94,8 @@ def kinds() -> list[tuple[str, dict[str, Any]]]:
 
 
 async def scenario(root: Path) -> None:
-    app = create_app(Settings(model_dir=[root], device="cpu", threads=1, log_level="error", max_waiting=1000))
+    settings = Settings(model_dir=[root], device="cpu", threads=1, max_waiting=1000, max_waiting_seconds=1000)
+    app = create_app(settings)
     service: Service = app.state.service
     async with app.router.lifespan_context(app):
         assert service.loading is not None
