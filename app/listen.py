@@ -76,9 +76,13 @@ def listen_here(pipeline: "Pipeline", sound: Sound, options: dict[str, Any]) -> 
         CannotStream: it needs the whole input.
         ValidationError: it has no such options.
     """
-    from models.streaming.checkpoint import streams_of
+    from models.streaming.checkpoint import recurrent_streams, refusal
+    from models.streaming.errors import CannotStream
 
-    streams = streams_of(pipeline)
+    reason = refusal(pipeline.config, pipeline.network)
+    if reason is not None or "audio" not in pipeline.config.modalities:
+        raise CannotStream(reason or "it does not listen")
+    streams = recurrent_streams(pipeline)
     track = streams.open(streams.options.model_validate(options), ["audio"])
     for samples in sound:
         track.feed("audio", samples.astype(np.float32) / np.float32(32768))

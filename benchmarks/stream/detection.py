@@ -14,7 +14,7 @@ from models.media import MediaLimits
 from models.media.audio import decode_audio
 from models.pipeline import Pipeline
 from models.sequence import pad
-from models.streaming.checkpoint import streams_of
+from models.streaming.checkpoint import recurrent_streams
 from models.streaming.detection import BACKGROUND
 from models.training.manifest import read_manifest
 
@@ -98,7 +98,7 @@ def detect(scene: Scene, thresholds: list[float]) -> Iterator[Row]:
 
 def _stream(pipeline: Pipeline, scene: Scene, threshold: float) -> list[tuple[float, float, str]]:
     """When each word was reported, where it lies, and which."""
-    streams = streams_of(pipeline)
+    streams = recurrent_streams(pipeline)
     track = streams.open(streams.options.model_validate({"threshold": threshold}))
     found = []
     for at in range(0, len(scene.samples), 640):

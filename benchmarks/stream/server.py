@@ -13,6 +13,7 @@ from models.sequence import pad
 from models.streaming import checkpoint
 from models.streaming.reading import Event
 from models.streaming.recurrent import RecurrentStreams
+from models.streaming.sound import SoundFront
 from models.streaming.track import Work
 
 WINDOW = 1.0
@@ -39,6 +40,7 @@ class Sliding(RecurrentStreams):
         """Features and network anew, and the answer to each session's last second."""
         events = []
         (front,) = self.fronts.values()
+        assert isinstance(front, SoundFront)
         size = round(WINDOW * front.rate)
         for work in works:
             track = work.track
@@ -61,15 +63,16 @@ def main() -> None:
     arguments.add_argument("--threads", type=int, default=0)
     arguments.add_argument("--idle", type=float, default=60)
     chosen = arguments.parse_args()
-    kinds = {"alone": Alone, "window": Sliding}
+    kinds: dict[str, type[RecurrentStreams]] = {"alone": Alone, "window": Sliding}
     if chosen.mode in kinds:
-        original = checkpoint.streams_of
+        original = checkpoint.recurrent_streams
 
         def replaced(pipeline: Pipeline) -> RecurrentStreams:
             made = original(pipeline)
-            return kinds[chosen.mode](made.network, made.fronts, made.reading, made.required)
+            kind: type[RecurrentStreams] = kinds[chosen.mode]
+            return kind(made.network, made.fronts, made.reading, made.required)
 
-        checkpoint.streams_of = replaced
+        checkpoint.recurrent_streams = replaced
     settings = Settings(
         port=0,
         model_dir=[ZOO / "voice-commands"],

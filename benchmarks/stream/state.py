@@ -8,7 +8,7 @@ import torch
 from app.settings import ZOO
 from benchmarks.timing import interleaved
 from models.pipeline import Pipeline
-from models.streaming.checkpoint import streams_of
+from models.streaming.checkpoint import recurrent_streams
 from models.streaming.recurrent import RecurrentStreams
 from models.streaming.sealing import Sealer
 from models.streaming.session import Session
@@ -32,7 +32,7 @@ def steady(sound: np.ndarray, hours: float) -> Steady:
     """One session hears ``sound``, float32 at 16 kHz, over and over for so long; another one for ten seconds."""
     pipeline = Pipeline.load(ZOO / "voice-commands")
     torch.set_num_threads(1)
-    streams = streams_of(pipeline)
+    streams = recurrent_streams(pipeline)
     sealer = Sealer(b"key", pipeline.digest, 60)
     old, young = _session(streams), _session(streams)
     _hear(streams, old, sound, hours * 3600)

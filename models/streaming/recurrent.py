@@ -4,14 +4,13 @@ A session's state is a row of tensors, a few numbers, and the samples of less th
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from models.encoded import Encoded
-from models.features.audio import AudioFeatures
 from models.network import FusionRNN
 from models.state import State, part, under
 from models.streaming.errors import BadStart
@@ -19,18 +18,49 @@ from models.streaming.pool import StatePool
 from models.streaming.reading import Event, Reading
 from models.streaming.session import Reader, Session
 from models.streaming.sound import SoundFront
-from models.streaming.track import Queue, Track, Work
+from models.streaming.track import Array, Queue, Track, Work
 from models.tasks.task import Options
 
 _CHUNK = 0.08
 """Seconds of a chunk that is asked for: a step that was shared by two ticks takes less than twice as long as by one."""
 
 
+class Front(Protocol):
+    """What stands between one modality's chunks and its encoder, for all sessions."""
+
+    frames: int
+    """Of the encoder's input in a tick."""
+    block: int
+    """Of what the readers return in a tick."""
+
+    @property
+    def tick(self) -> float:
+        """Seconds of a step of the network."""
+
+    def empty(self) -> Array:
+        """Nothing, in the shape of what the readers return."""
+
+    def blank(self, ticks: int) -> Array:
+        """What stands for a session that does not send the modality."""
+
+    def reader(self, encoding: Any, modality: str) -> Reader:
+        """What reads chunks that come so."""
+
+    def initial_state(self, rows: int) -> State:
+        """The tensors of ``rows`` sessions that sent nothing yet."""
+
+    def step(self, values: Tensor, state: State) -> tuple[Tensor, State]:
+        """The encoder's input for whole ticks of several sessions."""
+
+    def finish(self, values: Tensor, state: State) -> Tensor:
+        """The encoder's input, a step's at most, for what is left of one session when it ends."""
+
+
 class RecurrentStreams:
     """One checkpoint's sessions; ``open``, ``close``, ``step``, ``read`` and ``write`` belong to one thread."""
 
     def __init__(
-        self, network: FusionRNN, fronts: Mapping[str, SoundFront], reading: Reading, required: Sequence[str] = ()
+        self, network: FusionRNN, fronts: Mapping[str, Front], reading: Reading, required: Sequence[str] = ()
     ) -> None:
         """``fronts`` by modality; all have the same tick. No session does without the ``required`` ones."""
         self.network, self.fronts, self.reading, self.required = network, dict(fronts), reading, tuple(required)
@@ -133,6 +163,9 @@ class RecurrentStreams:
         after: State = {}
         for name, front in self.fronts.items():
             given = [works[index].media.get(name) for index in indices]
+            if all(each is None for each in given):
+                after |= {key: value for key, value in state.items() if key.startswith(f"fronts.{name}.")}
+                continue
             blank = front.blank(ticks)
             media = torch.from_numpy(np.stack([blank if each is None else each for each in given]))
             inputs[name], held = front.step(media, part(state, f"fronts.{name}"))
@@ -189,8 +222,3 @@ class RecurrentStreams:
                 return values.reshape(len(values), ticks, -1).mean(2)
         some = next(iter(inputs.values()))
         return torch.zeros(len(some), ticks)
-
-
-def sound_front(features: AudioFeatures, encoder: Any) -> SoundFront:
-    """The front of an encoder that makes a step of ``encoder.stride`` frames."""
-    return SoundFront(features, int(getattr(encoder, "stride", 1)))

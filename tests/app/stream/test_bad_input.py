@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
+from app.settings import ZOO
 from tests.app.stream.conftest import PATH, S16, FarEnd, finals, pcm, serving, sessions_of
 from tests.models.streaming.sounds import babble
 
@@ -278,11 +279,17 @@ def test_the_total_limit_ends_a_session_with_its_state() -> None:
 
 
 def test_models_that_cannot_stream_and_models_that_are_not_there(zoo: Any) -> None:
+    with serving(model_dir=[ZOO / "digits"]) as client, client.websocket_connect("/v1/models/digits/stream") as socket:
+        far = FarEnd(socket)
+        event = far.start()
+        assert "'digits' cannot stream" in event["detail"]
+        assert "/predict" in event["remedy"]
+        assert far.rest()[1] == 1008
     with serving(model_dir=[zoo]) as client:
         with client.websocket_connect("/v1/models/captioner/stream") as socket:
             far = FarEnd(socket)
             event = far.start()
-            assert "needs" in event["detail"] or "stream" in event["detail"]
+            assert "takes image alone" in event["detail"]
             assert far.rest()[1] == 1008
         with client.websocket_connect("/v1/models/nobody/stream") as socket:
             far = FarEnd(socket)

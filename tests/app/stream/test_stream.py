@@ -1,10 +1,14 @@
 """Sessions over a WebSocket: what a well-behaved client is promised."""
 
+from pathlib import Path
+
+import pytest
 from fastapi.testclient import TestClient
 
 from app.settings import ZOO
 from tests.app.stream.conftest import PATH, FarEnd, serving, sessions_of
 from tests.models.streaming.sounds import babble
+from tests.models.streaming.test_container import coded
 
 SURE = {"threshold": 0.2}
 
@@ -39,3 +43,46 @@ def test_a_card_says_whether_a_checkpoint_streams_and_why_not(commands: TestClie
         card = other.get("/v1/models/digits").json()
     assert card["streaming"] is False
     assert "cannot stream" in card["streaming_refusal"]
+
+
+def test_pictures_are_captioned_over_the_same_protocol(zoo: Path, jpeg: bytes) -> None:
+    with serving(model_dir=[zoo]) as client:
+        assert client.get("/v1/models/captioner").json()["streaming"] is True
+        with client.websocket_connect("/v1/models/captioner/stream") as socket:
+            far = FarEnd(socket)
+            started = far.start(modalities={"image": {"encoding": "jpeg"}}, options={"language": "zh"})
+            assert started["chunk"]["modalities"] == ["image"]
+            far.send(jpeg, modality=2, seconds=0.5)
+            far.send(b"no picture", modality=2, seconds=1.0)
+            far.send(jpeg, modality=2, seconds=1.5)
+            far.say("session.end")
+            events, code = far.rest()
+    assert code == 1000
+    said = [event for event in events if event["type"] == "final"]
+    assert [(event["endpoint"], event["start"], event["end"]) for event in said] == [
+        ("change", 0.5, 0.5),
+        ("end", 0.5, 1.5),
+    ]
+    assert said[0]["captions"][0]["language"] == "zh"
+    assert [event["sequence"] for event in events if event["type"] == "warning"] == [1]
+
+
+def test_coded_chunks_are_answered_over_the_same_protocol(commands: TestClient) -> None:
+    data = coded("webm", 3)
+    with commands.websocket_connect(PATH) as socket:
+        far = FarEnd(socket)
+        far.start(modalities={"audio": {"encoding": "webm"}}, options=SURE)
+        for at in range(0, len(data), 700):
+            far.send(data[at : at + 700])
+        far.say("session.end")
+        events, code = far.rest()
+    assert code == 1000
+    assert events[-2]["end"] == pytest.approx(3, abs=0.05)
+    with commands.websocket_connect(PATH) as socket:
+        far = FarEnd(socket)
+        far.start(modalities={"audio": {"encoding": "ogg"}})
+        far.send(b"no container at all" * 100)
+        far.say("session.end")
+        events, code = far.rest()
+    assert code == 1008
+    assert "no ogg file" in events[-1]["detail"] or "no sound" in events[-1]["detail"]

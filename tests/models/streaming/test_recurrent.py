@@ -15,7 +15,7 @@ from models.features.audio import AudioFeatures
 from models.pipeline import Pipeline
 from models.sequence import pad
 from models.state import nbytes
-from models.streaming.checkpoint import refusal, streams_of
+from models.streaming.checkpoint import recurrent_streams, refusal, streams_of
 from models.streaming.errors import CannotStream
 from models.streaming.reading import Event
 from models.streaming.recurrent import RecurrentStreams
@@ -30,7 +30,7 @@ def pipeline() -> Pipeline:
 
 @pytest.fixture(scope="module")
 def streams(pipeline: Pipeline) -> RecurrentStreams:
-    return streams_of(pipeline)
+    return recurrent_streams(pipeline)
 
 
 def open_track(streams: RecurrentStreams, **options: Any) -> Track:
@@ -75,7 +75,7 @@ class Whole:
 @example(4 * RATE, [10 * RATE], 0)
 def test_any_chunks_give_what_the_whole_gives(pipeline: Pipeline, count: int, sizes: list[int], seed: int) -> None:
     samples = babble(4, seed)[: min(count, 300 * max(sizes))]
-    streams = streams_of(pipeline)
+    streams = recurrent_streams(pipeline)
     whole = Whole(streams)
     track = open_track(streams, threshold=0.2)
     found = run(streams, track, samples, sizes) + end(streams, track)
@@ -160,7 +160,7 @@ def test_a_session_goes_on_from_what_was_read_of_another(streams: RecurrentStrea
 
 
 def test_a_state_has_the_same_size_for_ever_and_leaves_no_trace(pipeline: Pipeline) -> None:
-    streams = streams_of(pipeline)
+    streams = recurrent_streams(pipeline)
     sizes = set()
     for _ in range(50):
         track = open_track(streams)

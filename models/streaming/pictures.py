@@ -1,0 +1,33 @@
+"""Pictures with times, as a camera gives them: JPEG or WebP, one a chunk."""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from models.media.errors import MediaError
+from models.media.image import decode_image
+from models.media.limits import MediaLimits
+
+_LIMITS = MediaLimits(image_bytes=2**24, image_pixels=4096 * 2304)
+"""A frame of a camera is no larger."""
+
+
+class Pictures(BaseModel):
+    """One whole picture a chunk, with its time in the chunk's header."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    encoding: Literal["jpeg", "webp"]
+
+
+def decoded(chunk: bytes, target: int) -> tuple[NDArray[np.uint8] | None, str | None]:
+    """RGB [H, W, 3] whose shorter side is at least ``target`` where it was; None, and why, if it cannot be read.
+
+    A camera's line may lose a picture; the next is there in a moment.
+    """
+    try:
+        return decode_image(chunk, _LIMITS, target=target), None
+    except MediaError as error:
+        return None, f"a picture is passed over: {error.detail}"

@@ -1,0 +1,108 @@
+"""Live pictures get a new caption when the scene changes, and the same as the picture by itself."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from models.media import MediaLimits
+from models.pipeline import Pipeline
+from models.streaming.captions import CaptionStreams
+from models.streaming.checkpoint import streams_of
+from models.streaming.errors import BadStart
+from models.streaming.reading import Event
+from models.streaming.session import Session
+from tests.support import photo, tiny_captioner
+
+FORM = {"image": {"encoding": "jpeg"}}
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    return Pipeline.load(tiny_captioner(tmp_path_factory.mktemp("zoo") / "captioner"))
+
+
+@pytest.fixture(scope="module")
+def streams(pipeline: Pipeline) -> CaptionStreams:
+    found = streams_of(pipeline)
+    assert isinstance(found, CaptionStreams)
+
+    def colours(pictures: list[Tensor]) -> list[Tensor]:
+        return [normalize(picture.float().mean((1, 2)), dim=0) for picture in pictures]
+
+    # To random weights all pictures look alike.
+    found._vectors = colours  # type: ignore[method-assign]
+    return found
+
+
+def jpeg(tmp_path: Path, seed: int) -> bytes:
+    path = tmp_path / f"{seed}.jpg"
+    photo(seed=seed).save(path)
+    return path.read_bytes()
+
+
+def open_session(streams: CaptionStreams, **options: Any) -> Session:
+    return streams.session(streams.options.model_validate(options), streams.readers(FORM))
+
+
+def show(streams: CaptionStreams, session: Session, data: bytes, seconds: float) -> list[Event]:
+    values, _ = session.readers["image"].read(data, seconds)
+    session.put("image", values, 0, len(data))
+    work, _ = session.next()
+    return [] if work is None else streams.step([work])[0]
+
+
+def test_a_new_scene_is_captioned_once(pipeline: Pipeline, streams: CaptionStreams, tmp_path: Path) -> None:
+    session = open_session(streams, change=0.01, language="en")
+    first, second = jpeg(tmp_path, 0), jpeg(tmp_path, 1)
+    events = [show(streams, session, data, at) for at, data in enumerate([first, first, second, second, first])]
+    assert [len(each) for each in events] == [1, 0, 1, 0, 1]
+    features = pipeline.features(pipeline.decode({"image": [second]}, MediaLimits()))
+    alone: Any = pipeline.predict(features, pipeline.options())
+    assert events[2][0]["captions"] == [caption.model_dump() for caption in alone.captions]
+    assert (events[2][0]["start"], events[2][0]["endpoint"]) == (2.0, "change")
+    session.mark("end")
+    work, _ = session.next()
+    assert work is not None
+    (last,) = streams.step([work])[0]
+    assert (last["text"], last["endpoint"], last["start"]) == (events[4][0]["text"], "end", 4.0)
+
+
+def test_a_caption_may_be_about_the_last_pictures(pipeline: Pipeline, streams: CaptionStreams, tmp_path: Path) -> None:
+    session = open_session(streams, change=0.01, memory=2)
+    data = [jpeg(tmp_path, seed) for seed in range(3)]
+    events = [show(streams, session, each, 0.0) for each in data]
+    features = pipeline.features(pipeline.decode({"image": data[1:]}, MediaLimits()))
+    both: Any = pipeline.predict(features, pipeline.options())
+    assert events[2][0]["captions"] == [caption.model_dump() for caption in both.captions]
+
+
+def test_a_session_goes_on_from_its_state(streams: CaptionStreams, tmp_path: Path) -> None:
+    session, data = open_session(streams, change=0.01), jpeg(tmp_path, 0)
+    (caption,) = show(streams, session, data, 1.0)
+    session.mark("export")
+    _, mark = session.next()
+    assert mark is not None
+    again = open_session(streams, change=0.01)
+    again.resume(session.snapshot(mark))
+    assert show(streams, again, data, 2.0) == []
+    again.mark("end")
+    work, _ = again.next()
+    assert work is not None
+    assert streams.step([work])[0][0]["text"] == caption["text"]
+
+
+def test_a_picture_that_cannot_be_read_is_passed_over(streams: CaptionStreams) -> None:
+    session = open_session(streams)
+    values, warning = session.readers["image"].read(np.random.default_rng(0).bytes(500), 0.0)
+    assert len(values) == 0
+    assert "passed over" in (warning or "")
+
+
+def test_what_is_no_stream_of_pictures_is_refused(streams: CaptionStreams) -> None:
+    for form in ({}, {"audio": {}}, {"image": {"encoding": "gif"}}, {"image": {}}):
+        with pytest.raises(BadStart):
+            streams.readers(form)
