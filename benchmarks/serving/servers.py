@@ -230,7 +230,7 @@ def running(
     """
     port = _free_port()
     threads = str(len(cores))
-    environment = os.environ | {"FUSIONRNN_MODEL_DIR": str(ZOO / workload.model)} | server.environment
+    environment = os.environ | {"FUSIONRNN_MODEL_DIR": str(ZOO / workload.model)} | dict(server.environment)
     environment |= {MODEL: workload.model, PART: workload.part, RUNTIME: runtime, BATCH: str(batch), PORT: str(port)}
     environment |= {"FUSIONRNN_RUNTIME": runtime, "OMP_NUM_THREADS": threads, "PYTHONPATH": str(ROOT)}
     with tempfile.TemporaryFile("w+") as log:

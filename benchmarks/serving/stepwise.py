@@ -20,7 +20,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from app.engine.device import Device
+from app.engine.batcher import Lane
+from app.engine.device import Device, Search
+from app.engine.warmup import warm_up
 from benchmarks.serving.client import arrivals
 from benchmarks.serving.journal import Record
 from benchmarks.serving.peers.work import load as load_pipeline
@@ -70,7 +72,13 @@ class Padded:
 def _stepwise(device: Device, pipeline: Pipeline) -> Submit:
     decoder = pipeline.decoder()
     assert decoder is not None
-    return lambda query: device.search(decoder, lambda: pipeline.searches([query])[0], lambda _: None)
+    lane = Lane("captions", warm_up(pipeline, lambda work: device.submit(work).result()))
+
+    def submit(query: Query) -> "Future[Any]":
+        lengths = query.features.lengths
+        return device.put(Search(lane, pipeline.searches, query, lengths, decoder=decoder, tell=lambda _: None))
+
+    return submit
 
 
 def _measure(submit: Submit, queries: Sequence[Query], rate: float, seconds: float) -> dict[str, float]:
