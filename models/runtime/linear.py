@@ -10,7 +10,7 @@ from models.runtime.acceleration import Accelerator, Fast
 from models.runtime.kernels import onednn
 from models.stepwise import StepLinear
 
-_WORTH_BYTES = 2**19
+WORTH_BYTES = 2**19
 """Of weights in float32. Smaller ones stay in the cache, and packed kernels take longer to call."""
 
 _MANY_ROWS = 128
@@ -70,7 +70,7 @@ def pack_half(weight: Tensor, bias: Tensor | None) -> Any:
 
 def product(weight: Tensor, bias: Tensor | None, precision: torch.dtype) -> Fast | None:
     """The product with ``weight`` [O, I] at a precision; None where it is small enough to leave alone."""
-    if weight.numel() * 4 < _WORTH_BYTES:
+    if weight.numel() * 4 < WORTH_BYTES:
         return None
     return (BFloatLinear if precision == torch.bfloat16 else HalfLinear)(weight, bias)
 

@@ -66,7 +66,7 @@ class FusedMobileNet:
         ]
 
     def __call__(self, x: Tensor) -> Tensor:
-        maps = [self._maps(some) for some in x.split(_TOGETHER)]
+        maps = [self._maps(some) for some in torch.split(x, _TOGETHER)]
         return torch.cat(maps) if len(maps) > 1 else maps[0]
 
     def _maps(self, x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from models.runtime.acceleration import Accelerator, Fast
 from models.runtime.kernels import onednn
-from models.runtime.linear import pack_half
+from models.runtime.linear import WORTH_BYTES, pack_half
 
 _LSTM_MODE = 2  # of aten::mkldnn_rnn_layer
 _CACHE_BYTES = torch.cpu.get_capabilities().get("l2_cache_size") or 2**20
@@ -109,7 +109,7 @@ def _build_lstm(kernel: nn.LSTM, precision: torch.dtype) -> Fast | None:  # noqa
 
 
 def _build_gru(kernel: nn.GRU, precision: torch.dtype) -> Fast | None:  # noqa: ARG001  never reduced
-    if not _plain(kernel):
+    if not _plain(kernel) or 4 * sum(parameter.numel() for parameter in kernel.parameters()) < WORTH_BYTES:
         return None
     return PackedRecurrence(kernel, _half_gru(kernel), "float32, weights packed in float16")
 
