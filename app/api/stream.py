@@ -9,7 +9,8 @@ import base64
 import binascii
 import json
 import struct
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from fastapi import APIRouter
@@ -20,7 +21,7 @@ from app.engine.live import POLICY, TOO_LARGE, TRY_LATER, Closed, Event, Live
 from app.engine.sessions import Sessions, error_event, exported
 from app.errors import BadRequest, ServiceError, TooLarge, Unavailable, WrongFields, from_validation
 from app.telemetry import log
-from models.streaming.errors import BadChunk
+from models.streaming.errors import BadChunk, Busy
 
 if TYPE_CHECKING:
     from models.pipeline import Pipeline
@@ -241,12 +242,19 @@ async def _chunk(live: Live, data: bytes, most: int) -> None:
     if modality is None or modality not in live.session.readers:
         said = f"Chunk {sequence} is of modality {modality or number}, which this session does not have."
         raise Closed(POLICY, BadRequest(said, "Send what session.start names."))
-    try:
+    with _refusing(f"Chunk {sequence}", modality):
         await live.take(modality, sequence, data[HEADER.size :], seconds)
+
+
+@contextmanager
+def _refusing(what: str, modality: str | None = None) -> Iterator[None]:
+    """Let a medium that cannot be used end its session."""
+    try:
+        yield
     except BadChunk as error:
-        raise Closed(
-            POLICY, BadRequest(f"Chunk {sequence}: {error}.", "Start a new session.", modality=modality)
-        ) from error
+        raise Closed(POLICY, BadRequest(f"{what}: {error}.", "Start a new session.", modality=modality)) from error
+    except Busy as error:
+        raise Closed(TRY_LATER, Unavailable(str(error), _RETRY)) from error
 
 
 async def _told(live: Live, text: str, most: int) -> None:
@@ -262,7 +270,8 @@ async def _told(live: Live, text: str, most: int) -> None:
     elif isinstance(message, Export):
         live.export(lambda state: live.say(exported(live, state)))
     elif not live.ending:
-        await live.close_utterance("end" if isinstance(message, End) else "flush")
+        with _refusing("The end"):
+            await live.close_utterance("end" if isinstance(message, End) else "flush")
 
 
 def _parse(kind: TypeAdapter[Any], text: str, most: int) -> Any:
