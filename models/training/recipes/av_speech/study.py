@@ -137,10 +137,10 @@ def page(found: Found, checkpoint: str, command: str, picture: str) -> str:
         "",
         *paragraph(
             f"Word error rate of {checkpoint} in percent on the {len(found.said)} validation sentences of GRID's "
-            "speaker 1, whom the network was trained on, with 95 % bootstrap intervals. One network answers all three: what is not posted "
-            f"is absent. The noise is babble of {VOICES} voices, sentences of the training split by the same speaker; "
-            "its ratio is over the whole clip, of which about half is silence. Sentences follow the grammar, as they "
-            "do by default."
+            "speaker 1, whom the network was trained on, with 95 % bootstrap intervals. One network answers all three: "
+            f"what is not posted is absent. The noise is babble of {VOICES} voices, sentences of the training split by "
+            "the same speaker; its ratio is over the whole clip, of which about half is silence. Sentences follow the "
+            "grammar, as they do by default."
         ),
         "",
         f"    {command}",
