@@ -8,40 +8,36 @@ if TYPE_CHECKING:
     from models.pipeline import Pipeline
 
 Run: TypeAlias = Callable[[Callable[[], Any]], Any]
-_MOST_ROWS = 64
-_GAIN = 0.9
-"""What a row of a doubled batch may take at most, of what it took before, for the doubling to pay."""
-_LONGEST = 0.08
-"""Seconds after which a batch is long enough: others wait for its end."""
+_ROWS = 4
+_WORTH = {3.0: 64, 1.6: 16, 1.1: 4}
+"""Rows of a batch by how many times as fast each of four is as one alone: see docs/decisions.md."""
 
 
 def warm_up(pipeline: "Pipeline", run: Run) -> dict[str, int]:
     """The most padded steps by modality that a batch should have, none where rows are best run one by one.
 
-    The rows of blank input of the usual size are doubled as long as each takes a tenth less. Recurrent networks gain
-    much, as their weights are read once for all; on a CPU a convolution gains nothing. ``run`` runs something where
-    the checkpoint will serve; it is called for one batch at a time, so that others get their turn in between.
+    Recurrent networks gain much from company, as their weights are read once for all; a convolution on a CPU gains
+    little. ``run`` runs something where the checkpoint will serve; it is called for one batch at a time, so that others
+    get their turn in between.
     """
     run(pipeline.warm_up)
-    rows, seconds = 1, _seconds(pipeline, run, 1)
-    while rows < _MOST_ROWS and rows * seconds < _LONGEST:
-        doubled = _seconds(pipeline, run, 2 * rows)
-        if doubled > _GAIN * seconds:
-            break
-        rows, seconds = 2 * rows, doubled
-    return {name: rows * length for name, length in pipeline.blank().lengths.items()} if rows > 1 else {}
+    faster = _seconds(pipeline, run, 1) / _seconds(pipeline, run, _ROWS)
+    rows = next((rows for worth, rows in _WORTH.items() if faster >= worth), 0)
+    return {name: rows * length for name, length in pipeline.blank().lengths.items()} if rows else {}
 
 
 def _seconds(pipeline: "Pipeline", run: Run, rows: int) -> float:
-    """Seconds a row; the better of two runs, as the first of a shape also plans it."""
+    """Seconds a row of blank input of the usual size; the better of two runs, as the first of a shape plans it."""
     from models.tasks.task import Query
 
     queries = [Query(pipeline.blank(), pipeline.options())] * rows
     answer = pipeline.predict_batch if pipeline.decoder() is None else pipeline.searches
+    # On a CPU the time that the thread itself computes: whatever else runs on the machine now is gone tomorrow.
+    clock = time.thread_time if pipeline.device.type == "cpu" else time.perf_counter
 
     def timed() -> float:
-        started = time.perf_counter()
+        started = clock()
         answer(queries)
-        return time.perf_counter() - started
+        return clock() - started
 
     return float(min(run(timed), run(timed))) / rows
