@@ -19,6 +19,7 @@ from models.streaming.detection import BACKGROUND
 from models.training.manifest import read_manifest
 
 RATE = 16_000
+CHUNK = 1280
 LATE = 0.4
 """Seconds after a recording's end within which its word may still be reported."""
 HELD_OUT_FOLD = 4
@@ -54,7 +55,7 @@ class Row:
     alarms_an_hour: float
     """In what is no word: silence and environmental sounds."""
     delay: float
-    """Median seconds from a recording's end to the report; recordings end in quiet, so it may be negative."""
+    """Median seconds from where a word is said to end to its report."""
 
 
 def scene(data: Path, words: int, seed: int = 0) -> Scene:
@@ -91,21 +92,22 @@ def scene(data: Path, words: int, seed: int = 0) -> Scene:
 def detect(scene: Scene, thresholds: list[float]) -> Iterator[Row]:
     """Each threshold's figures, by the code that serves."""
     pipeline = Pipeline.load(ZOO / "voice-commands")
-    for threshold in thresholds:
-        found = _stream(pipeline, scene, threshold)
+    for threshold, found in zip(thresholds, _stream(pipeline, scene, thresholds), strict=True):
         yield _row(pipeline, scene, threshold, found)
 
 
-def _stream(pipeline: Pipeline, scene: Scene, threshold: float) -> list[tuple[float, float, str]]:
-    """When each word was reported, where it lies, and which."""
+def _stream(pipeline: Pipeline, scene: Scene, thresholds: list[float]) -> list[list[tuple[float, float, str]]]:
+    """For each threshold, when each word was reported, where it ends, and which; the sessions share their steps."""
     streams = recurrent_streams(pipeline)
-    track = streams.open(streams.options.model_validate({"threshold": threshold}))
-    found = []
-    for at in range(0, len(scene.samples), 640):
-        track.feed("audio", scene.samples[at : at + 640])
-        if track.ticks:
-            now = (at + 640) / RATE
-            found += [(now, event["end"], event["text"]) for event in streams.step([track.take()])[0] if event["words"]]
+    tracks = [streams.open(streams.options.model_validate({"threshold": threshold})) for threshold in thresholds]
+    found: list[list[tuple[float, float, str]]] = [[] for _ in tracks]
+    for at in range(0, len(scene.samples), CHUNK):
+        now = (at + CHUNK) / RATE
+        for track in tracks:
+            track.feed("audio", scene.samples[at : at + CHUNK])
+        if tracks[0].ticks:
+            for words, events in zip(found, streams.step([track.take() for track in tracks]), strict=True):
+                words += [(now, event["end"], event["text"]) for event in events if event["words"]]
     return found
 
 
