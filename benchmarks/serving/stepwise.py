@@ -32,6 +32,7 @@ from models.tasks.task import Query
 
 Submit = Callable[[Query], "Future[Any]"]
 _MOST_ROWS = 16
+_JOIN_SECONDS = 5.0
 _WIDTHS = ((1, 0.2), (3, 0.6), (5, 0.2))
 """Beam sizes that clients ask for, with their shares."""
 
@@ -155,6 +156,10 @@ def main() -> None:
         print(json.dumps({"share": share, **found}), flush=True)
     padded.close()
     device.close()
+    # torch's threads must not outlive the interpreter.
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread():
+            thread.join(_JOIN_SECONDS)
 
 
 if __name__ == "__main__":
