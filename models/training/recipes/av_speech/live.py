@@ -24,7 +24,7 @@ from models.training.trainer import Schedule, Trainer
 NAME = "av-speech-live"
 DELAY = 5
 """Frames of 40 ms."""
-EPOCHS = 34
+EPOCHS = 28
 FRESH = 2
 """Epochs in which only what is new learns."""
 MOUTH = MouthFeatures(causal=True)

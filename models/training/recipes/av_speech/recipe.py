@@ -45,7 +45,7 @@ FEATURES: dict[Modality, dict[str, Any]] = {
 }
 BRANCHES: dict[str, Modality] = {"sound": "audio", "lips": "video"}
 """Networks of one modality, by name."""
-EPOCHS = {"sound": (16, 14, 6), "lips": (9, 9), "fused": (1, 7, 14, 60, 40)}
+EPOCHS = {"sound": (16, 14, 6), "lips": (9, 9), "fused": (1, 7, 14, 60, 35)}
 """Of each stage; the rate rises again at the start of the next one (Loshchilov and Hutter 2017)."""
 
 
