@@ -176,7 +176,8 @@ function show(text, start, end, probability) {
   const word = document.createElement("b");
   word.textContent = text;
   const times = document.createElement("small");
-  times.textContent = `${start.toFixed(2)}–${end.toFixed(2)} s${probability === undefined ? "" : `, ${Math.round(100 * probability)} %`}`;
+  const until = end > start ? `–${end.toFixed(2)}` : "";
+  times.textContent = `${start.toFixed(2)}${until} s${probability === undefined ? "" : `, ${Math.round(100 * probability)} %`}`;
   item.append(word, times);
   $("words").insertBefore(item, $("words").querySelector(".partial"));
   while ($("words").children.length > 200) $("words").firstChild.remove();
@@ -220,6 +221,7 @@ async function begin() {
     context.createMediaStreamSource(stream).connect(capture);
   }
   $("see").hidden = !wanted.video;
+  $("hear").hidden = !wanted.audio;
   if (wanted.video) {
     const picture = $("picture");
     picture.srcObject = stream;

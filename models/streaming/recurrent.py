@@ -3,7 +3,9 @@
 A session's state is a row of tensors, a few numbers, and the samples of less than a step: the same size for ever.
 """
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -20,6 +22,10 @@ from models.streaming.session import Reader, Session
 from models.streaming.sound import SoundFront
 from models.streaming.track import Array, Queue, Track, Work
 from models.tasks.task import Options
+
+_log = logging.getLogger(__name__)
+
+_FAILED: Event = {"type": "error", "detail": "The server failed on this session.", "remedy": "Start a new one."}
 
 _CHUNK = 0.08
 """Seconds of a chunk that is asked for: a step that was shared by two ticks takes less than twice as long as by one."""
@@ -126,10 +132,10 @@ class RecurrentStreams:
         events: list[list[Event]] = [[] for _ in works]
         for ticks, indices in groups.items():
             if ticks:
-                self._together(ticks, indices, works, events)
+                self._apart(ticks, indices, works, events)
         for index, work in enumerate(works):
             if work.end is not None:
-                events[index] += self._finish(work)
+                events[index] += _guarded(partial(self._finish, work))
         return events
 
     def read(self, track: Track) -> tuple[State, list[float]]:
@@ -154,6 +160,18 @@ class RecurrentStreams:
             state |= under(f"fronts.{name}", front.initial_state(rows))
         return state
 
+    def _apart(self, ticks: int, indices: list[int], works: Sequence[Work], events: list[list[Event]]) -> None:
+        """``_together``, or if that fails each by itself, so that one that cannot be stepped harms no other."""
+        try:
+            self._together(ticks, indices, works, events)
+        except Exception:  # noqa: BLE001 - a network may be a user's own; its sessions' clients are told
+            if len(indices) == 1:
+                _log.exception("a session cannot be stepped")
+                events[indices[0]].append(_FAILED)
+                return
+            for index in indices:
+                self._apart(ticks, [index], works, events)
+
     def _together(self, ticks: int, indices: list[int], works: Sequence[Work], events: list[list[Event]]) -> None:
         """One step of those sessions that have equally many ticks."""
         tracks = [works[index].track for index in indices]
@@ -174,7 +192,8 @@ class RecurrentStreams:
         evidence, reading = self._read(encoded, inputs, tracks, state)
         self._pool.put(rows, after | under("network", network) | under("reading", reading))
         for index, track, found in zip(indices, tracks, evidence, strict=True):
-            events[index] += self.reading.tell(track.listener, found, track.steps, track.began)
+            tell = partial(self.reading.tell, track.listener, found, track.steps, track.began)
+            events[index] += _guarded(tell)
             track.steps += ticks
 
     def _finish(self, work: Work) -> list[Event]:
@@ -222,3 +241,12 @@ class RecurrentStreams:
                 return values.reshape(len(values), ticks, -1).mean(2)
         some = next(iter(inputs.values()))
         return torch.zeros(len(some), ticks)
+
+
+def _guarded(tell: Callable[[], list[Event]]) -> list[Event]:
+    """What is told; an error where that fails: nothing of other sessions is to be stepped again."""
+    try:
+        return tell()
+    except Exception:  # noqa: BLE001 - as above
+        _log.exception("a session cannot be told of")
+        return [_FAILED]

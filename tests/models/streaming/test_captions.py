@@ -75,7 +75,7 @@ def test_a_caption_may_be_about_the_last_pictures(pipeline: Pipeline, streams: C
     session = open_session(streams, change=0.01, memory=2)
     data = [jpeg(tmp_path, seed) for seed in range(3)]
     events = [show(streams, session, each, 0.0) for each in data]
-    features = pipeline.features(pipeline.decode({"image": data[1:]}, MediaLimits()))
+    features = pipeline.features(pipeline.decode({"image": [*data[1:]]}, MediaLimits()))
     both: Any = pipeline.predict(features, pipeline.options())
     assert events[2][0]["captions"] == [caption.model_dump() for caption in both.captions]
 
@@ -103,6 +103,7 @@ def test_a_picture_that_cannot_be_read_is_passed_over(streams: CaptionStreams) -
 
 
 def test_what_is_no_stream_of_pictures_is_refused(streams: CaptionStreams) -> None:
-    for form in ({}, {"audio": {}}, {"image": {"encoding": "gif"}}, {"image": {}}):
+    forms: list[dict[str, Any]] = [{}, {"audio": {}}, {"image": {"encoding": "gif"}}, {"image": {}}]
+    for form in forms:
         with pytest.raises(BadStart):
             streams.readers(form)

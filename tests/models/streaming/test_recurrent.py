@@ -189,3 +189,36 @@ def test_checkpoints_that_look_ahead_are_refused_with_the_reason(name: str, reas
     assert reason in (refusal(pipeline.config, pipeline.network) or "")
     with pytest.raises(CannotStream, match=reason):
         streams_of(pipeline)
+
+
+@pytest.mark.parametrize("where", ["step", "tell", "close"])
+def test_a_session_that_cannot_be_stepped_harms_no_other(
+    pipeline: Pipeline, where: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    streams = recurrent_streams(pipeline)
+    good, bad, other = (open_track(streams, threshold=0.2) for _ in range(3))
+    reading: Any = streams.reading
+    sound_step = getattr(reading, where)
+
+    def broken(*arguments: Any) -> Any:
+        listeners = [one for each in arguments for one in (each if isinstance(each, list) else [each])]
+        if any(one is bad.listener for one in listeners):
+            raise RuntimeError("broken")
+        return sound_step(*arguments)
+
+    setattr(reading, where, broken)
+    sound = babble(2, 3)
+    events: dict[int, list[Event]] = {0: [], 1: [], 2: []}
+    for at in range(0, len(sound), 1280):
+        for track in (good, bad, other):
+            track.feed("audio", sound[at : at + 1280])
+        for index, each in enumerate(streams.step([track.take() for track in (good, bad, other)])):
+            events[index] += each
+    for index, each in enumerate(streams.step([track.take("end") for track in (good, bad, other)])):
+        events[index] += each
+    setattr(reading, where, sound_step)
+    alone = open_track(streams, threshold=0.2)
+    wanted = [said(event) for event in run(streams, alone, sound, [1280]) + end(streams, alone)]
+    assert [said(event) for event in events[0]] == [said(event) for event in events[2]] == wanted
+    assert any(event["type"] == "error" for event in events[1])
+    assert "cannot be" in caplog.text

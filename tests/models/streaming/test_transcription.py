@@ -133,14 +133,16 @@ def test_any_chunks_give_the_scores_of_the_whole(
     assert scores.shape == wanted.shape
     np.testing.assert_allclose(scores, wanted, atol=2e-5)
 
-    whole: Any = pipeline.predict(Extracted({name: tensors[name] for name in sent}), pipeline.options(beam_size=100))
+    whole: Any = pipeline.predict(
+        Extracted({name: tensors[name] for name in sent}), pipeline.options.model_validate({"beam_size": 100})
+    )
     assert found[-1]["endpoint"] == "end"
     assert len(found[-1]["words"]) == len(whole.words)
 
 
 def test_partial_words_come_before_the_end_and_times_grow(pipeline: Pipeline) -> None:
     streams = recurrent_streams(pipeline)
-    track = streams.open(streams.options(endpoint=30), ["audio"])
+    track = streams.open(streams.options.model_validate({"endpoint": 30}), ["audio"])
     events = run(streams, track, {"audio": babble(3, 1)}, {"audio": [1280]})
     assert any(event["type"] == "partial" and event["text"] for event in events[:-1])
     words = events[-1]["words"]
