@@ -77,7 +77,8 @@ class LogMel:
             return torch.zeros(*signal.shape[:-1], 0, self.bands)
         # In double precision: the rounding of a loud band would else reach into quiet ones, and differ with the chunks.
         windows = signal.double().unfold(-1, len(self._window), self.hop)[..., :count, :] * self._window
-        spectrum = torch.view_as_real(torch.fft.rfft(windows, self._transform))
-        power = spectrum.square().sum(-1).float()
+        spectrum = torch.fft.rfft(windows, self._transform)
+        # A fifth of the time of abs(), which guards against overflow.
+        power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag).float()
         energies: Tensor = power @ self._filters
         return energies.clamp(min=self.floor).log()
