@@ -9,7 +9,7 @@ from models.state import State
 
 
 class StatePool:
-    """Rows that are taken, stepped and given back; for one thread. It grows by doubling and does not shrink.
+    """Rows that are taken, stepped and given back; for one thread. It grows by a quarter, and does not shrink.
 
     A state of its own for each session would be a view of the batch that it was last stepped in, and hold all of it.
     """
@@ -24,8 +24,12 @@ class StatePool:
         """A row in the initial state."""
         if not self._free:
             size = len(next(iter(self._table.values())))
-            self._table = {name: torch.cat([value, value]) for name, value in self._table.items()}
-            self._free = list(range(2 * size - 1, size - 1, -1))
+            more = max(16, size // 4)
+            self._table = {
+                name: torch.cat([value, value[:1].expand(more, *value.shape[1:])])
+                for name, value in self._table.items()
+            }
+            self._free = list(range(size + more - 1, size - 1, -1))
         row = self._free.pop()
         self.reset(row)
         return row

@@ -23,6 +23,9 @@ from models.streaming.sound import SoundFront
 from models.streaming.track import Array, Queue, Track, Work
 from models.tasks.task import Options
 
+_ROWS = 64
+"""Sessions that are stepped by one run of the network. More gain nothing, and their frames would not fit a cache."""
+
 _log = logging.getLogger(__name__)
 
 _FAILED: Event = {"type": "error", "detail": "The server failed on this session.", "remedy": "Start a new one."}
@@ -131,8 +134,8 @@ class RecurrentStreams:
             groups.setdefault(work.ticks, []).append(index)
         events: list[list[Event]] = [[] for _ in works]
         for ticks, indices in groups.items():
-            if ticks:
-                self._apart(ticks, indices, works, events)
+            for first in range(0, len(indices) if ticks else 0, _ROWS):
+                self._apart(ticks, indices[first : first + _ROWS], works, events)
         for index, work in enumerate(works):
             if work.end is not None:
                 events[index] += _guarded(partial(self._finish, work))
