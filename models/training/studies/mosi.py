@@ -38,7 +38,7 @@ FUSIONS_TRIED: dict[str, dict[str, Any]] = {
     "cross-modal attention": {"type": "cross-modal-attention", "width": 64, "heads": 4},
     "memory (MFN)": {"type": "memory", "hidden": 32, "memory": 32, "inner": 32, "dropout": 0.5},
     "recurrent (EF-LSTM)": {"type": "recurrent", "hidden": 32},
-    "contextual (bc-LSTM)": {"type": "contextual", "hidden": 32, "hierarchical": False},
+    "contextual (bc-LSTM)": {"type": "contextual", "hidden": 64, "hierarchical": False},
 }
 PLAN = Plan()
 FOLDS, MEMBERS = 5, 3

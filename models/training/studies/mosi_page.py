@@ -186,7 +186,9 @@ class Report:
             fusions are calibrated on the development videos (`calibration.py`). Also tried, with `concat` or
             `contextual`: dropout 0.3 and 0.7, 16 and 64 units, progressive modality dropout, a hierarchical contextual
             fusion; none was better by more than the folds differ. With `decision`: votes taught or not, with the
-            weights 0.3 and 1, constant modality dropout, no auxiliary loss."""
+            weights 0.3 and 1, constant modality dropout, no auxiliary loss. The contextual fusion has 64 units a
+            direction; of 32 and 64 units, LSTM or GRU, dropout 0, 0.3 or 0.5, that had the lowest mean loss on the
+            development videos, without context encoders."""
         )
 
     def _cells(self, label: str) -> list[str]:
