@@ -42,10 +42,10 @@ def fit(
 ) -> tuple[ConversationNetwork, list[float]]:
     """Train ``network`` and return the average of its weights at the best epoch, and the loss on ``dev`` by epoch."""
     generator = torch.Generator().manual_seed(seed)
-    parameters = list(network.parameters())
+    parameters: list[torch.Tensor] = list(network.parameters())
     optimizer = torch.optim.AdamW(parameters, plan.rate, weight_decay=plan.weight_decay, fused=True)
     averaged = copy.deepcopy(network)
-    averages = list(averaged.parameters())
+    averages: list[torch.Tensor] = list(averaged.parameters())
     held_out = collate(
         [each for _ in range(plan.dev_draws) for each in mixed(dev, plan.mix, generator)], network.modalities
     )
