@@ -81,7 +81,13 @@ def test_what_a_tool_imports_is_declared_for_it(folder: str, extra: str) -> None
 
 @pytest.mark.parametrize(
     ("extra", "folders"),
-    [(None, ["app", "models"]), ("train", ["models/training"]), ("bench", ["benchmarks"]), ("dev", ["tests"]), ("ray", ["deploy"])],
+    [
+        (None, ["app", "models"]),
+        ("train", ["models/training"]),
+        ("bench", ["benchmarks"]),
+        ("dev", ["tests"]),
+        ("ray", ["deploy"]),
+    ],
 )
 def test_no_dependency_is_declared_in_vain(extra: str | None, folders: list[str]) -> None:
     assert declared(extra) - third_party(*folders).keys() == BEHIND_THE_SCENES.get(extra, {}).keys()
