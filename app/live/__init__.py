@@ -1,1 +1,1 @@
-"""The page at /live: the browser's microphone and camera, and the words as they come. It loads nothing from elsewhere."""
+"""The page at /live: the browser's microphone and camera, and the words as they come. It loads nothing from outside."""
