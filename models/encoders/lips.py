@@ -144,7 +144,7 @@ class LipsRNN(StepwiseEncoder):
     def initial_state(self, rows: int, device: torch.device | None = None) -> State:
         """The recurrent network's, and ``seen`` [rows, kernel - 1, H, W]: grey frames, which stand for none."""
         state = self.rnn.initial_state(rows, device)
-        if self.causal:
+        if self.lips.causal:
             state["seen"] = torch.full((rows, self.lips.kernel - 1, *self.frame), 128, dtype=torch.uint8, device=device)
         return state
 
@@ -154,7 +154,7 @@ class LipsRNN(StepwiseEncoder):
         Raises:
             ValueError: a state was given to an encoder that looks ahead.
         """
-        if not self.causal:
+        if not self.lips.causal:
             return super().forward(x, lengths, state)
         before = self.initial_state(len(x), x.device) if state is None else state
         seen = before["seen"]
