@@ -11,6 +11,7 @@ import socket
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from types import FrameType
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 _POLL = 0.5
 _READY_SECONDS = 600.0
-_SHORT_LIFE = 5.0
-"""Seconds; a process that dies sooner did not start well, and another one would not either."""
 _spawn = multiprocessing.get_context("spawn")
 
 
@@ -40,16 +39,21 @@ class Worker:
         self.process: SpawnProcess = _spawn.Process(target=_serve, args=(settings, listening, theirs), daemon=True)
         self.process.start()
         theirs.close()
+        self._said: str | None = None
+
+    def said(self, patience: float = 0.0) -> str | None:
+        """What it serves or served, None if it is not ready within ``patience`` seconds, or died before it was."""
+        if self._said is None and self.ready.poll(patience):
+            with suppress(EOFError):
+                self._said = str(self.ready.recv())
+        return self._said
 
     def wait_until_ready(self) -> str | None:
         """What it serves, or None if it died or took too long."""
-        while time.monotonic() < self.started + _READY_SECONDS:
-            if self.ready.poll(_POLL):
-                try:
-                    return str(self.ready.recv())
-                except EOFError:
-                    return None
-        return None
+        while self.said(_POLL) is None and self.process.is_alive():
+            if time.monotonic() > self.started + _READY_SECONDS:
+                break
+        return self.said()
 
     def stop(self, seconds: float) -> None:
         """Let it drain for so long, and end it."""
@@ -115,7 +119,8 @@ class Workers:
                 elif not worker.process.is_alive():
                     worker.stop(0)
                     log.error("a process died", pid=worker.process.pid, status=worker.process.exitcode)
-                    if time.monotonic() < worker.started + _SHORT_LIFE:
+                    if worker.said() is None:
+                        # It did not get ready, and another one would not either.
                         return
                     self._workers[place] = Worker(self._settings, listening)
 

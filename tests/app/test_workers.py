@@ -52,7 +52,7 @@ def children(parent: int) -> set[int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for processes in /proc")
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(300)
 def test_processes_share_a_port_are_started_again_replaced_and_ended(tmp_path: Path, jpeg: bytes) -> None:
     put(tmp_path, "1.0.0")
     with serving(tmp_path, tmp_path / "errors") as (parent, address, count):
@@ -99,7 +99,7 @@ def test_the_embedded_store_of_collections_is_for_one_process(open_client: Open)
 
 
 def _until(holds: Callable[[], object]) -> None:
-    give_up = time.monotonic() + 180
+    give_up = time.monotonic() + 60
     while not holds():
         assert time.monotonic() < give_up
         time.sleep(0.1)
