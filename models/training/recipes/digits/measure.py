@@ -55,7 +55,7 @@ def severities(network: FusionRNN, maker: Maker, digits: Tensor) -> dict[str, fl
 
 
 def measured(network: FusionRNN, maker: Maker, count: int) -> tuple[dict[str, Any], NDArray[np.float64], Tensor]:
-    """Figures, and the answers [N, 10] to bundles of four spoilt modalities with their digits.
+    """Figures, and the answers [5, N, 10] to spoilt media of digits [N]: of all four modalities, then of each alone.
 
     The severities are chosen on other bundles of the same media than those that are measured.
     """
@@ -70,9 +70,14 @@ def measured(network: FusionRNN, maker: Maker, count: int) -> tuple[dict[str, An
             found[f"{name}, {kind}"] = figures(asked(network, batches, digits, [name]), truth)
         found[f"all four, {kind}"] = figures(asked(network, batches, digits, MODALITIES), truth)
     together = asked(network, spoilt, digits, MODALITIES)
+    alone = [asked(network, spoilt, digits, [name]) for name in MODALITIES]
     best = max(found[f"{name}, spoilt"]["accuracy"][0] for name in MODALITIES)
     errors = (1 - accuracy(together, digits)) / max(1 - best, 1e-9)
-    return {"figures": found, "severity": chosen, "errors_of_all_to_best_single": round(errors, 4)}, together, digits
+    return (
+        {"figures": found, "severity": chosen, "errors_of_all_to_best_single": round(errors, 4)},
+        np.stack([together, *alone]),
+        digits,
+    )
 
 
 def singles(network: FusionRNN, maker: Maker) -> dict[str, Any]:
