@@ -25,6 +25,7 @@ _STATUSES = {
     "503": "Loading, draining, full or too late; Retry-After says when to come back",
     "504": "Deadline passed",
 }
+_EVENTS = "Events token, or partial and final as in a stream; progress; at last result or error"
 _TIMEOUT: dict[str, Any] = {
     "name": "X-Request-Timeout",
     "in": "header",
@@ -83,7 +84,7 @@ def _operation(pipeline: "Profile", answer: dict[str, Any], limits: MediaLimits)
     head = {"id": "5f0c", "model": config.name, "version": config.version, "task": config.task}
     answers: dict[str, Any] = {
         "application/json": {"schema": whole, "example": head | pipeline.example},
-        "text/event-stream": {"schema": {"type": "string", "description": "Events token, then result or error"}},
+        "text/event-stream": {"schema": {"type": "string", "description": _EVENTS}},
     }
     if pipeline.draws:
         answers["image/png"] = {"schema": {"type": "string", "format": "binary"}}

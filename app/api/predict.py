@@ -1,19 +1,15 @@
-"""POST /v1/models/{model}/predict: parts in, an answer out; as JSON, token by token, or drawn over the picture."""
+"""POST /v1/models/{model}/predict: parts in, an answer out; as JSON, part by part, or drawn over the picture."""
 
 import asyncio
-import json
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fastapi import Request
-from fastapi.responses import JSONResponse, Response, StreamingResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import TypeAdapter, ValidationError
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
 
 from app.api.accept import preferred
+from app.api.events import EVENTS, event_stream
 from app.api.parts import EXPLAIN, Posted, Rules, read_body
 from app.engine.admission import Place
 from app.engine.runner import Call, Runner
@@ -21,21 +17,18 @@ from app.engine.service import Service, service_of
 from app.errors import (
     DeadlinePassed,
     NotAcceptable,
-    ServiceError,
     Unavailable,
     UploadTimeout,
     WrongFields,
     from_validation,
 )
-from app.telemetry import log
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-    from models.features import Extracted
     from models.pipeline import Pipeline
 
-JSON, EVENTS, PNG = "application/json", "text/event-stream", "image/png"
+JSON, PNG = "application/json", "image/png"
 _boolean: TypeAdapter[bool] = TypeAdapter(bool)
 
 
@@ -53,17 +46,17 @@ async def predict(request: Request) -> Response:
         remedy = "Ask for application/json to get the explanation, or leave explain out."
         raise WrongFields("A stream of events carries no explanation.", remedy, field=EXPLAIN)
     until = asyncio.get_running_loop().time() + min(settings.deadline_seconds, place.remaining())
+    head = _head(pipeline, request.state.request_id)
+    if kind == EVENTS:
+        # It is the sending of events that notices when a client has left.
+        call = Call(pipeline, request.state.timing, until, place)
+        return await event_stream(runner, call, posted.bundle, options, head)
     gone = asyncio.ensure_future(_leave(request))
     try:
         call = Call(pipeline, request.state.timing, until, place, gone)
         decoded, features = await runner.prepare(call, posted.bundle)
         # Tensors now: the bytes need not be held any longer.
         del posted
-        head = _head(pipeline, request.state.request_id)
-        if kind == EVENTS:
-            # Events are sent while they come, so it is the sending that notices when a client has left.
-            call = replace(call, gone=None)
-            return _EventStream(_events(runner, call, features, options, head), _headers(call))
         result = await runner.predict(call, features, options, explain=explain or kind == PNG)
         png = await runner.overlay(call, decoded, result) if kind == PNG else None
         place.answered()
@@ -141,43 +134,6 @@ def _head(pipeline: "Pipeline", request_id: str) -> dict[str, Any]:
 
 def _headers(call: Call) -> dict[str, str]:
     return {"Server-Timing": call.timing.header()}
-
-
-async def _events(
-    runner: Runner, call: Call, features: "Extracted", options: "BaseModel", head: dict[str, Any]
-) -> AsyncGenerator[str, None]:
-    try:
-        async with aclosing(runner.stream(call, features, options)) as parts:
-            async for part in parts:
-                if "result" in part:
-                    if call.place is not None:
-                        call.place.answered()
-                    yield _event("result", head | part["result"])
-                else:
-                    yield _event("token", part)
-    # The status line is long gone, so whatever happens now can only be told inside the stream.
-    except ServiceError as error:
-        yield _event("error", error.body())
-    except Exception as error:  # noqa: BLE001 - see above; the log has it, the client gets none of it
-        log.exception("unexpected error in a stream", exc_info=error)
-        yield _event("error", ServiceError("The server failed on this request.").body())
-
-
-def _event(name: str, data: dict[str, Any]) -> str:
-    return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"
-
-
-class _EventStream(StreamingResponse):
-    """Server-sent events that stop the network when they end, however they end."""
-
-    def __init__(self, events: AsyncGenerator[str, None], headers: dict[str, str]) -> None:
-        super().__init__(events, headers={"Cache-Control": "no-store", **headers}, media_type=EVENTS)
-        self.events = events
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # A client that leaves suspends the generators at a yield; closed here, they stop the network too.
-        async with aclosing(self.events):
-            await super().__call__(scope, receive, send)
 
 
 # Not one of FastAPI's: openapi.py describes the operation once for each checkpoint, and the route reads its own body.

@@ -2,11 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
 from starlette.requests import ClientDisconnect
@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect
 from app.engine.admission import Admission, Place
 from app.engine.batcher import Lane, Row
 from app.engine.device import Device, Search, use_threads
+from app.engine.playback import Player, can_play
 from app.engine.warmup import warm_up
 from app.errors import DeadlinePassed
 from app.metrics import Metrics
@@ -23,12 +24,16 @@ if TYPE_CHECKING:
     import torch
     from pydantic import BaseModel
 
-    from models.features import Extracted, Modality
+    from models.features import Extracted
+    from models.features.features import Sources
     from models.media.limits import MediaLimits
     from models.pipeline import Decoded, Pipeline
     from models.tasks.task import Result
 
 T = TypeVar("T")
+Part: TypeAlias = tuple[str, dict[str, Any]]
+"""Of an answer that is told while it is made: ``token``, ``partial``, ``final``, ``progress``, at last ``result``."""
+
 _SHORT = 1000
 """Bytes of text that take less than a millisecond."""
 
@@ -68,8 +73,9 @@ class Runner:
         self._media = ThreadPoolExecutor(decode_workers, "media", use_threads, (1,))
         self._devices: dict[str, Device] = {}
         self._lanes: WeakKeyDictionary[Pipeline, Lane] = WeakKeyDictionary()
+        self._players: WeakKeyDictionary[Pipeline, Player] = WeakKeyDictionary()
 
-    async def prepare(self, call: Call, bundle: "Mapping[Modality, list[bytes | str]]") -> "tuple[Decoded, Extracted]":
+    async def prepare(self, call: Call, bundle: "Sources") -> "tuple[Decoded, Extracted]":
         """Decode the media and compute their features.
 
         Raises:
@@ -105,36 +111,35 @@ class Runner:
         self._note(call, row)
         return result
 
-    async def stream(
-        self, call: Call, features: "Extracted", options: "BaseModel"
-    ) -> AsyncGenerator[dict[str, Any], None]:
+    async def stream(self, call: Call, bundle: "Sources", options: "BaseModel") -> AsyncGenerator[Part, None]:
         """The answer part by part. Others run between two parts, and nothing runs once the caller stops asking.
 
+        ``progress`` comes with every chunk and every stage: ``stage`` is decode or inference, ``seconds`` of ``total``
+        are played where the checkpoint streams.
+
         Raises:
+            MediaError: a medium cannot be used.
             DeadlinePassed: it took too long.
         """
-        if call.pipeline.decoder() is not None:
-            async with aclosing(self._told(call, features, options)) as events:
-                async for event in events:
-                    yield event
+        yield "progress", {"stage": "decode"}
+        decoded, features = await self.prepare(call, bundle)
+        # Tensors now: the bytes need not be held any longer.
+        del bundle
+        yield "progress", {"stage": "inference"}
+        if can_play(call.pipeline):
+            async with aclosing(self._played(call, decoded, options)) as parts:
+                async for part in parts:
+                    yield part
+            del decoded
+            # Not what the session has come to: the answer is the same, whoever asks for it.
+            result = await self.predict(call, features, options, explain=False)
+            yield "result", result.model_dump(exclude_none=True)
             return
-        device = self.device(call.pipeline.device)
-        parts = call.pipeline.stream(features, options)
-
-        def work() -> dict[str, Any] | None:
-            with call.timing.measure("inference"):
-                return next(parts, None)
-
-        try:
-            while (part := await self._run(device, call, work)) is not None:
-                if call.place is not None and "result" in part:
-                    call.place.computed(call.timing.stages["inference"] / 1e3)
-                yield part
-        finally:
-            # On its own thread, behind the step that may still run there; a pool that was closed has nothing to stop.
-            if isinstance(parts, Generator):
-                with suppress(RuntimeError):
-                    device.submit(parts.close)
+        del decoded
+        told = self._told if call.pipeline.decoder() is not None else self._stepped
+        async with aclosing(told(call, features, options)) as events:
+            async for event in events:
+                yield ("result", event["result"]) if "result" in event else ("token", event)
 
     async def overlay(self, call: Call, decoded: "Decoded", result: "Result") -> bytes:
         """PNG of where the network looked."""
@@ -162,6 +167,55 @@ class Runner:
         self._media.shutdown(wait=False, cancel_futures=True)
         for device in self._devices.values():
             device.close()
+
+    async def _played(self, call: Call, decoded: "Decoded", options: "BaseModel") -> AsyncGenerator[Part, None]:
+        """What a streaming session says of the whole input."""
+        device, pipeline = self.device(call.pipeline.device), call.pipeline
+        if (player := self._players.get(pipeline)) is None:
+            player = self._players[pipeline] = Player(pipeline)
+        opening = device.submit(lambda: player.open(decoded, options))
+        try:
+            playback = await self._within(call, asyncio.wrap_future(opening))
+            while (work := playback.next()) is not None:
+                row = Row(player.lane, player.streams.step, work, {"ticks": max(work.ticks, 1)})
+                events = await self._within(call, asyncio.wrap_future(device.put(row)))
+                self._note(call, row)
+                for event in events:
+                    yield playback.told(event)
+                yield (
+                    "progress",
+                    {
+                        "stage": "inference",
+                        "seconds": round(playback.seconds, 2),
+                        "total": round(playback.total, 2),
+                    },
+                )
+        finally:
+            # Behind the step that may still run there; a device that was closed has nothing to give back.
+            with suppress(RuntimeError):
+                device.submit(lambda: player.close(opening))
+
+    async def _stepped(
+        self, call: Call, features: "Extracted", options: "BaseModel"
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """A search without a decoder, step by step."""
+        device = self.device(call.pipeline.device)
+        parts = call.pipeline.stream(features, options)
+
+        def work() -> dict[str, Any] | None:
+            with call.timing.measure("inference"):
+                return next(parts, None)
+
+        try:
+            while (part := await self._run(device, call, work)) is not None:
+                if call.place is not None and "result" in part:
+                    call.place.computed(call.timing.stages["inference"] / 1e3)
+                yield part
+        finally:
+            # On its own thread, behind the step that may still run there; a pool that was closed has nothing to stop.
+            if isinstance(parts, Generator):
+                with suppress(RuntimeError):
+                    device.submit(parts.close)
 
     async def _told(
         self, call: Call, features: "Extracted", options: "BaseModel"
