@@ -29,6 +29,8 @@ class ServerTiming:
 
     def __init__(self) -> None:
         self.stages: dict[str, float] = {}
+        self.stage = "queue"
+        """What is being done, as far as it is known."""
 
     def add(self, stage: str, seconds: float) -> None:
         """Add to ``stage``; stages keep the order of their first mention."""
@@ -37,7 +39,7 @@ class ServerTiming:
     @contextmanager
     def measure(self, stage: str) -> Iterator[None]:
         """Add the time that the block takes."""
-        started = time.perf_counter()
+        started, self.stage = time.perf_counter(), stage
         try:
             yield
         finally:

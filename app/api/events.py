@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -34,15 +34,17 @@ async def event_stream(
     Raises:
         MediaError, ServiceError: it went wrong before the first event, so that the status can still tell.
     """
-    parts = paced(runner.stream(call, bundle, options), EVERY)
+    parts = paced(runner.stream(call, bundle, options), EVERY, lambda: {"stage": call.timing.stage})
     first = await anext(parts)
     return _EventStream(parts, _events(first, parts, call, head), {"Server-Timing": call.timing.header()})
 
 
-async def paced(parts: AsyncGenerator[Part, None], every: float) -> AsyncGenerator[Part, None]:
-    """All parts as they come but for ``progress``: of it the latest, about ``every`` seconds, also in a silence.
+async def paced(
+    parts: AsyncGenerator[Part, None], every: float, status: Callable[[], dict[str, Any]]
+) -> AsyncGenerator[Part, None]:
+    """All parts as they come but for ``progress``: of it the latest, about every ``every`` seconds, also in a silence.
 
-    ``elapsed`` is added to it: seconds since the first part was asked for.
+    It says the ``status`` besides, and how many seconds have ``elapsed`` since the first part was asked for.
     """
     loop = asyncio.get_running_loop()
     began = loop.time()
@@ -62,7 +64,7 @@ async def paced(parts: AsyncGenerator[Part, None], every: float) -> AsyncGenerat
                 else:
                     yield part
             if loop.time() >= due:
-                yield "progress", latest | {"elapsed": round(loop.time() - began, 1)}
+                yield "progress", {**status(), **latest, "elapsed": round(loop.time() - began, 1)}
                 due = loop.time() + every
     finally:
         if following is None or following.done():

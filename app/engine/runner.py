@@ -114,18 +114,16 @@ class Runner:
     async def stream(self, call: Call, bundle: "Sources", options: "BaseModel") -> AsyncGenerator[Part, None]:
         """The answer part by part. Others run between two parts, and nothing runs once the caller stops asking.
 
-        ``progress`` comes with every chunk and every stage: ``stage`` is decode or inference, ``seconds`` of ``total``
-        are played where the checkpoint streams.
+        Where the checkpoint streams, ``progress`` comes with every chunk: ``seconds`` of ``total`` are played.
 
         Raises:
             MediaError: a medium cannot be used.
             DeadlinePassed: it took too long.
         """
-        yield "progress", {"stage": "decode"}
         decoded, features = await self.prepare(call, bundle)
         # Tensors now: the bytes need not be held any longer.
         del bundle
-        yield "progress", {"stage": "inference"}
+        call.timing.stage = "inference"
         if can_play(call.pipeline):
             async with aclosing(self._played(call, decoded, options)) as parts:
                 async for part in parts:
