@@ -1,7 +1,8 @@
 """``av-speech-live``: the same words from a network that never looks ahead, so that it writes while the speaker talks.
 
 It starts from the convolutions and the forward half of the recurrent networks of ``av-speech``. A word is asked for
-``DELAY`` frames after it was said: letters of two frames are told apart by what follows them.
+``DELAY`` frames after it was said: letters of two frames are told apart by what follows them. Then ``av-speech`` itself
+teaches it, by what it makes of the same spoilt sound and lips.
 """
 
 from pathlib import Path
@@ -27,6 +28,8 @@ DELAY = 5
 EPOCHS = 28
 FRESH = 2
 """Epochs in which only what is new learns."""
+TAUGHT = 50
+"""Epochs with a teacher."""
 MOUTH = MouthFeatures(causal=True)
 
 
@@ -46,7 +49,8 @@ def describe(data: SpeechData) -> CheckpointConfig:
 def train(folder: Path, out: Path, seed: int) -> None:
     """Train in ``out``, resuming what is there, and write the checkpoint folder ``out/checkpoint``.
 
-    ``out/av-speech`` is the checkpoint to start from; without it, training starts from nothing and takes longer.
+    ``out/av-speech`` is the checkpoint to start and learn from; without it, training starts from nothing, takes longer
+    and has no teacher.
 
     Raises:
         DataError: the data are missing or are not GRID sentences.
@@ -56,15 +60,17 @@ def train(folder: Path, out: Path, seed: int) -> None:
     torch.manual_seed(seed)
     config = describe(data)
     network = build(config, data)
-    if (out / "av-speech").is_dir():
-        take_over(network, load_checkpoint(out / "av-speech").network)
-    first, rest = (
+    teacher = load_checkpoint(out / "av-speech").network if (out / "av-speech").is_dir() else None
+    if teacher is not None:
+        take_over(network, teacher)
+    first, rest, last = (
         Schedule(epochs=epochs, metric="score", patience=epochs, averaging=0.99, bf16=True, weight_decay=1e-2)
-        for epochs in (FRESH, EPOCHS)
+        for epochs in (FRESH, EPOCHS, TAUGHT)
     )
     stages = [
         SpeechStage("fresh", network, data, first, rate=2e-3, encoder_rate=5e-4, alike="steps", delay=DELAY),
         SpeechStage("live", network, data, rest, rate=1e-3, delay=DELAY),
+        SpeechStage("taught", network, data, last, rate=1e-3, delay=DELAY, teacher=teacher),
     ]
     Trainer(network, list(stages), out, seed=seed).run()
     draw_curves(out / "log.jsonl", out / "curves.png")

@@ -43,7 +43,9 @@ class SpeechStage(Stage):
     or three frames, weigh as much as the others.
 
     A network that cannot look ahead would do best by guessing words before they are said. So with a ``delay`` a word is
-    asked for that many frames after it is said, and CTC sums only over paths that write it about then.
+    asked for that many frames after it is said, and CTC sums only over paths that write it about then. What the past
+    leaves open, a ``teacher`` that hears the whole sentence says how openly: the cross-entropy is then also taken with
+    its probabilities at each step, ``delay`` frames late (Kurata and Saon 2020 do so for transducers).
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class SpeechStage(Stage):
         easy: float = 0.0,
         alike: Alike = "words",
         delay: int = 0,
+        teacher: FusionRNN | None = None,
     ) -> None:
         assert isinstance(network.head, TranscriptionHead)
         self.name, self.schedule = name, schedule
@@ -69,6 +72,7 @@ class SpeechStage(Stage):
         self.batch_size, self.spliced, self.modality_dropout = batch_size, spliced, modality_dropout
         self.easy, self.least, self.alike = easy, LOUDEST, alike
         self.delay = delay
+        self.teacher = teacher.requires_grad_(False).eval() if teacher else None
         self.features = AudioFeatures()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -108,7 +112,24 @@ class SpeechStage(Stage):
         real = length_mask(steps.lengths, scores.shape[1])
         framewise = F.nll_loss(scores[real], labels[real])
         share = float(tokens.lengths.sum() / steps.lengths.sum()) if self.alike == "steps" else 1.0
-        return share * ctc + framewise, {"ctc": float(ctc.detach()), "framewise": float(framewise.detach())}
+        loss = share * ctc + framewise
+        figures = {"ctc": float(ctc.detach()), "framewise": float(framewise.detach())}
+        if self.teacher is not None:
+            taught = -(self._taught(self.teacher, kept) * scores).sum(2)[real].mean()
+            loss, figures = loss + taught, figures | {"taught": float(taught.detach())}
+        return loss, figures
+
+    @torch.no_grad()
+    def _taught(self, teacher: FusionRNN, inputs: dict[str, Padded]) -> Tensor:
+        """The teacher's probabilities [B, T, V] of the same inputs, late by the delay; blank before them."""
+        head = teacher.head
+        assert isinstance(head, TranscriptionHead)
+        steps = head.steps(teacher.encode(inputs))
+        with torch.autocast("cpu", enabled=False):
+            known = head.score(steps.sequence.float()).exp()
+        late = known.roll(self.delay, 1)
+        late[:, : self.delay] = F.one_hot(torch.tensor(head.config.blank), known.shape[2]).float()
+        return late
 
     def inputs(self, sentences: Sequence[Sentence]) -> dict[str, Padded]:
         """What the network reads of the sentences, all modalities that it has."""

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from models.checkpoint import load_checkpoint, save_checkpoint
+from models.heads.transcription import TranscriptionHead
 from models.network import FusionRNN
 from models.training.recipes.av_speech import live, recipe
 from models.training.recipes.av_speech.data import SpeechData
@@ -76,10 +77,28 @@ def test_the_loss_falls_on_what_is_repeated(data: SpeechData, small: None) -> No
     assert losses[-1] < 0.6 * losses[0]
 
 
+def test_a_teacher_says_when_it_heard_a_word_and_is_heeded_later(data: SpeechData, small: None) -> None:
+    torch.manual_seed(0)
+    teacher = recipe.build(recipe.describe(data, ("audio", "video")), data)
+    network = recipe.build(live.describe(data), data)
+    schedule = Schedule(epochs=1, metric="score")
+    stage = SpeechStage("taught", network, data, schedule, rate=1e-2, delay=live.DELAY, teacher=teacher)
+    inputs = stage.inputs([stage._sentence(row) for row in range(2)])
+    assert isinstance(teacher.head, TranscriptionHead)
+    steps = teacher.head.steps(teacher.encode(inputs))
+    said, late = teacher.head.score(steps.sequence).exp(), stage._taught(teacher, inputs)
+    assert torch.allclose(late[:, live.DELAY :], said[:, : -live.DELAY], atol=1e-5)
+    assert bool((late[:, : live.DELAY, teacher.head.config.blank] == 1).all())
+    _, figures = stage.loss(torch.arange(2))
+    assert figures["taught"] > 0
+    assert not any(parameter.requires_grad for parameter in teacher.parameters())
+
+
 def test_the_command_starts_from_av_speech(
     data: SpeechData, grid: Path, small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "EPOCHS", 1)
+    monkeypatch.setattr(live, "TAUGHT", 1)
     monkeypatch.setattr(live, "draw_curves", lambda log, picture: None)
     whole = recipe.describe(data, ("audio", "video"))
     save_checkpoint(tmp_path / "av-speech", whole, recipe.build(whole, data), data.tokenizer)
