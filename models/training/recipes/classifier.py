@@ -139,6 +139,12 @@ def train_seeds(
         yield Run(seed, network, probabilities, accuracy)
 
 
+def minutes(*folders: Path) -> float:
+    """How long the trainings in ``folders`` took, from their logs."""
+    lines = [line for folder in folders for line in (folder / "log.jsonl").read_text("utf-8").splitlines()]
+    return round(sum(float(json.loads(line)["seconds"]) for line in lines) / 60, 1)
+
+
 def over_seeds(values: Sequence[float]) -> list[float]:
     """Mean and 95 % interval of figures from 1 to 5 seeds, by Student's t: [mean, low, high]; of one, the figure."""
     if len(values) == 1:

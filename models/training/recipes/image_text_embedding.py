@@ -292,8 +292,7 @@ def train(data_folder: Path, out: Path, seed: int) -> None:
     cnn.cnn.load_state_dict(
         {name.removeprefix(prefix): value.float() for name, value in tuned.items() if name.startswith(prefix)}
     )
-    pieces, teacher = WordPieces(data_folder.parent / "minilm"), MiniLM(1)
-    teacher.load(data_folder.parent / "minilm")
+    pieces, teacher = WordPieces(data_folder.parent / "minilm"), MiniLM.pretrained(data_folder.parent / "minilm")
     data = PairData(captions, out / "cache", cnn, themes(captions, teacher, pieces))
     bag = _network(describe(captions.tokenizer, bag=True), cnn, seed)
     start_words(bag, word_vectors(captions.tokenizer, teacher, pieces, WORDS))

@@ -1,11 +1,13 @@
 """MiniLM (Wang et al. 2020), a small pre-trained transformer: a teacher of recurrent networks, never served.
 
-The weights are those of sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0): ``model.safetensors`` and
-``tokenizer.json`` in one folder.
+Two descend from it: sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0) reads English, intfloat/multilingual-e5-small
+(MIT; Wang et al. 2024, "Multilingual E5 Text Embeddings") a hundred languages. Of either, ``model.safetensors`` and
+``tokenizer.json`` are expected in one folder.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
 import torch
 from safetensors.torch import load_file
@@ -16,18 +18,16 @@ from models.features.text import TextTokenizer
 from models.sequence import Padded, length_mask, masked_mean, pad
 from models.training.manifest import DataError
 
-WIDTH, HEADS, INNER, LAYERS = 384, 12, 1536, 6
-LONGEST = 64
-"""Word pieces of a text that are read."""
+HEADS = 12
 
 
 class WordPieces:
-    """The tokenizer of the pre-trained weights."""
+    """The tokenizer of the pre-trained weights, which reads the first ``longest`` pieces of a text."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, longest: int = 64) -> None:
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(LONGEST)
+        self._tokenizer.enable_truncation(longest)
 
     def __call__(self, texts: Sequence[str]) -> list[Tensor]:
         """Ids int64 [T_i] of each text, between its start and end tokens."""
@@ -43,40 +43,45 @@ class WordPieces:
 class MiniLM(nn.Module):
     """Word pieces {"text": [B, T]} -> logits [B, classes] of a linear layer over the mean of all outputs."""
 
-    def __init__(self, classes: int, vocabulary: int = 30_522, positions: int = 512) -> None:
+    def __init__(self, classes: int, *, vocabulary: int, positions: int, width: int, inner: int, layers: int) -> None:
         super().__init__()
-        self.words = nn.Embedding(vocabulary, WIDTH)
-        self.positions = nn.Embedding(positions, WIDTH)
-        self.norm = nn.LayerNorm(WIDTH, eps=1e-12)
+        self.words = nn.Embedding(vocabulary, width)
+        self.positions = nn.Embedding(positions, width)
+        self.norm = nn.LayerNorm(width, eps=1e-12)
         layer = nn.TransformerEncoderLayer(
-            WIDTH, HEADS, INNER, dropout=0.1, activation="gelu", layer_norm_eps=1e-12, batch_first=True
+            width, HEADS, inner, dropout=0.1, activation="gelu", layer_norm_eps=1e-12, batch_first=True
         )
-        self.layers = nn.TransformerEncoder(layer, LAYERS, enable_nested_tensor=False)
+        self.layers = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
         self.dropout = nn.Dropout(0.1)
-        self.output = nn.Linear(WIDTH, classes)
+        self.output = nn.Linear(width, classes)
 
-    def load(self, folder: Path) -> None:
-        """Take over the pre-trained weights.
+    @classmethod
+    def pretrained(cls, folder: Path, classes: int = 1) -> Self:
+        """A network with the weights in ``folder``; only what gives the classes is new.
 
         Raises:
-            DataError: they are not in ``folder``.
+            DataError: they are not there.
         """
         path = folder / "model.safetensors"
         if not path.is_file():
-            raise DataError(
-                f"{path} does not exist: put model.safetensors and tokenizer.json of all-MiniLM-L6-v2 there"
-            )
-        given = load_file(path)
+            raise DataError(f"{path} does not exist: put model.safetensors and tokenizer.json of the teacher there")
+        given = {name: value.float() for name, value in load_file(path).items()}
+        words, positions = (given[f"embeddings.{kind}_embeddings.weight"] for kind in ("word", "position"))
+        inner = len(given["encoder.layer.0.intermediate.dense.bias"])
+        layers = sum(name.endswith(".intermediate.dense.bias") for name in given)
+        network = cls(
+            classes, vocabulary=len(words), positions=len(positions), width=words.shape[1], inner=inner, layers=layers
+        )
+        network.words.load_state_dict({"weight": words})
         # All texts are the first segment: its vector is part of every position.
-        first = given["embeddings.token_type_embeddings.weight"][0]
-        self.words.load_state_dict({"weight": given["embeddings.word_embeddings.weight"]})
-        self.positions.load_state_dict({"weight": given["embeddings.position_embeddings.weight"] + first})
-        self.norm.load_state_dict(_of(given, "embeddings.LayerNorm"))
-        for index, layer in enumerate(self.layers.layers):
+        network.positions.load_state_dict({"weight": positions + given["embeddings.token_type_embeddings.weight"][0]})
+        network.norm.load_state_dict(_of(given, "embeddings.LayerNorm"))
+        for index, layer in enumerate(network.layers.layers):
             layer.load_state_dict(_layer(given, f"encoder.layer.{index}"))
+        return network
 
     def hidden(self, text: Padded) -> Tensor:
-        """The last layer's outputs [B, T, 384]; those of padding mean nothing."""
+        """The last layer's outputs [B, T, D]; those of padding mean nothing."""
         steps = torch.arange(text.values.shape[1])
         embedded = self.dropout(self.norm(self.words(text.values) + self.positions(steps)))
         hidden: Tensor = self.layers(embedded, src_key_padding_mask=~length_mask(text.lengths, len(steps)))
@@ -95,7 +100,7 @@ class MiniLM(nn.Module):
 
     @torch.inference_mode()
     def vectors(self, pieces: Sequence[Tensor], batch: int = 256) -> Tensor:
-        """The mean output [N, 384] over the pieces of each word, without start and end."""
+        """The mean output [N, D] over the pieces of each word, without start and end."""
         return self._in_batches(
             pieces, batch, lambda text: masked_mean(self.hidden(text)[:, 1:].float(), text.lengths - 2)
         )
@@ -110,19 +115,30 @@ class MiniLM(nn.Module):
         return torch.cat(found)[order.argsort()]
 
 
-def word_vectors(tokenizer: TextTokenizer, teacher: MiniLM, pieces: WordPieces, size: int) -> Tensor:
-    """What the teacher makes of each English word by itself, in its ``size`` principal components; zeros for others.
+def english(word: str) -> bool:
+    """Whether a word is written in the letters and digits of English."""
+    return word.isascii() and word.replace("'", "").isalnum()
+
+
+def word_vectors(
+    tokenizer: TextTokenizer,
+    teacher: MiniLM,
+    pieces: WordPieces,
+    size: int,
+    known: Callable[[str], bool] = english,
+) -> Tensor:
+    """What the teacher makes of each ``known`` word by itself, in its ``size`` principal components; zeros for others.
 
     float32 [vocabulary, size], of unit length on average.
     """
     words = tokenizer.words(range(tokenizer.size))
-    english = [row for row, word in enumerate(words) if word.isascii() and word.replace("'", "").isalnum()]
-    given = teacher.vectors(pieces([words[row] for row in english]))
+    rows = [row for row, word in enumerate(words) if known(word)]
+    given = teacher.vectors(pieces([words[row] for row in rows]))
     centred = given - given.mean(0)
     directions = torch.linalg.eigh(centred.t() @ centred).eigenvectors[:, -size:]
     small = centred @ directions
     vectors = torch.zeros(tokenizer.size, size)
-    vectors[english] = small / small.norm(dim=1).mean()
+    vectors[rows] = small / small.norm(dim=1).mean()
     return vectors
 
 

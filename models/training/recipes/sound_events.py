@@ -33,6 +33,7 @@ from models.training.recipes.classifier import (
     always,
     calibrate,
     figures,
+    minutes,
     over_seeds,
     publish,
     train_seeds,
@@ -270,6 +271,7 @@ def _publish(
 ) -> None:
     truth = clips.classes.numpy()
     calibrated = calibrate(runs[0], truth)
+    folds, seeds = sorted(set(clips.folds.tolist())), [seed + place for place in range(len(runs))]
     metrics = {
         "dataset": data.resolve().name,
         "split": "train, cross-validated over its folds",
@@ -279,11 +281,11 @@ def _publish(
         "figures": figures(calibrated.probabilities, truth),
         "seeds": {
             "accuracy": over_seeds([float((found.argmax(1) == truth).mean()) for found in runs]),
-            "of": [seed + place for place in range(len(runs))],
+            "of": seeds,
+            "minutes": [minutes(*(out / f"fold-{fold}" / f"seed-{each}" for fold in folds)) for each in seeds],
         },
         "folds": {
-            str(fold): round(float((runs[0].argmax(1) == truth)[clips.folds == fold].mean()), 4)
-            for fold in sorted(set(clips.folds.tolist()))
+            str(fold): round(float((runs[0].argmax(1) == truth)[clips.folds == fold].mean()), 4) for fold in folds
         },
         "baselines": baselines,
         "calibration": calibrated.note,

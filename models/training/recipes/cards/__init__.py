@@ -32,6 +32,13 @@ def seeds(metrics: Mapping[str, Any], accuracy: Sequence[float]) -> str:
     )
 
 
+def took(metrics: Mapping[str, Any]) -> str:
+    """A sentence about how long training takes."""
+    minutes = metrics["seeds"]["minutes"]
+    each = f"{minutes[0]:g}" if len(minutes) == 1 else f"{min(minutes):g} to {max(minutes):g}"
+    return f"A seed took {each} minutes on one core with AMX, beside other work on the other."
+
+
 def calibration(metrics: Mapping[str, Any]) -> str:
     """A sentence about how far probabilities can be believed."""
     note = metrics["calibration"]

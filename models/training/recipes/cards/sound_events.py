@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from models.training.recipes.cards import calibration, percent, seeds, table
+from models.training.recipes.cards import calibration, percent, seeds, table, took
 
 _TEXT = """# sound-events
 
@@ -28,7 +28,7 @@ file: what matters is how little it falls.
 
 {recordings}
 
-Command: `{command}`
+Command: `{command}`. {took}
 
 ## Data and terms
 
@@ -64,4 +64,5 @@ def card(metrics: Mapping[str, Any]) -> str:
         calibration=calibration(metrics),
         recordings=table(list(recordings), [[percent(value) for value in recordings.values()]]),
         command=metrics["command"],
+        took=took(metrics),
     )

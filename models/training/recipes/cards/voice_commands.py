@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from models.training.recipes.cards import calibration, percent, seeds, table
+from models.training.recipes.cards import calibration, percent, seeds, table, took
 
 _TEXT = """# voice-commands
 
@@ -23,7 +23,7 @@ over recordings, seed {seed}. The split also chose the epoch, the seed and the t
 
 {seeds} {calibration}
 
-Command: `{command}`
+Command: `{command}`. {took}
 
 **False accepts.** When an answer counts as a command only from a probability of {threshold:.2f} on, {unknown} % of
 the unknown words, {silence} % of the silences and {environment} % of 80 environmental sounds (fold 4 of ESC-10, not
@@ -69,6 +69,7 @@ def card(metrics: Mapping[str, Any]) -> str:
         seeds=seeds(metrics, metrics["seeds"]["accuracy"]),
         calibration=calibration(metrics),
         command=metrics["command"],
+        took=took(metrics),
         threshold=accepts["threshold"],
         unknown=percent(accepts["unknown_accepted"]),
         silence=percent(accepts["silence_accepted"]),

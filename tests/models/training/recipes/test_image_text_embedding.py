@@ -18,7 +18,7 @@ from models.training.objectives import info_nce
 from models.training.recipes import image_text_embedding as recipe
 from models.training.recipes.captioner import CUT
 from models.training.trainer import Schedule
-from tests.models.training.recipes.transformer import pretrained, shrink
+from tests.models.training.recipes.transformer import pretrained
 
 COLOURS = {"red": ("红", (200, 30, 30)), "green": ("绿", (30, 180, 40)), "blue": ("蓝", (30, 40, 200))}
 PHOTOS = {"train": 4, "val": 1}
@@ -61,8 +61,8 @@ def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("run")
     words = ("red", "green", "blue", "square", "it", "is", "a")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(recipe, "MiniLM", shrink(patch, words, width=recipe.WORDS))
-        pretrained(data.parent / "minilm", words)
+        patch.setattr(recipe, "WORDS", 24)
+        pretrained(data.parent / "minilm", words, width=24)
         patch.setattr(recipe, "CAPTIONER", data.parent / "captioner")
         patch.setattr(recipe, "Schedule", short)
         recipe.train(data, out, 0)

@@ -1,32 +1,19 @@
 """A transformer of a few units in the files of all-MiniLM-L6-v2."""
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
-import pytest
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-
-from models.training.recipes import minilm
-from models.training.recipes.minilm import MiniLM
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 POSITIONS = 64
 
 
-def shrink(monkeypatch: pytest.MonkeyPatch, words: Sequence[str], width: int) -> partial[MiniLM]:
-    """Make the class that small; returns what makes one of these words."""
-    for name, value in {"WIDTH": width, "HEADS": 2, "INNER": 16, "LAYERS": 2}.items():
-        monkeypatch.setattr(minilm, name, value)
-    return partial(MiniLM, vocabulary=len(SPECIAL) + len(words), positions=POSITIONS)
-
-
-def pretrained(path: Path, words: Sequence[str]) -> Path:
-    """A folder of random weights by their published names."""
+def pretrained(path: Path, words: Sequence[str], width: int = 12) -> Path:
+    """A folder of random weights by their published names; ``width`` is a multiple of 12."""
     path.mkdir()
-    width = minilm.WIDTH
     vocabulary = {word: place for place, word in enumerate([*SPECIAL, *words])}
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
