@@ -9,8 +9,9 @@ from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 
 from app import errors, openapi
-from app.api import admin, collections, health, live, metrics, models, predict, stream
+from app.api import admin, collections, health, live, metrics, models, predict
 from app.api.door import Door
+from app.api.stream import Streams
 from app.engine.service import Service
 from app.engine.sessions import Sessions
 from app.settings import Settings
@@ -46,9 +47,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.sessions = sessions
     app.add_middleware(Door, service=service)
     app.add_middleware(RequestLog, metrics=service.metrics)
+    app.add_middleware(Streams, sessions=sessions)
     errors.install(app)
     app.router.routes.append(predict.route)
-    for resource in (models, admin, collections, health, metrics, stream, live):
+    for resource in (models, admin, collections, health, metrics, live):
         app.include_router(resource.router)
     openapi.install(app, service)
     return app

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from starlette.routing import Match, WebSocketRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from app.engine.live import POLICY, TOO_LARGE, TRY_LATER, Closed, Event, Live
@@ -25,8 +26,6 @@ from models.streaming.errors import BadChunk, Busy
 
 if TYPE_CHECKING:
     from models.pipeline import Pipeline
-
-router = APIRouter()
 
 HEADER = struct.Struct("<IB3xd")
 MODALITIES = ("audio", "video", "image")
@@ -135,10 +134,25 @@ class _Line:
                 await _told(live, message["text"], chunk_bytes)
 
 
-@router.websocket("/v1/models/{model}/stream")
-async def stream(socket: WebSocket, model: str) -> None:
+class Streams:
+    """Serves the WebSockets of sessions; whatever else comes goes on to ``app``.
+
+    A middleware and no route: each connection would hold, for its whole life, what stands between the two for requests.
+    """
+
+    def __init__(self, app: ASGIApp, sessions: Sessions) -> None:
+        self.app, self.sessions = app, sessions
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        match, found = _route.matches(scope)
+        if match is Match.NONE:
+            await self.app(scope, receive, send)
+        else:
+            await _serve(WebSocket(scope, receive, send), self.sessions, found["path_params"]["model"])
+
+
+async def _serve(socket: WebSocket, sessions: Sessions, model: str) -> None:
     """One connection of one session."""
-    sessions: Sessions = socket.app.state.sessions
     await socket.accept()
     line = _Line(socket)
     try:
@@ -156,6 +170,9 @@ async def stream(socket: WebSocket, model: str) -> None:
         await _close(line, TRY_LATER if isinstance(error, Unavailable) else POLICY, error)
         return
     await _carry(sessions, live, line)
+
+
+_route = WebSocketRoute("/v1/models/{model}/stream", _serve)
 
 
 async def _carry(sessions: Sessions, live: Live, line: _Line) -> None:
