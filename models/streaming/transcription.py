@@ -125,10 +125,13 @@ class Transcription(Reading):
         events: list[Event] = []
         for step, scores in enumerate(evidence, at):
             listener.hear(step, scores)
-            quiet = listener.runs and listener.quiet * self.tick >= listener.options.endpoint
-            if quiet or (step + 1 - listener.began) * self.tick >= _LONGEST:
+            quiet = listener.quiet * self.tick >= listener.options.endpoint
+            if quiet and not listener.runs:
+                # What CTC makes of a long silence is a word that is a little likely everywhere: it was not said.
+                self._begin(listener, step + 1)
+            elif quiet or (step + 1 - listener.began) * self.tick >= _LONGEST:
                 events += self._final(listener, step + 1, began, "silence" if quiet else "length")
-        tokens = listener.best()
+        tokens = listener.best() if listener.runs else []
         if tokens != listener.told:
             listener.told = tokens
             text = join(self.tokenizer.words(tokens))
@@ -150,8 +153,8 @@ class Transcription(Reading):
     def _final(self, listener: Sentence, at: int, began: float, reason: str) -> list[Event]:
         """The sentence, and a new one; nothing where nothing was said and nobody asked."""
         words = [self._word(token, run, began) for token, run in _placed(listener.whole(), listener.runs, at)]
-        start, listener.began = began + listener.began * self.tick, at if reason in ("silence", "length") else 0
-        listener.beam, listener.quiet, listener.told, listener.runs = self._beam(listener.options), 0, [], []
+        start = began + listener.began * self.tick
+        self._begin(listener, at if reason in ("silence", "length") else 0)
         if not words and reason == "length":
             return []
         return [
@@ -160,6 +163,11 @@ class Transcription(Reading):
                 "endpoint": reason, "start": round(start, 3), "end": round(began + at * self.tick, 3),
             }
         ]  # fmt: skip
+
+    def _begin(self, listener: Sentence, at: int) -> None:
+        """A new sentence from step ``at`` on."""
+        listener.beam, listener.began, listener.quiet = self._beam(listener.options), at, 0
+        listener.told, listener.runs = [], []
 
     def _word(self, token: int, run: Run, began: float) -> dict[str, Any]:
         return {
