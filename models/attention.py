@@ -21,11 +21,11 @@ class AdditiveAttention(nn.Module):
         return projected
 
     def forward(self, query: Tensor, keys: Tensor, memory: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Attend from ``query`` [B, K, Q] to ``memory`` [B, N, D] where ``mask`` [B, N] is true.
+        """Attend from ``query`` [B, K, A], which is W_q q, to ``memory`` [B, N, D] where ``mask`` [B, N] is true.
 
         Returns the context [B, K, D] and the weights [B, K, N], which sum to 1.
         """
-        energy = torch.tanh(self.query(query).unsqueeze(2) + keys.unsqueeze(1))
+        energy = torch.tanh(query.unsqueeze(2) + keys.unsqueeze(1))
         scores = self.score(energy).squeeze(3).masked_fill(~mask.unsqueeze(1), float("-inf"))
         weights = scores.softmax(2)
         return weights @ memory, weights

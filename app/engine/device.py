@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from app.engine.batcher import Batcher, Lane, Row, cost
 
 if TYPE_CHECKING:
-    from models.decoding.decoder import SharedDecoder, StepAnswer, StepBatch, StepCall
+    from models.decoding.decoder import SharedDecoder, StepAnswer, StepCall
     from models.tasks.streaming import Event, Told
 
 T = TypeVar("T")
 _ALONE = Lane("other")
+_CROWD = 16
+"""Searches under way, from which on only one batch joins before the next step."""
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -81,7 +83,6 @@ class Device:
         self._queue: queue.SimpleQueue[Row | None] = queue.SimpleQueue()
         self._batcher = Batcher(delay)
         self._under_way: list[Search] = []
-        self._batches: dict[int, StepBatch] = {}
         self._closed = False
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
@@ -121,7 +122,7 @@ class Device:
         while not self._closed:
             self._receive()
             # A turn keeps nothing: while the thread waits, a checkpoint that was unloaded must be free to go.
-            self._serve(self._batcher.take())
+            self._serve()
             self._step()
         for search in self._under_way:
             _end(search)
@@ -141,13 +142,23 @@ class Device:
                 self._batcher.put(row)
                 row = self._queue.get_nowait()
 
-    def _serve(self, rows: list[Row]) -> None:
-        """Answer whole calls, and let searches begin."""
+    def _serve(self) -> None:
+        """Answer a batch of whole calls, or let searches begin until there is a crowd.
+
+        A step of few rows takes almost as long as one of many, so those that wait join first; what they cost those
+        under way is bounded by the crowd.
+        """
+        rows = self._begin(self._batcher.take())
+        while rows and isinstance(rows[0], Search) and len(self._under_way) < _CROWD:
+            rows = self._begin(self._batcher.take())
+
+    def _begin(self, rows: list[Row]) -> list[Row]:
         # A search can be cancelled up to its end, so its future never runs.
         rows = [row for row in rows if isinstance(row, Search) or row.future.set_running_or_notify_cancel()]
         if rows:
             self._watcher.batch(rows[0].lane.name, len(rows), *cost(rows))
             self._answer(rows)
+        return rows
 
     def _answer(self, rows: list[Row]) -> None:
         try:
@@ -174,7 +185,6 @@ class Device:
     def _step(self) -> None:
         """One step of every search, those over the same decoder together."""
         if not self._under_way:
-            self._batches.clear()
             return
         for search in self._under_way:
             if search.future.cancelled():
@@ -183,24 +193,23 @@ class Device:
         for search in self._under_way:
             if not search.future.cancelled():
                 groups.setdefault(id(search.decoder), []).append(search)
-        self._batches = {key: self._batches.get(key) or _batch(group[0].decoder) for key, group in groups.items()}
-        self._under_way = [search for key, group in groups.items() for search in self._together(key, group)]
+        self._under_way = [search for group in groups.values() for search in self._together(group)]
         self._watcher.searching(len(self._under_way))
 
-    def _together(self, key: int, group: list[Search]) -> list[Search]:
+    def _together(self, group: list[Search]) -> list[Search]:
         """Step a group; returns those that go on."""
         import torch
 
         calls = [search.call for search in group if search.call is not None]
         try:
             with torch.inference_mode(), _shared(group):
-                answers = self._batches[key].step(calls)
+                answers = group[0].decoder.step_together(calls)
         except Exception as error:  # noqa: BLE001 - whoever waits for it gets it
             if len(group) == 1:
                 _end(group[0], error)
                 return []
             # One of them cannot be stepped: each by itself, so that it harms none of the others.
-            return [search for alone in group for search in self._together(key, [alone])]
+            return [search for alone in group for search in self._together([alone])]
         with _shared(group):
             return [search for search, answer in zip(group, answers, strict=True) if self._advance(search, answer)]
 
@@ -240,12 +249,6 @@ def _shared(rows: Sequence[Row]) -> Iterator[None]:
         for row in rows:
             row.began = row.began or started
             row.spent += share
-
-
-def _batch(decoder: "SharedDecoder[Any]") -> "StepBatch":
-    from models.decoding.decoder import StepBatch
-
-    return StepBatch(decoder)
 
 
 def _end(search: Search, error: BaseException | None = None) -> None:

@@ -9,8 +9,10 @@ if TYPE_CHECKING:
 
 Run: TypeAlias = Callable[[Callable[[], Any]], Any]
 _ROWS = 4
-_WORTH = {3.0: 64, 1.6: 16, 1.1: 4}
-"""Rows of a batch by how many times as fast each of four is as one alone: see docs/decisions.md."""
+_WORTH = {3.0: 64, 1.6: 16, 0.9: 4}
+"""Rows of a batch by how many times as fast each of four is as one alone, by a measurement that may err by a tenth."""
+_RUNS = 4
+"""The first ones of a shape plan it, and find out what memory it takes."""
 
 
 def warm_up(pipeline: "Pipeline", run: Run) -> dict[str, int]:
@@ -27,7 +29,7 @@ def warm_up(pipeline: "Pipeline", run: Run) -> dict[str, int]:
 
 
 def _seconds(pipeline: "Pipeline", run: Run, rows: int) -> float:
-    """Seconds a row of blank input of the usual size; the better of two runs, as the first of a shape plans it."""
+    """Seconds a row of blank input of the usual size, at its fastest."""
     from models.tasks.task import Query
 
     queries = [Query(pipeline.blank(), pipeline.options())] * rows
@@ -40,4 +42,4 @@ def _seconds(pipeline: "Pipeline", run: Run, rows: int) -> float:
         answer(queries)
         return clock() - started
 
-    return float(min(run(timed), run(timed))) / rows
+    return float(min(run(timed) for _ in range(_RUNS))) / rows

@@ -1,4 +1,8 @@
-"""Captions: rows that join and leave between two steps, against padded batches that end when their longest does.
+"""Captions: rows that join and leave between two steps, against batches that end when their longest row does.
+
+Padded batches are rectangles, as most servers compute them: each row is as wide as the widest beam and goes on to the
+batch's end. In batches that thin out, the stronger rival, rows are as wide as they asked for and are computed no longer
+than they need, but nobody joins before the batch has ended.
 
 No HTTP here: both sides get the same photos, already features, at the same moments, on one thread each, and differ in
 nothing but who is computed with whom. Run as ``python -m benchmarks.serving.stepwise``; pinned by its caller.
@@ -14,8 +18,9 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -26,6 +31,8 @@ from app.engine.warmup import warm_up
 from benchmarks.serving.client import arrivals
 from benchmarks.serving.journal import Record
 from benchmarks.serving.peers.work import load as load_pipeline
+from models.decoding.decoder import StepCall
+from models.heads.captioning import CaptionMemory
 from models.media.limits import MediaLimits
 from models.pipeline import Pipeline
 from models.tasks.task import Query
@@ -40,11 +47,11 @@ _LENGTHS = ((8, 0.3), (20, 0.5), (40, 0.2))
 """Most words that they ask for."""
 
 
-class Padded:
+class Batches:
     """One thread that takes what waits, at most ``_MOST_ROWS``, and answers all of it before it takes more."""
 
-    def __init__(self, pipeline: Pipeline) -> None:
-        self._pipeline = pipeline
+    def __init__(self, answer: Callable[[list[Query]], Sequence[Any]]) -> None:
+        self._answer = answer
         self._waiting: queue.SimpleQueue[tuple[Query, Future[Any]] | None] = queue.SimpleQueue()
         threading.Thread(target=self._run, daemon=True).start()
 
@@ -65,9 +72,41 @@ class Padded:
             while len(batch) < _MOST_ROWS and not self._waiting.empty():
                 if (item := self._waiting.get()) is not None:
                     batch.append(item)
-            results = self._pipeline.predict_batch([query for query, _ in batch])
+            results = self._answer([query for query, _ in batch])
             for (_, future), result in zip(batch, results, strict=True):
                 future.set_result(result)
+
+
+def _rectangle(pipeline: Pipeline, queries: list[Query]) -> list[Any]:
+    """Answers of one padded batch: a row that is done is computed on, to the end of the longest."""
+    searches = pipeline.searches(queries)
+    decoder = pipeline.decoder()
+    assert decoder is not None
+    results: list[Any] = [None] * len(searches)
+    with torch.inference_mode():
+        calls = [cast(StepCall, next(search)) for search in searches]
+        memories: list[CaptionMemory] = [call.memory for call in calls]
+        memory = CaptionMemory(*(torch.cat([getattr(m, name) for m in memories]) for name in CaptionMemory.__slots__))
+        width = max(call.tokens.shape[1] for call in calls)
+        while None in results:
+            state = {name: torch.cat([_widened(call.state[name], width) for call in calls]) for name in calls[0].state}
+            tokens = torch.cat([_widened(call.tokens, width) for call in calls])
+            scores, state, weights = decoder.step(tokens, state, memory)
+            for row, search in enumerate(searches):
+                columns = slice(calls[row].tokens.shape[1])
+                after = {name: value[row : row + 1, columns] for name, value in state.items()}
+                if results[row] is None:
+                    try:
+                        answer = (scores[row : row + 1, columns], after, weights[row : row + 1, columns])
+                        calls[row] = cast(StepCall, search.send(answer))
+                    except StopIteration as stop:
+                        results[row] = stop.value
+    return results
+
+
+def _widened(value: torch.Tensor, width: int) -> torch.Tensor:
+    missing = width - value.shape[1]
+    return torch.nn.functional.pad(value, (*(0, 0) * (value.ndim - 2), 0, missing))
 
 
 def _stepwise(device: Device, pipeline: Pipeline) -> Submit:
@@ -145,8 +184,10 @@ def main() -> None:
     pipeline = load_pipeline("captioner", chosen.runtime)
     torch.set_num_threads(1)
     queries = _queries(pipeline, chosen.photos)
-    device, padded = Device("captions", 1), Padded(pipeline)
-    sides: dict[str, Submit] = {"stepwise": _stepwise(device, pipeline), "padded": padded.submit}
+    device = Device("captions", 1)
+    batches = {"padded": Batches(partial(_rectangle, pipeline)), "thinning": Batches(pipeline.predict_batch)}
+    sides: dict[str, Submit] = {"stepwise": _stepwise(device, pipeline)}
+    sides |= {name: side.submit for name, side in batches.items()}
     # Everything at once: what each can do at most.
     most = {name: _measure(submit, queries, 1e4, len(queries) / 1e4)["throughput"] for name, submit in sides.items()}
     print(json.dumps({"most": most}), flush=True)
@@ -154,7 +195,8 @@ def main() -> None:
         rate = share * most["padded"]
         found = {name: _measure(submit, queries, rate, chosen.seconds) for name, submit in sides.items()}
         print(json.dumps({"share": share, **found}), flush=True)
-    padded.close()
+    for side in batches.values():
+        side.close()
     device.close()
     # torch's threads must not outlive the interpreter.
     for thread in threading.enumerate():

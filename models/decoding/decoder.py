@@ -9,8 +9,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.state import State
 
@@ -31,18 +30,6 @@ class Decoder(Protocol[Memory_contra]):
         ...
 
 
-class SharedDecoder(Decoder[Memory], Protocol[Memory]):
-    """A decoder whose steps several searches can share."""
-
-    def entries(self, memory: Memory) -> int:
-        """N, over which a memory's attention weights go."""
-        ...
-
-    def join(self, memories: Sequence[Memory]) -> Memory:
-        """Memories below one another, those of fewer entries padded and masked."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class StepCall:
     """A step that a search needs; ``certain`` tells the first row's tokens that will not change any more."""
@@ -50,7 +37,15 @@ class StepCall:
     tokens: Tensor
     state: State
     memory: Any
-    certain: Callable[[], list[int]]
+    certain: Callable[[], list[int]] = list
+
+
+class SharedDecoder(Decoder[Memory_contra], Protocol[Memory_contra]):
+    """A decoder whose steps several searches can share."""
+
+    def step_together(self, calls: Sequence[StepCall]) -> list[StepAnswer]:
+        """The answer to each call, as if it had been made alone: calls may differ in width and in their memories."""
+        ...
 
 
 Search: TypeAlias = Generator[StepCall, StepAnswer, Result]
@@ -90,46 +85,3 @@ def drain(steps: Generator[Any, None, Result]) -> Result:
         except StopIteration as stop:
             result: Result = stop.value
             return result
-
-
-class StepBatch:
-    """Takes the steps of several searches over one decoder in one go."""
-
-    def __init__(self, decoder: SharedDecoder[Any]) -> None:
-        self.decoder = decoder
-        self._joined: tuple[list[Any], Any] | None = None
-
-    def step(self, calls: Sequence[StepCall]) -> list[StepAnswer]:
-        """The answer to each call, as if it had been made alone."""
-        if len(calls) == 1:
-            call = calls[0]
-            return [self.decoder.step(call.tokens, call.state, call.memory)]
-        width = max(call.tokens.shape[1] for call in calls)
-        tokens = torch.cat([_widen(call.tokens, width) for call in calls])
-        state = {name: torch.cat([_widen(call.state[name], width) for call in calls]) for name in calls[0].state}
-        scores, after, weights = self.decoder.step(tokens, state, self._memory([call.memory for call in calls]))
-        answers, first = [], 0
-        for call in calls:
-            rows, columns = call.tokens.shape
-            here = slice(first, first + rows)
-            mine = {name: value[here, :columns] for name, value in after.items()}
-            entries = self.decoder.entries(call.memory)
-            answers.append((scores[here, :columns], mine, weights[here, :columns, :entries]))
-            first += rows
-        return answers
-
-    def _memory(self, memories: list[Any]) -> Any:
-        # The same searches step together many times in a row: their memories are joined when one comes or goes.
-        if self._joined is None or not _same(self._joined[0], memories):
-            self._joined = (memories, self.decoder.join(memories))
-        return self._joined[1]
-
-
-def _same(some: list[Any], others: list[Any]) -> bool:
-    return len(some) == len(others) and all(one is other for one, other in zip(some, others, strict=True))
-
-
-def _widen(value: Tensor, width: int) -> Tensor:
-    """``value`` [B, K, ...] with zeros up to [B, width, ...]."""
-    missing = width - value.shape[1]
-    return value if not missing else nn.functional.pad(value, (*(0, 0) * (value.ndim - 2), 0, missing))

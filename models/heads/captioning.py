@@ -11,9 +11,9 @@ from typing import Literal, Self
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 from models.attention import AdditiveAttention
+from models.decoding.decoder import StepAnswer, StepCall
 from models.encoded import Encoded, Sizes
 from models.heads.reading import CommonMemory
 from models.registry import HEADS, ComponentConfig
@@ -90,21 +90,6 @@ class CaptioningHead(nn.Module):
         mask = length_mask(regions.lengths, regions.sequence.shape[1])
         return CaptionMemory(regions.sequence, keys, mask, languages)
 
-    def entries(self, memory: CaptionMemory) -> int:
-        """How many regions the memory's widest row has."""
-        return memory.mask.shape[1]
-
-    def join(self, memories: Sequence[CaptionMemory]) -> CaptionMemory:
-        """Memories below one another, those of fewer regions padded and masked."""
-        widest = max(memory.mask.shape[1] for memory in memories)
-
-        def together(name: str) -> Tensor:
-            values: list[Tensor] = [getattr(memory, name) for memory in memories]
-            return torch.cat([pad(value, (*(0, 0) * (value.ndim - 2), 0, widest - value.shape[1])) for value in values])
-
-        languages = torch.cat([memory.languages for memory in memories])
-        return CaptionMemory(together("values"), together("keys"), together("mask"), languages)
-
     def initial_state(self, fused: Tensor, rows: int = 1) -> State:
         """State before the first token, each tensor [B, rows, H], from ``fused`` [B, F]."""
         return {
@@ -118,9 +103,8 @@ class CaptioningHead(nn.Module):
 
     def advance(self, embedded: Tensor, state: State, memory: CaptionMemory) -> tuple[State, Tensor, Tensor]:
         """Attend and recur once: (next state, context [B, K, D], weights [B, K, N])."""
-        context, weights = self._attend(state["h"], memory)
-        context = torch.sigmoid(self.gate(state["h"])) * context
-        state = self.cell.recur(embedded + self.visual(context), state)
+        context, weights = self._attend(self._query(state["h"]), memory)
+        state, context = self._recur(embedded, state, context)
         return state, context, weights
 
     def features(self, hidden: Tensor, context: Tensor) -> Tensor:
@@ -142,21 +126,53 @@ class CaptioningHead(nn.Module):
         """Scores [..., V] of the whole vocabulary."""
         return nn.functional.linear(features, self.embedding.weight, self.bias)
 
-    def step(self, tokens: Tensor, state: State, memory: CaptionMemory) -> tuple[Tensor, State, Tensor]:
+    def step(self, tokens: Tensor, state: State, memory: CaptionMemory) -> StepAnswer:
         """One decoding step for the last ``tokens`` int64 [B, K].
 
         Returns log-probabilities [B, K, V] (-inf outside the row's language), the state and the weights [B, K, N].
         """
-        state, context, weights = self.advance(self.embed(tokens), state, memory)
-        scores = self.scores(self.features(state["h"], context))
-        allowed = self.spoken[memory.languages].bool().unsqueeze(1)
-        return scores.masked_fill(~allowed, float("-inf")).log_softmax(2), state, weights
+        return self.step_together([StepCall(tokens, state, memory)])[0]
 
-    def _attend(self, hidden: Tensor, memory: CaptionMemory) -> tuple[Tensor, Tensor]:
+    def step_together(self, calls: Sequence[StepCall]) -> list[StepAnswer]:
+        """The steps of several searches: each attends to its own memory, all else is one product over their rows."""
+        shapes = [call.tokens.shape for call in calls]
+        sizes = [call.tokens.numel() for call in calls]
+        state = {name: torch.cat([call.state[name].flatten(0, 1) for call in calls]) for name in self.cell.state_names}
+        queries = torch.split(self._query(state["h"]), sizes)
+        # One after the other: what a search compares with its regions fits into the cache, that of all does not.
+        looks = [
+            self._attend(query.reshape(*shape, -1), call.memory)
+            for query, shape, call in zip(queries, shapes, calls, strict=True)
+        ]
+        tokens = torch.cat([call.tokens.flatten() for call in calls])
+        context = torch.cat([context.flatten(0, 1) for context, _ in looks])
+        state, context = self._recur(self.embed(tokens), state, context)
+        scores = self.scores(self.features(state["h"], context))
+        languages = torch.cat([call.memory.languages.repeat_interleave(call.tokens.shape[1]) for call in calls])
+        scores = scores.masked_fill(~self.spoken[languages].bool(), float("-inf")).log_softmax(1)
+        after = {name: torch.split(value, sizes) for name, value in state.items()}
+        return [
+            (
+                part.reshape(*shape, -1),
+                {name: values[index].reshape(*shape, -1) for name, values in after.items()},
+                looks[index][1],
+            )
+            for index, (part, shape) in enumerate(zip(torch.split(scores, sizes), shapes, strict=True))
+        ]
+
+    def _query(self, hidden: Tensor) -> Tensor:
+        return hidden if self.attention is None else self.attention.query(hidden)
+
+    def _recur(self, embedded: Tensor, state: State, context: Tensor) -> tuple[State, Tensor]:
+        """The next state, and what the gate lets through of the context."""
+        context = torch.sigmoid(self.gate(state["h"])) * context
+        return self.cell.recur(embedded + self.visual(context), state), context
+
+    def _attend(self, query: Tensor, memory: CaptionMemory) -> tuple[Tensor, Tensor]:
         if self.attention is not None:
-            context, weights = self.attention(hidden, memory.keys, memory.values, memory.mask)
+            context, weights = self.attention(query, memory.keys, memory.values, memory.mask)
             return context, weights
         uniform = memory.mask / memory.mask.sum(1, keepdim=True)
         mean = masked_mean(memory.values, memory.mask.sum(1))
-        rows = hidden.shape[1]
+        rows = query.shape[1]
         return mean.unsqueeze(1).expand(-1, rows, -1), uniform.unsqueeze(1).expand(-1, rows, -1)

@@ -8,7 +8,7 @@ from pydantic import Field, create_model
 from torch import Tensor, nn
 
 from models.checkpoint import Checkpoint
-from models.decoding.decoder import Hypothesis, Search
+from models.decoding.decoder import Hypothesis, Search, StepAnswer, StepCall
 from models.decoding.sampling import sample_steps
 from models.features.text import join
 from models.heads.language_model import LanguageModelHead
@@ -94,21 +94,26 @@ class TextDecoder:
             _, state = self.encoder.step(tokens, state)
         return {name: value.unsqueeze(1) for name, value in state.items()}
 
-    def entries(self, memory: None) -> int:  # noqa: ARG002
-        """Of nothing there is nothing to attend to."""
-        return 0
-
-    def join(self, memories: Sequence[None]) -> None:
-        """There is nothing to join: the state is all that is remembered."""
-
-    def step(self, tokens: Tensor, state: State, memory: None) -> tuple[Tensor, State, Tensor]:  # noqa: ARG002
+    def step(self, tokens: Tensor, state: State, memory: None) -> StepAnswer:
         """Last tokens [B, K] -> log-probabilities [B, K, V], the next state and, of no memory, weights [B, K, 0]."""
-        rows, columns = tokens.shape
-        flat = {name: value.flatten(0, 1) for name, value in state.items()}
-        outputs, flat = self.encoder.step(tokens.reshape(-1, 1), flat)
-        scores = self.head.score(outputs[:, -1]).log_softmax(1).view(rows, columns, -1)
-        after = {name: value.view(rows, columns, *value.shape[1:]) for name, value in flat.items()}
-        return scores, after, scores.new_empty(rows, columns, 0)
+        return self.step_together([StepCall(tokens, state, memory)])[0]
+
+    def step_together(self, calls: Sequence[StepCall]) -> list[StepAnswer]:
+        """The steps of several searches, as one over all their rows."""
+        shapes = [call.tokens.shape for call in calls]
+        sizes = [call.tokens.numel() for call in calls]
+        state = {name: torch.cat([call.state[name].flatten(0, 1) for call in calls]) for name in calls[0].state}
+        outputs, state = self.encoder.step(torch.cat([call.tokens.reshape(-1, 1) for call in calls]), state)
+        scores = torch.split(self.head.score(outputs[:, -1]).log_softmax(1), sizes)
+        after = {name: torch.split(value, sizes) for name, value in state.items()}
+        return [
+            (
+                part.reshape(*shape, -1),
+                {name: values[index].reshape(*shape, *values[index].shape[1:]) for name, values in after.items()},
+                part.new_empty(*shape, 0),
+            )
+            for index, (part, shape) in enumerate(zip(scores, shapes, strict=True))
+        ]
 
 
 def _options(defaults: Mapping[str, Any]) -> type[Options]:

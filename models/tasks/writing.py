@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from models.checkpoint import Checkpoint
-from models.decoding.decoder import SharedDecoder, StepAnswer, StepBatch, StepCall
+from models.decoding.decoder import SharedDecoder, StepAnswer, StepCall
 from models.sequence import Padded
 from models.tasks.streaming import Event, Told
 from models.tasks.task import Query, Result, Task
@@ -25,7 +25,6 @@ class WritingTask(Task):
         """Each answer as a search, which leaves its steps to whoever runs it; the inputs are encoded together."""
 
     def predict(self, inputs: Mapping[str, Padded], queries: Sequence[Query]) -> list[Result]:
-        batch = StepBatch(self.decoder)
         results: dict[int, Result] = {}
         waiting: dict[int, StepCall] = {}
         searches = self.searches(inputs, queries)
@@ -37,7 +36,8 @@ class WritingTask(Task):
                     waiting[row] = last
                 else:
                     results[row] = last["result"]
-            answers = dict(zip(waiting, batch.step([*waiting.values()]), strict=True)) if waiting else {}
+            calls = [*waiting.values()]
+            answers = dict(zip(waiting, self.decoder.step_together(calls), strict=True)) if calls else {}
             waiting.clear()
         return [results[row] for row in range(len(searches))]
 

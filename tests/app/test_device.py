@@ -66,23 +66,25 @@ def test_searches_of_every_kind_answer_as_they_would_alone(device: Device, pipel
     assert device.submit(lambda: device.under_way).result(10) == 0
 
 
-def test_steps_are_really_shared(device: Device, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crowd_joins_at_once_and_then_one_a_step(
+    device: Device, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
     head: Any = pipeline.network.head
-    widths: list[int] = []
-    step = head.step
+    searches: list[int] = []
+    together = head.step_together
 
-    def counted(tokens: torch.Tensor, *rest: Any) -> Any:
-        widths.append(len(tokens))
-        return step(tokens, *rest)
+    def counted(calls: Any) -> Any:
+        searches.append(len(calls))
+        return together(calls)
 
-    monkeypatch.setattr(head, "step", counted)
+    monkeypatch.setattr(head, "step_together", counted)
     gate = threading.Event()
     held = device.submit(lambda: gate.wait(30))
-    futures = [ask(device, pipeline, {}) for _ in range(6)]
+    futures = [ask(device, pipeline, {}) for _ in range(20)]
     gate.set()
     assert held.result(30)
     wait(futures, 60)
-    assert max(widths) > 1
+    assert searches[:5] == [16, 17, 18, 19, 20]
 
 
 def test_hundreds_that_leave_at_random_harm_nobody(device: Device, pipeline: Pipeline) -> None:

@@ -67,8 +67,13 @@ def test_the_service_alone_is_told_where_it_was_measured(journal: Journal, tmp_p
     seconds = {"1": 0.01, "4": 0.04, "1800": None}
     journal.get({"kind": "length", "model": "av-speech", "unit": "s"}, lambda: {"seconds": seconds})
     lines = [
-        {"most": {"stepwise": 12.0, "padded": 10.0}},
-        {"share": 0.5, "stepwise": {"p90": 0.1, "throughput": 5.0}, "padded": {"p90": 0.2, "throughput": 5.0}},
+        {"most": {"stepwise": 12.0, "padded": 10.0, "thinning": 12.0}},
+        {
+            "share": 0.5,
+            "stepwise": {"p90": 0.1, "throughput": 5.0},
+            "padded": {"p90": 0.2, "throughput": 5.0},
+            "thinning": {"p90": 0.1, "throughput": 5.0},
+        },
     ]
     journal.get({"kind": "stepwise", "runtime": "torch"}, lambda: {"lines": lines})
     out = tmp_path / "serving.md"
@@ -78,4 +83,5 @@ def test_the_service_alone_is_told_where_it_was_measured(journal: Journal, tmp_p
     assert "+2.0%" in page
     assert "| av-speech | 4 s | 40.0 | 10.00 | 1.00 |" in page
     assert "| av-speech | 1800 s | refused" in page
-    assert "| torch | 50% | 100 | 200 | 0.50 | 5 | 5 | 1.00 |" in page
+    assert "| torch | 50% | 100 | 200 | 0.50 | 100 | 1.00 |" in page
+    assert "| torch | all at once | 12 | 10 | 1.20 | 12 | 1.00 |" in page

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from models.decoding.beam import beam_steps
-from models.decoding.decoder import Hypothesis, Search, StepAnswer, StepBatch, StepCall, run
+from models.decoding.decoder import Hypothesis, Search, StepAnswer, StepCall, run
 from models.decoding.sampling import Samples, sample_steps
 from models.encoded import Encoded
 from models.heads.captioning import CaptioningHead
@@ -72,7 +72,6 @@ def test_searches_that_come_and_go_answer_as_they_would_alone(head: CaptioningHe
     kinds = [chance.choice(("beam", "sample")) for _ in range(12)]
     alone = [comparable(run(head, begun(head, number, kind))) for number, kind in enumerate(kinds)]
     together: dict[int, Any] = {}
-    batch = StepBatch(head)
     waiting = list(enumerate(kinds))
     active: list[tuple[int, Search[Any], StepCall]] = []
     for _ in itertools.count():
@@ -88,7 +87,7 @@ def test_searches_that_come_and_go_answer_as_they_would_alone(head: CaptioningHe
             gone.close()
             waiting.append((number, kinds[number]))
             continue
-        answers = batch.step([call for _, _, call in active])
+        answers = head.step_together([call for _, _, call in active])
         moved = [
             (number, search, advance(search, answer))
             for (number, search, _), answer in zip(active, answers, strict=True)
