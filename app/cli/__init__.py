@@ -1,0 +1,25 @@
+"""The command ``fusionrnn``. Every import that takes time stands inside the command that needs it."""
+
+import typer
+
+from app.cli import checkpoints
+from app.cli.listening import listen
+from app.cli.predicting import predict
+from app.cli.searching import index, search
+from app.cli.serving import serve
+from app.cli.training import evaluate, manifest, study, train
+
+_HELP = "Serve, train, measure and search with multimodal recurrent networks."
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=_HELP)
+for command in (serve, predict, listen, manifest, train, evaluate, study, index, search):
+    app.command()(command)
+models = typer.Typer(no_args_is_help=True, help="Look at checkpoint folders.")
+models.command("list")(checkpoints.list_models)
+models.command()(checkpoints.verify)
+app.add_typer(models, name="models")
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()

@@ -1,0 +1,44 @@
+"""``models``: what checkpoint folders hold."""
+
+import json
+from pathlib import Path
+
+import typer
+
+from app.cli.common import Device, ModelDir, fail, load, settings_of
+
+
+def list_models(model_dir: ModelDir = None) -> None:
+    """List the checkpoint folders that would be served, without loading them."""
+    from app.engine.registry import checkpoint_folders
+
+    for root in settings_of(model_dir=model_dir).model_dir:
+        if not root.is_dir():
+            typer.echo(f"{root}: no such folder")
+            continue
+        for folder in checkpoint_folders(root):
+            try:
+                config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+                typer.echo(f"{config['name']}  {config['version']}  {config['task']}  {folder}")
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                typer.echo(f"{folder.name}: not a checkpoint: {error!r}  {folder}")
+
+
+def verify(folder: Path, device: Device = "cpu") -> None:
+    """Load a checkpoint folder as the server would and run it once; exit with 1 and the reason if that fails."""
+    pipeline = load(folder, device)
+    try:
+        pipeline.warm_up()
+    # The folder may hold a user's own network, which may raise anything.
+    except Exception as error:  # noqa: BLE001
+        fail(f"{folder}: loads, but does not run: {error!r}")
+    config = pipeline.config
+    shown = {
+        "name": config.name,
+        "version": config.version,
+        "task": config.task,
+        "parameters": f"{pipeline.parameters:,}",
+        "digest": pipeline.digest,
+    }
+    for key, value in shown.items():
+        typer.echo(f"{key:<11} {value}")

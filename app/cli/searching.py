@@ -1,0 +1,102 @@
+"""``index`` and ``search``: a folder of photos and videos."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from app.cli.common import Device, ModelDir, fail, find, import_plugins, load, settings_of
+
+if TYPE_CHECKING:
+    from app.search.moments import Annotator
+    from app.settings import Settings
+
+
+def index(
+    folder: Annotated[
+        Path, typer.Argument(exists=True, file_okay=False, help="Photos and videos, also in subfolders.")
+    ],
+    out: Annotated[Path, typer.Option(help="File of the index; one that is there is brought up to date.")],
+    model: Annotated[str, typer.Option(help="Checkpoint that embeds images and text.")] = "image-text-embedding",
+    captioner: Annotated[str, typer.Option(help="Checkpoint that captions; empty for no captions.")] = "captioner",
+    model_dir: ModelDir = None,
+    device: Device = None,
+) -> None:
+    """Caption and embed every photo, and every second of every video, of a folder, for `fusionrnn search`."""
+    from app.search.folder import photos_and_videos, update
+    from app.search.index import FolderIndex, IndexFault
+    from models.training.progress import progress
+
+    settings = settings_of(model_dir=model_dir, device=device)
+    annotator = _annotator(settings, model, captioner)
+    files = photos_and_videos(folder)
+    try:
+        with FolderIndex(
+            out, model=annotator.model, size=annotator.size, folder=folder.resolve(), captioner=annotator.writer
+        ) as opened:
+            with progress("index", total=len(files)) as advance:
+                done = update(opened, folder, files, annotator, settings.limits, advance)
+            count = len(opened)
+    except IndexFault as error:
+        fail(str(error))
+    for path, reason in done.skipped.items():
+        typer.echo(f"Skipped {path}: {reason}", err=True)
+    told = f"{done.added} looked at, {done.unchanged} unchanged, {done.removed} removed, {len(done.skipped)} skipped"
+    typer.echo(f"{out}: {told}; {count} photos and seconds of video")
+
+
+def search(
+    index: Annotated[Path, typer.Argument(help="File that `fusionrnn index` made.")],
+    text: Annotated[str | None, typer.Argument(help="What to look for, in English or Chinese.")] = None,
+    image: Annotated[Path | None, typer.Option(exists=True, dir_okay=False, help="Or a photo to look like.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Most results.")] = 20,
+    page: Annotated[Path, typer.Option(help="HTML page of thumbnails to write.")] = Path("search.html"),
+    model: Annotated[str, typer.Option(help="Checkpoint that the index was made with.")] = "image-text-embedding",
+    model_dir: ModelDir = None,
+    device: Device = None,
+) -> None:
+    """List photos and places in videos that show what a text says, or look like a photo, nearest first."""
+    from app.search.index import FolderIndex, IndexFault
+    from app.search.moments import clock, thumbnail
+    from app.search.page import render
+    from models.media.errors import MediaError
+    from models.media.image import decode_image
+
+    if (text is None) == (image is None):
+        fail("Give a text to look for, or --image with a photo, one of the two.")
+    settings = settings_of(model_dir=model_dir, device=device)
+    annotator = _annotator(settings, model, "")
+    try:
+        shown = None
+        if image is None:
+            question = annotator.query({"text": [text or ""]}, settings.limits)
+        else:
+            data = image.read_bytes()
+            question = annotator.query({"image": [data]}, settings.limits)
+            shown = thumbnail(decode_image(data, settings.limits))
+        with FolderIndex(index, model=annotator.model, size=annotator.size) as opened:
+            hits = opened.search(annotator.query_vector(question.answer()), limit)
+            page.write_text(render(hits, opened.folder, text=text, thumbnail=shown), encoding="utf-8")
+    except MediaError as error:
+        fail(str(error))
+    except IndexFault as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"{page} cannot be written: {error}")
+    for hit in hits:
+        place = "" if hit.seconds is None else clock(hit.seconds)
+        typer.echo(f"{hit.score:6.3f}  {hit.path}  {place:<7} {next(iter(hit.captions.values()), '')}".rstrip())
+    typer.echo(f"Thumbnails: {page}", err=True)
+
+
+def _annotator(settings: "Settings", model: str, captioner: str) -> "Annotator":
+    """The named checkpoints, loaded; no captioner where its name is empty."""
+    from app.search.moments import Annotator
+
+    import_plugins()
+    embedder = load(find(model, settings), settings.device)
+    writer = load(find(captioner, settings), settings.device) if captioner else None
+    try:
+        return Annotator(embedder, writer)
+    except ValueError as error:
+        fail(str(error))

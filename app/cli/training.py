@@ -1,0 +1,115 @@
+"""``manifest``, ``train``, ``evaluate`` and ``study``."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.cli.common import ModelDir, fail, import_plugins, settings_of
+
+
+def manifest(
+    data: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder with one subfolder a class.")],
+    share: Annotated[float, typer.Option(min=0.01, max=0.9, help="Part of each class that is kept for val.")] = 0.2,
+) -> None:
+    """List a folder of files, sorted into classes, in train.jsonl and val.jsonl. Files of one name are one example."""
+    from models.training.folders import write_manifests
+    from models.training.manifest import DataError
+
+    try:
+        written = write_manifests(data, share=share)
+    except DataError as error:
+        fail(str(error))
+    typer.echo(f"{data}: {written.train} examples in train.jsonl, {written.val} in val.jsonl")
+    if written.ignored:
+        typer.echo(f"No medium: {', '.join(written.ignored[:10])}", err=True)
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="An experiment (a .toml file), or the name of a shipped recipe.")],
+    data: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder with train.jsonl and val.jsonl.")],
+    out: Annotated[Path, typer.Option(help="Folder for the checkpoint; a run that was killed goes on there.")],
+    seed: Annotated[int | None, typer.Option(min=0, help="Of everything random, instead of the experiment's.")] = None,
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="Also train each modality alone, and measure the constant answer.")
+    ] = False,
+) -> None:
+    """Train a checkpoint on your own data, as docs/train-your-own.md explains, or by a shipped recipe."""
+    from models.training import TRAINING_ERRORS, cli_train
+
+    import_plugins()
+    try:
+        cli_train(recipe, data, out, seed, baselines=baselines)
+    except TRAINING_ERRORS as error:
+        fail(str(error))
+    checkpoint = out / "checkpoint"
+    if checkpoint.is_dir():
+        typer.echo(f"Trained {checkpoint}. Serve it: fusionrnn serve --model-dir {checkpoint}")
+
+
+def evaluate(
+    data: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="Folder of the data set; with --all, of all of them.")
+    ],
+    checkpoint: Annotated[Path | None, typer.Argument(exists=True, file_okay=False)] = None,
+    split: Annotated[str, typer.Option(help="Part of the data set.")] = "val",
+    target: Annotated[str | None, typer.Option(help="Field of the target, if not the one trained on.")] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Measure all shipped checkpoints again, beside the figures they came with.")
+    ] = False,
+    model_dir: ModelDir = None,
+) -> None:
+    """Measure a checkpoint on a data set, and write the figures into its metrics.json; or all, and only print."""
+    from models.training import TRAINING_ERRORS, cli_evaluate
+
+    if every == (checkpoint is not None):
+        fail("Name one checkpoint folder, or give --all.")
+    import_plugins()
+    try:
+        if checkpoint is None:
+            _print_all(data, settings_of(model_dir=model_dir).model_dir)
+        else:
+            typer.echo(json.dumps(cli_evaluate(checkpoint, data, split, target), ensure_ascii=False, indent=2))
+    except TRAINING_ERRORS as error:
+        fail(str(error))
+
+
+def _print_all(data: Path, roots: list[Path]) -> None:
+    """A line a figure: the checkpoint, the figure, what its metrics.json says, and what was measured now."""
+    from tempfile import TemporaryDirectory
+
+    from app.engine.registry import checkpoint_folders
+    from models.training import cli_evaluate_all
+
+    differing = 0
+    with TemporaryDirectory(prefix="fusionrnn-") as cache:
+        folders = [folder for root in roots for folder in checkpoint_folders(root)]
+        for line in cli_evaluate_all(folders, data, Path(cache)):
+            differing += line.differs()
+            said = "cross-validated in training" if line.measured is None else line.measured
+            mark = "  <- differs" if line.differs() else ""
+            typer.echo(f"{line.checkpoint}\t{line.figure}\t{line.recorded}\t{said}{mark}")
+    typer.echo(f"{differing} figures differ from metrics.json.", err=True)
+
+
+def study(
+    name: Annotated[str, typer.Argument(help="gradients, missing-modality or mosi.")],
+    out: Annotated[Path, typer.Option(help="Folder for the page; a study that was killed goes on there.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(exists=True, file_okay=False, help="Folder of the CMU-MOSI features; gradients needs none."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=2, help="How many times everything is trained.")] = 5,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Try the way from data to page; the figures mean nothing.")
+    ] = False,
+) -> None:
+    """Measure what is claimed of the library, and write a page with its tables and pictures."""
+    from models.training import TRAINING_ERRORS
+    from models.training.studies import run_study
+
+    try:
+        typer.echo(f"Wrote {run_study(name, data, out, seeds=seeds, quick=quick)}")
+    except TRAINING_ERRORS as error:
+        fail(str(error))
