@@ -51,16 +51,17 @@ ENV PATH=/opt/fusionrnn/bin:$PATH \
     FUSIONRNN_HOST=0.0.0.0 \
     FUSIONRNN_PORT=8000 \
     FUSIONRNN_DEVICE=$DEVICE \
-    FUSIONRNN_MODEL_DIR=/opt/fusionrnn/zoo:/checkpoints
+    FUSIONRNN_MODEL_DIR=/opt/fusionrnn/zoo:/checkpoints \
+    FUSIONRNN_COLLECTIONS_DIR=/collections
 
 RUN groupadd --system --gid 10001 fusionrnn \
     && useradd --system --uid 10001 --gid fusionrnn --no-create-home --shell /usr/sbin/nologin fusionrnn \
-    && install --directory --owner fusionrnn --group fusionrnn /checkpoints
+    && install --directory --owner fusionrnn --group fusionrnn /checkpoints /collections
 COPY --from=builder /opt/fusionrnn /opt/fusionrnn
 
 USER 10001:10001
 WORKDIR /checkpoints
-VOLUME /checkpoints
+VOLUME /checkpoints /collections
 EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s --retries=3 \
     CMD ["python", "-c", "import os, urllib.request; urllib.request.urlopen(f'http://127.0.0.1:{os.environ[\"FUSIONRNN_PORT\"]}/healthz', timeout=2)"]

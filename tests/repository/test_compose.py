@@ -21,7 +21,8 @@ def interpolated(text: str) -> str:
     return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
 
 
-SERVICES: dict[str, Any] = yaml.safe_load(interpolated((ROOT / "docker-compose.yml").read_text()))["services"]
+COMPOSE: dict[str, Any] = yaml.safe_load(interpolated((ROOT / "docker-compose.yml").read_text()))
+SERVICES: dict[str, Any] = COMPOSE["services"]
 
 
 @pytest.fixture(params=sorted(SERVICES))
@@ -58,12 +59,22 @@ def test_both_can_run_at_once() -> None:
 
 
 def test_the_users_checkpoints_are_mounted_where_the_image_looks(service: dict[str, Any]) -> None:
-    assert service["volumes"] == ["./checkpoints:/checkpoints:ro"]
+    assert service["volumes"][0] == "./checkpoints:/checkpoints:ro"
     (folders,) = re.findall(r"FUSIONRNN_MODEL_DIR=(\S+)", (ROOT / "Dockerfile").read_text())
     assert folders.split(":") == ["/opt/fusionrnn/zoo", "/checkpoints"]
 
 
-def test_nothing_can_be_written_but_tmp(service: dict[str, Any]) -> None:
+def test_each_has_a_store_of_its_own_where_the_image_keeps_collections() -> None:
+    image = (ROOT / "Dockerfile").read_text()
+    (place,) = re.findall(r"FUSIONRNN_COLLECTIONS_DIR=(\S+)", image)
+    assert re.search(rf"install --directory --owner fusionrnn .* {place}$", image, flags=re.MULTILINE)
+    stores = [mount.split(":") for service in SERVICES.values() for mount in service["volumes"][1:]]
+    assert [where for _, where in stores] == [place] * len(SERVICES)
+    assert {name for name, _ in stores} == COMPOSE["volumes"].keys()
+    assert len(COMPOSE["volumes"]) == len(SERVICES)
+
+
+def test_nothing_else_can_be_written_but_tmp(service: dict[str, Any]) -> None:
     assert service["read_only"] is True
     assert [mount.partition(":")[0] for mount in service["tmpfs"]] == ["/tmp"]
     assert service["cap_drop"] == ["ALL"]
