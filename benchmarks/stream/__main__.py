@@ -2,14 +2,18 @@
 
 import argparse
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import psutil
 
-from benchmarks.stream.capacity import CHUNK, TARGET, Capacity, churn, memory_each, most_streams
-from benchmarks.stream.detection import Scene, detect, scene
+from benchmarks.stream.capacity import CHUNK, TARGET, Capacity, most_streams
+from benchmarks.stream.detection import Scene, detect
+from benchmarks.stream.detection import scene as made_of
+from benchmarks.stream.memory import FIRST, IN_FLIGHT, churn, memory_each
 from benchmarks.stream.state import RATE, steady
 
 MODES = {
@@ -19,64 +23,103 @@ MODES = {
 }
 
 
+@dataclass(frozen=True)
+class Trial:
+    """What the measurements are made with: recordings, if there are any, and how long they may take."""
+
+    data: Path | None
+    quick: bool
+
+    @cached_property
+    def scene(self) -> Scene | None:
+        """Recorded words in continuous sound."""
+        return None if self.data is None else made_of(self.data, 60 if self.quick else 582)
+
+    @cached_property
+    def samples(self) -> np.ndarray:
+        """A minute, float32 -1..1 at 16 kHz."""
+        return _made_up() if self.scene is None else self.scene.samples[: 60 * RATE]
+
+    @cached_property
+    def sound(self) -> bytes:
+        """The same as pcm_s16le."""
+        sound: bytes = np.round(np.clip(self.samples, -1, 1) * 32767).astype("<i2").tobytes()
+        return sound
+
+
 def main() -> None:
     """Print the page, or write it."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--data", type=Path, help="folder that holds speech_commands and esc10")
     arguments.add_argument("--out", type=Path)
     arguments.add_argument("--quick", action="store_true", help="try the way to the page; the figures mean little")
+    arguments.add_argument("--only", choices=PARTS, nargs="+", default=[], help="parts of the page, instead of all")
     chosen = arguments.parse_args()
-    heard = None if chosen.data is None else scene(chosen.data, 60 if chosen.quick else 582)
-    page = "\n".join(_page(heard, quick=chosen.quick)) + "\n"
+    page = "\n".join(_page(Trial(chosen.data, chosen.quick), chosen.only)) + "\n"
     if chosen.out is None:
         print(page)
     else:
         chosen.out.write_text(page, encoding="utf-8")
 
 
-def _page(heard: Scene | None, *, quick: bool) -> Iterator[str]:
-    samples = _made_up() if heard is None else heard.samples[: 60 * RATE]
-    sound = np.round(np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()
-    command = f"python -m benchmarks.stream{' --quick' * quick}{' --data FOLDER' * (heard is not None)}"
+def _page(trial: Trial, only: list[str]) -> Iterator[str]:
+    flags = " --quick" * trial.quick + " --data FOLDER" * (trial.data is not None)
     yield "# Streaming\n"
-    yield f"    {command}\n"
-    cores = psutil.cpu_count()
-    yield f"`voice-commands` on {cores} cores ({_processor()}), which server and clients share. Client and server are"
-    yield f"processes of one machine; each session sends {CHUNK * 1e3:g} ms of sound at a time, in real time, and asks"
-    yield "for an answer to each chunk. Lag is the time from a chunk's sending to its answer, at the client.\n"
-    yield "## Sessions at once\n"
-    yield f"The most whose p99 lag is at most {TARGET * 1e3:g} ms.\n"
+    yield f"    python -m benchmarks.stream{flags}{' --only ' * bool(only)}{' '.join(only)}\n"
+    yield f"`voice-commands` on {psutil.cpu_count()} cores ({_processor()}), which server and clients share. Client and"
+    yield f"server are processes of one machine; each session sends {CHUNK * 1e3:g} ms of sound at a time."
+    for name, part in PARTS.items():
+        if not only or name in only:
+            yield from part(trial)
+
+
+def _capacity(trial: Trial) -> Iterator[str]:
+    yield "\n## Sessions at once\n"
+    yield f"The most whose p99 lag is at most {TARGET * 1e3:g} ms. Each sends in real time, and asks for an answer to"
+    yield "each chunk. Lag is the time from a chunk's sending to its answer, at the client.\n"
     yield "| | sessions | p50 lag, ms | p99 lag, ms | server, cores |"
     yield "|---|---|---|---|---|"
     found: dict[str, Capacity] = {}
     for mode, name in MODES.items():
-        found[mode] = most_streams(mode, sound, seconds=4 if quick else 12, first=25, closest=5)
+        found[mode] = most_streams(mode, trial.sound, seconds=4 if trial.quick else 12, first=25, closest=5)
         each = found[mode]
         yield f"| {name} | {each.streams} | {each.p50 * 1e3:.0f} | {each.p99 * 1e3:.0f} | {each.cpu:.2f} |"
     shared = found["shared"].streams
     ratios = [shared / max(found[mode].streams, 1) for mode in ("alone", "window")]
     yield f"\nShared steps carry {ratios[0]:.1f} times the sessions of single calls, and {ratios[1]:.1f} times those"
-    yield "of a sliding window.\n"
-    yield "## What a session takes up\n"
-    result = steady(samples, 0.05 if quick else 1.0)
-    yield "| | |"
-    yield "|---|---|"
-    yield f"| exported state after 10 s, bytes | {result.early_bytes} |"
-    yield f"| exported state after {'3 minutes' if quick else 'an hour'}, bytes | {result.late_bytes} |"
-    yield f"| step of 80 ms after 10 s, ms | {result.early:.2f} |"
-    yield f"| the same after {'3 minutes' if quick else 'an hour'}, ms | {result.late:.2f} |"
-    yield f"| ratio | {result.ratio:.3f} |"
-    sessions = 200 if quick else 1000
-    yield f"| the server's memory for each of {sessions} sessions, KB | {memory_each(sessions, sound) / 1024:.1f} |"
-    many = 1000 if quick else 10_000
-    before, after = churn(many, sound)
-    yield f"| its memory after {many // 10} sessions opened and dropped, MB | {before:.0f} |"
-    yield f"| after {many} | {after:.0f} |"
-    if heard is not None:
-        yield from _detection(heard)
+    yield "of a sliding window."
 
 
-def _detection(heard: Scene) -> Iterator[str]:
+def _hour(trial: Trial) -> Iterator[str]:
+    length = "3 minutes" if trial.quick else "an hour"
+    result = steady(trial.samples, 0.05 if trial.quick else 1.0)
+    yield f"\n## After {length}\n"
+    yield "Sound comes faster than in real time. A step is one of 80 ms; both are timed in turn.\n"
+    yield f"| | after 10 s | after {length} | ratio |"
+    yield "|---|---|---|---|"
+    yield f"| exported state, bytes | {result.early_bytes} | {result.late_bytes} | |"
+    yield f"| a step, ms | {result.early:.2f} | {result.late:.2f} | {result.ratio:.3f} |"
+
+
+def _memory(trial: Trial) -> Iterator[str]:
+    sessions = 200 if trial.quick else 1000
+    each = memory_each(sessions, trial.sound)
+    yield "\n## Memory\n"
+    yield f"Each of {sessions} sessions, beside {FIRST} that were there before: {each / 1024:.1f} KB of the server's"
+    yield "resident memory, its connection and all else included.\n"
+    few, many = (500, 2000) if trial.quick else (1000, 10_000)
+    left = churn(few, many, trial.sound)
+    yield f"Sessions opened and dropped, {IN_FLIGHT} at a time and {many / left.seconds:.0f} a second: before they"
+    yield "start, between chunks or within one, after an export, with an end or without. Once all are gone, the server"
+    yield "has\n"
+    yield f"| after {few} | after {many} | ratio |"
+    yield "|---|---|---|"
+    yield f"| {left.early:.1f} MB | {left.late:.1f} MB | {left.late / left.early:.3f} |"
+
+
+def _detection(trial: Trial) -> Iterator[str]:
+    if (heard := trial.scene) is None:
+        return
     yield "\n## What is heard\n"
     minutes = len(heard.samples) / RATE / 60
     yield f"{minutes:.0f} minutes of continuous sound: {len(heard.spoken)} validation words of Speech Commands, in"
@@ -91,6 +134,14 @@ def _detection(heard: Scene) -> Iterator[str]:
             f"| {row.threshold} | {row.hits:.1%} | {row.cut_out:.1%} | {row.wrong_words:.1%} "
             f"| {row.alarms_an_hour:.0f} | {row.delay * 1e3:.0f} |"
         )
+
+
+PARTS: dict[str, Callable[[Trial], Iterator[str]]] = {
+    "capacity": _capacity,
+    "hour": _hour,
+    "memory": _memory,
+    "detection": _detection,
+}
 
 
 def _made_up() -> np.ndarray:

@@ -1,21 +1,13 @@
-"""How many real-time sessions a server carries, what one of them takes up, and what many leave behind."""
+"""How many real-time sessions a server carries."""
 
 import asyncio
-import os
-import random
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
-import psutil
-
-from benchmarks.stream.client import Load, connect, talk
+from benchmarks.stream.client import Load, talk
+from benchmarks.stream.server import MODEL, serving
 
 CHUNK = 0.08
 TARGET = 0.100
-MODEL = "voice-commands"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,21 +20,6 @@ class Capacity:
     cpu: float
     """Of the server, in cores."""
     over: int
-
-
-@contextmanager
-def serving(mode: str, idle: float = 60) -> Iterator[tuple[str, psutil.Process]]:
-    """A server that forgets dropped sessions after ``idle`` seconds: host:port, and its process."""
-    command = [sys.executable, "-m", "benchmarks.stream.server", "--mode", mode, "--idle", str(idle)]
-    environment = os.environ | {"OMP_WAIT_POLICY": "passive"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as server:  # noqa: S603 - our own
-        try:
-            assert server.stdout is not None
-            address = server.stdout.readline().strip().removeprefix("http://")
-            yield address, psutil.Process(server.pid)
-        finally:
-            server.terminate()
-            server.wait(30)
 
 
 def most_streams(mode: str, sound: bytes, *, seconds: float, first: int, closest: int) -> Capacity:
@@ -75,55 +52,3 @@ def most_streams(mode: str, sound: bytes, *, seconds: float, first: int, closest
     if best is None:
         return Capacity(0, float("nan"), float("nan"), 0, bad)
     return Capacity(best.streams, best.p50, best.p99, best.cpu, bad)
-
-
-def memory_each(sessions: int, sound: bytes) -> float:
-    """Bytes of the server's memory for each of many open sessions that have all heard something."""
-
-    async def measure(address: str, process: psutil.Process) -> float:
-        start = {"modalities": {"audio": {"encoding": "pcm_s16le", "sample_rate": 16_000}}}
-        warm = [await connect(address, MODEL, start) for _ in range(20)]
-        for client in warm:
-            client.send_chunk(sound[:2560])
-        await asyncio.sleep(1)
-        before = process.memory_info().rss
-        clients = [await connect(address, MODEL, start) for _ in range(sessions)]
-        for _ in range(3):
-            for client in clients:
-                client.send_chunk(sound[:2560])
-            await asyncio.sleep(2)
-        each = (process.memory_info().rss - before) / sessions
-        for client in clients + warm:
-            client.transport.abort()
-        return each
-
-    with serving("shared") as (address, process):
-        return asyncio.run(measure(address, process))
-
-
-def churn(sessions: int, sound: bytes) -> tuple[float, float]:
-    """Megabytes of the server after a tenth of so many sessions, opened and dropped at random, and after all."""
-
-    async def some(address: str, count: int, chance: random.Random) -> None:
-        start = {"modalities": {"audio": {"encoding": "pcm_s16le", "sample_rate": 16_000}}}
-        gate = asyncio.Semaphore(50)
-
-        async def one() -> None:
-            async with gate:
-                client = await connect(address, MODEL, start)
-                for _ in range(chance.randrange(4)):
-                    client.send_chunk(sound[: 2 * chance.randrange(1, 2000)])
-                    await asyncio.sleep(chance.random() * 0.02)
-                if chance.random() < 0.3:
-                    client.send(1, b'{"type":"session.end"}')
-                    await asyncio.sleep(0.05)
-                client.transport.abort()
-
-        await asyncio.gather(*(one() for _ in range(count)))
-
-    with serving("shared", idle=1) as (address, process):
-        chance = random.Random(0)  # noqa: S311 - no secret
-        asyncio.run(some(address, sessions // 10, chance))
-        before = process.memory_info().rss
-        asyncio.run(some(address, sessions - sessions // 10, chance))
-        return before / 2**20, process.memory_info().rss / 2**20

@@ -27,6 +27,15 @@ class Load:
         return ordered[min(round(share * len(ordered)), len(ordered) - 1)] if ordered else float("inf")
 
 
+def framed(opcode: int, payload: bytes) -> bytes:
+    """A WebSocket's frame. Its mask is of zeros: masking would be the client's work, not the server's."""
+    size = len(payload)
+    length = bytes([0x80 | size]) if size < 126 else b"\xfe" + size.to_bytes(2, "big")
+    if size > 65_535:
+        length = b"\xff" + size.to_bytes(8, "big")
+    return bytes([0x80 | opcode]) + length + b"\0\0\0\0" + payload
+
+
 class Client(asyncio.Protocol):
     """One WebSocket: frames to send are ready as bytes, and of those that come only what is needed is read."""
 
@@ -75,17 +84,19 @@ class Client(asyncio.Protocol):
             self.started.exception()
 
     def send(self, opcode: int, payload: bytes) -> None:
-        """One frame. Its mask is of zeros: masking would be the client's work, not the server's."""
-        size = len(payload)
-        length = bytes([0x80 | size]) if size < 126 else b"\xfe" + size.to_bytes(2, "big")
-        if size > 65_535:
-            length = b"\xff" + size.to_bytes(8, "big")
-        self.transport.write(bytes([0x80 | opcode]) + length + b"\0\0\0\0" + payload)
+        """One frame."""
+        self.transport.write(framed(opcode, payload))
 
     def send_chunk(self, payload: bytes) -> None:
         """The next chunk."""
         self.sent.append(time.perf_counter())
         self.send(2, _CHUNK.pack(len(self.sent) - 1, 0, 0.0) + payload)
+
+    async def until(self, kind: str) -> dict[str, Any]:
+        """The next event of a kind; those before it are passed over, and partial answers and credit never noted."""
+        while (event := await self.events.get())["type"] != kind:
+            pass
+        return event
 
     def _frame(self) -> tuple[int, bytes] | None:
         data = self._buffer
@@ -119,12 +130,18 @@ class Client(asyncio.Protocol):
             self.events.put_nowait(json.loads(payload))
 
 
-async def connect(address: str, model: str, start: dict[str, Any]) -> Client:
-    """A session that has started."""
+async def dial(address: str, model: str, start: dict[str, Any]) -> Client:
+    """A connection on which a session will start."""
     host, port = address.split(":")
     loop = asyncio.get_running_loop()
     path = f"/v1/models/{model}/stream"
     _, client = await loop.create_connection(lambda: Client(address, path, start), host, int(port))
+    return client
+
+
+async def connect(address: str, model: str, start: dict[str, Any]) -> Client:
+    """A session that has started."""
+    client = await dial(address, model, start)
     await asyncio.wait_for(client.started, 60)
     return client
 

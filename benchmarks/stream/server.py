@@ -1,9 +1,14 @@
 """The service, with its steps shared as it is, or as servers without state do it. Run as a process of its own."""
 
 import argparse
-from collections.abc import Sequence
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import psutil
 import torch
 
 from app.server import Server
@@ -16,8 +21,24 @@ from models.streaming.recurrent import RecurrentStreams
 from models.streaming.sound import SoundFront
 from models.streaming.track import Work
 
+MODEL = "voice-commands"
 WINDOW = 1.0
 """Seconds that are run again at each chunk, as long as the recordings that the checkpoint was trained on."""
+
+
+@contextmanager
+def serving(mode: str = "shared", idle: float = 60) -> Iterator[tuple[str, psutil.Process]]:
+    """A server that forgets dropped sessions after ``idle`` seconds: host:port, and its process."""
+    command = [sys.executable, "-m", "benchmarks.stream.server", "--mode", mode, "--idle", str(idle)]
+    environment = os.environ | {"OMP_WAIT_POLICY": "passive"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as server:  # noqa: S603 - our own
+        try:
+            assert server.stdout is not None
+            address = server.stdout.readline().strip().removeprefix("http://")
+            yield address, psutil.Process(server.pid)
+        finally:
+            server.terminate()
+            server.wait(30)
 
 
 class Alone(RecurrentStreams):
@@ -75,7 +96,7 @@ def main() -> None:
         checkpoint.recurrent_streams = replaced
     settings = Settings(
         port=0,
-        model_dir=[ZOO / "voice-commands"],
+        model_dir=[ZOO / MODEL],
         threads=chosen.threads,
         stream_sessions=20_000,
         stream_idle_seconds=chosen.idle,
