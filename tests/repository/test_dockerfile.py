@@ -130,5 +130,5 @@ def test_both_the_zoo_and_the_users_folder_are_served() -> None:
     zoo, own = ENVIRONMENT["FUSIONRNN_MODEL_DIR"].split(":")
     (prefix,) = [assignments(line)["PREFIX"] for line in values(BUILDER, "ENV")]
     assert zoo == f"{prefix}/zoo"
-    assert values(FINAL, "VOLUME") == [own]
+    assert values(FINAL, "VOLUME") == [f"{own} {ENVIRONMENT['FUSIONRNN_COLLECTIONS_DIR']}"]
     assert values(FINAL, "COPY") == [f"--from=builder {prefix} {prefix}"]
