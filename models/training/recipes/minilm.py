@@ -1,8 +1,7 @@
 """MiniLM (Wang et al. 2020), a small pre-trained transformer: a teacher of recurrent networks, never served.
 
-Two descend from it: sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0) reads English, intfloat/multilingual-e5-small
-(MIT; Wang et al. 2024, "Multilingual E5 Text Embeddings") a hundred languages. Of either, ``model.safetensors`` and
-``tokenizer.json`` are expected in one folder.
+The weights are those of sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0): ``model.safetensors`` and
+``tokenizer.json`` in one folder.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,15 +18,16 @@ from models.sequence import Padded, length_mask, masked_mean, pad
 from models.training.manifest import DataError
 
 HEADS = 12
+LONGEST = 64
 
 
 class WordPieces:
-    """The tokenizer of the pre-trained weights, which reads the first ``longest`` pieces of a text."""
+    """The tokenizer of the pre-trained weights, which reads the first ``LONGEST`` pieces of a text."""
 
-    def __init__(self, folder: Path, longest: int = 64) -> None:
+    def __init__(self, folder: Path) -> None:
         self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(longest)
+        self._tokenizer.enable_truncation(LONGEST)
 
     def __call__(self, texts: Sequence[str]) -> list[Tensor]:
         """Ids int64 [T_i] of each text, between its start and end tokens."""
@@ -64,7 +64,9 @@ class MiniLM(nn.Module):
         """
         path = folder / "model.safetensors"
         if not path.is_file():
-            raise DataError(f"{path} does not exist: put model.safetensors and tokenizer.json of the teacher there")
+            raise DataError(
+                f"{path} does not exist: put model.safetensors and tokenizer.json of all-MiniLM-L6-v2 there"
+            )
         given = {name: value.float() for name, value in load_file(path).items()}
         words, positions = (given[f"embeddings.{kind}_embeddings.weight"] for kind in ("word", "position"))
         inner = len(given["encoder.layer.0.intermediate.dense.bias"])
@@ -115,24 +117,18 @@ class MiniLM(nn.Module):
         return torch.cat(found)[order.argsort()]
 
 
-def english(word: str) -> bool:
-    """Whether a word is written in the letters and digits of English."""
-    return word.isascii() and word.replace("'", "").isalnum()
-
-
 def word_vectors(
     tokenizer: TextTokenizer,
     teacher: MiniLM,
     pieces: WordPieces,
     size: int,
-    known: Callable[[str], bool] = english,
 ) -> Tensor:
-    """What the teacher makes of each ``known`` word by itself, in its ``size`` principal components; zeros for others.
+    """What the teacher makes of each English word by itself, in its ``size`` principal components; zeros for others.
 
     float32 [vocabulary, size], of unit length on average.
     """
     words = tokenizer.words(range(tokenizer.size))
-    rows = [row for row, word in enumerate(words) if known(word)]
+    rows = [row for row, word in enumerate(words) if word.isascii() and word.replace("'", "").isalnum()]
     given = teacher.vectors(pieces([words[row] for row in rows]))
     centred = given - given.mean(0)
     directions = torch.linalg.eigh(centred.t() @ centred).eigenvectors[:, -size:]

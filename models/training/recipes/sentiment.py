@@ -1,9 +1,9 @@
 """``sentiment``: whether an English or Chinese text is positive or negative, by one bidirectional LSTM for both.
 
-There are only some 7000 texts of each language, so both halves learn from a teacher as well: a pre-trained transformer,
-fine-tuned on the same texts, gives its opinion of them and of pieces of them, and what it makes of single words and
-characters is where their vectors start, so that words which no training sentence has are not unknown. Traditional
-characters read as simplified ones.
+SST-2 (Socher et al. 2013) has only 6920 sentences, so the English half learns from a teacher as well: MiniLM,
+fine-tuned on the same sentences, gives its opinion of them and of pieces of them (Tang et al. 2019, "Distilling
+Task-Specific Knowledge from BERT into Simple Neural Networks"), and what it makes of single words is where word vectors
+start, so that words which no training sentence has are not unknown. Traditional characters read as simplified ones.
 """
 
 from collections import Counter
@@ -26,6 +26,7 @@ from models.sequence import Padded, pad
 from models.training.manifest import DataError, read_manifest
 from models.training.recipes.cards.sentiment import card
 from models.training.recipes.classifier import (
+    ClassifierStage,
     Held,
     Inputs,
     Run,
@@ -37,30 +38,36 @@ from models.training.recipes.classifier import (
     train_seeds,
     without_recurrence,
 )
-from models.training.recipes.minilm import WordPieces, english, word_vectors
-from models.training.recipes.opinions import Lessons, Reader, Teacher, Texts, TextStage
+from models.training.recipes.minilm import MiniLM, WordPieces, word_vectors
 from models.training.recipes.traditional import SIMPLIFIED
 from models.training.recipes.waveforms import chance, choice
-from models.training.trainer import Schedule
+from models.training.stage import bucketed
+from models.training.trainer import Schedule, Trainer
 
 LABELS = ("negative", "positive")
-SETS = {
-    "sst2": Reader("minilm", longest=64, epochs=1, frozen=0),
-    "chn_hotel": Reader("e5", longest=96, epochs=2, frozen=6),
-}
-"""The sets of texts, and the teacher of each."""
+SETS = ("sst2", "chn_hotel")
 SEEDS = 3
-EPOCHS = 8
+EPOCHS = 6
 EMBEDDING = 64
-LONGEST = 256
+LONGEST = 128
 """Words of a text that are read in training; the served network reads more."""
+PIECES = 3
+"""Pieces of each English sentence that the teacher judges."""
 COMMON = 12_000
 """Frequent English words that are in the vocabulary even if no training sentence has them."""
 
 
 @dataclass(frozen=True, slots=True)
+class Texts:
+    """One set's texts and classes."""
+
+    texts: list[str]
+    classes: Tensor
+
+
+@dataclass(frozen=True, slots=True)
 class Lesson:
-    """What is learned from one text: its words, what to answer, and judged pieces of it."""
+    """What is learned from one text: its words, what to answer, and, of English ones, judged pieces of it."""
 
     ids: Tensor
     goal: Tensor
@@ -100,6 +107,17 @@ def vocabulary(english: Sequence[str], chinese: Sequence[str], common: Sequence[
     return TextTokenizer.build([*known, *traditional])
 
 
+def piece(text: str) -> str:
+    """Some neighbouring words of a text, two at least, at times with one word left out."""
+    words = text.split()
+    size = min(len(words), 2 + choice(max(len(words) - 1, 1)))
+    start = choice(len(words) - size + 1)
+    chosen = words[start : start + size]
+    if len(chosen) > 3 and chance(0.3):
+        del chosen[choice(len(chosen))]
+    return " ".join(chosen)
+
+
 class Draw:
     """Batches of lessons, padded with a token of their own that counts as a word.
 
@@ -110,7 +128,7 @@ class Draw:
         self.lessons, self.padding = lessons, padding
 
     def __call__(self, rows: Tensor) -> tuple[Inputs, Tensor]:
-        """Token ids and goals; half of the texts are replaced by one of their pieces."""
+        """Token ids and goals; half of the English texts are replaced by one of their pieces."""
         drawn = [self._drawn(self.lessons[int(row)]) for row in rows]
         ids = pad_sequence([ids for ids, _ in drawn], batch_first=True, padding_value=self.padding)
         lengths = torch.full((len(ids),), ids.shape[1], dtype=torch.int64)
@@ -122,34 +140,30 @@ class Draw:
         return lesson.ids, lesson.goal
 
 
-def train(data: Path, out: Path, seed: int) -> None:
-    """Train the teachers, three seeds and the baseline without recurrence in ``out``, and write ``out/checkpoint``.
+class TextStage(ClassifierStage):
+    """Batches of texts of like length."""
 
-    ``data`` holds the folders ``sst2`` and ``chn_hotel``, and ``minilm`` and ``e5`` with what the teachers start from.
+    lengths: Sequence[int]
+
+    def batches(self, generator: torch.Generator) -> list[Tensor]:
+        return bucketed(self.lengths, self.batch, generator)
+
+
+def train(data: Path, out: Path, seed: int) -> None:
+    """Train the teacher, three seeds and the baseline without recurrence in ``out``, and write ``out/checkpoint``.
+
+    ``data`` holds the folders ``sst2`` and ``chn_hotel``, and ``minilm`` with the teacher's pre-trained weights.
 
     Raises:
         DataError: one of them is missing.
     """
     taught = {name: _read(data / name, "train") for name in SETS}
     asked = {name: _read(data / name, "val") for name in SETS}
-    teachers = {
-        name: Teacher(reader, data, taught[name], asked[name], out / f"teacher-{name}", seed)
-        for name, reader in SETS.items()
-    }
-    common = WordPieces(data / "minilm").whole_words(COMMON)
-    tokenizer = vocabulary(taught["sst2"].texts, taught["chn_hotel"].texts, common)
-    lessons = [
-        lesson
-        for name, teacher in teachers.items()
-        for lesson in _lessons(taught[name], teacher.lessons(out / f"lessons-{name}.pt"), tokenizer)
-    ]
-    vectors = sum(
-        (
-            word_vectors(tokenizer, teachers[name].network, teachers[name].pieces, EMBEDDING, known)
-            for name, known in {"sst2": english, "chn_hotel": chinese}.items()
-        ),
-        start=torch.zeros(tokenizer.size, EMBEDDING),
-    )
+    pieces = WordPieces(data / "minilm")
+    tokenizer = vocabulary(taught["sst2"].texts, taught["chn_hotel"].texts, pieces.whole_words(COMMON))
+    teacher = _teacher(data / "minilm", pieces, taught["sst2"], asked["sst2"], out / "teacher", seed)
+    lessons = _lessons(taught, tokenizer, teacher, pieces, out / "lessons.pt")
+    vectors = word_vectors(tokenizer, teacher, pieces, EMBEDDING)
     held = Held([batch for name in SETS for batch in _batches(asked[name], tokenizer)])
     config = describe(tokenizer.size)
     draw = Draw(lessons, tokenizer.pad)
@@ -174,19 +188,14 @@ def train(data: Path, out: Path, seed: int) -> None:
     sizes = [len(asked[name].classes) for name in SETS]
     runs: list[Run] = []
     baselines = {f"always '{LABELS[most]}'": _accuracies(np.eye(2)[np.full(sum(sizes), most)], held.truth, sizes)}
-    judged = torch.cat([teacher.answers(asked[name].texts) for name, teacher in teachers.items()])
-    baselines["the teachers"] = _accuracies(judged.numpy(), held.truth, sizes)
+    judged = teacher.answers(pieces(asked["sst2"].texts)).numpy()
+    baselines["the teacher"] = {"sst2": _accuracies(judged, asked["sst2"].classes.numpy(), sizes[:1])["sst2"]}
     for run in train_seeds(config.network, stages, held, out, range(seed, seed + SEEDS), prepare=prepare):
         runs.append(run)
         _publish(data, out, runs, held, sizes, tokenizer, baselines)
     for run in train_seeds(config.network, stages, held, out / "no-recurrence", [seed], prepare=plain):
         baselines["no recurrence"] = _accuracies(run.probabilities, held.truth, sizes)
         _publish(data, out, runs, held, sizes, tokenizer, baselines)
-
-
-def chinese(word: str) -> bool:
-    """Whether a word is a Chinese character."""
-    return "\u4e00" <= word <= "\u9fff"
 
 
 def embeddings(network: FusionRNN) -> Tensor:
@@ -235,7 +244,7 @@ def _publish(
             },
             "of": [run.seed for run in runs],
             "minutes": [minutes(out / f"seed-{run.seed}") for run in runs],
-            "minutes_of_teachers": [minutes(out / f"teacher-{name}") for name in SETS],
+            "minutes_of_teacher": minutes(out / "teacher"),
         },
         "baselines": baselines,
         "calibration": calibrated.note,
@@ -246,7 +255,7 @@ def _publish(
 
 def _accuracies(probabilities: NDArray[np.float64], truth: NDArray[np.int64], sizes: list[int]) -> dict[str, float]:
     right = np.split(probabilities.argmax(1) == truth, np.cumsum(sizes)[:-1])
-    return {name: round(float(part.mean()), 4) for name, part in zip(SETS, right, strict=True)}
+    return {name: round(float(part.mean()), 4) for name, part in zip(SETS[: len(sizes)], right, strict=True)}
 
 
 def _read(folder: Path, split: str) -> Texts:
@@ -258,18 +267,56 @@ def _read(folder: Path, split: str) -> Texts:
     return Texts([example["text"] for example in manifest.examples], classes)
 
 
-def _lessons(taught: Texts, judged: Lessons, tokenizer: TextTokenizer) -> list[Lesson]:
-    """Of each text the mean of its smoothed label and the teacher's opinion, and of its pieces that opinion."""
-    hard = 0.9 * F.one_hot(taught.classes, len(LABELS)).float() + 0.05
-    goals = 0.5 * (hard + judged.opinions)
+def _teacher(folder: Path, pieces: WordPieces, taught: Texts, asked: Texts, out: Path, seed: int) -> MiniLM:
+    """MiniLM, fine-tuned on the English training sentences but for its word vectors."""
+    torch.manual_seed(seed)
+    teacher = MiniLM.pretrained(folder, len(LABELS))
+    ids = pieces(taught.texts)
+
+    def draw(rows: Tensor) -> tuple[Inputs, Tensor]:
+        return {"text": pad([ids[int(row)] for row in rows])}, F.one_hot(taught.classes[rows], len(LABELS)).float()
+
+    held = Held([({"text": pad(pieces(asked.texts[i : i + 64]))}, asked.classes[i : i + 64])
+                 for i in range(0, len(asked.texts), 64)])  # fmt: skip
+    schedule = Schedule(epochs=1, metric="score", averaging=0.98, bf16=True, weight_decay=1e-2)
+    stage = TeacherStage(teacher, draw, len(ids), held, schedule, rate=1e-4, batch=32)
+    stage.lengths = [len(row) for row in ids]
+    Trainer(teacher, [stage], out, seed=seed).run()
+    return teacher.eval()
+
+
+class TeacherStage(TextStage):
+    """Word vectors stay as they are: few of them occur here."""
+
+    def parameter_groups(self) -> list[dict[str, object]]:
+        frozen = ("words.", "positions.")
+        chosen = [value for name, value in self.network.named_parameters() if not name.startswith(frozen)]
+        return [{"params": chosen, "lr": self.rate}]
+
+
+def _lessons(
+    taught: dict[str, Texts], tokenizer: TextTokenizer, teacher: MiniLM, pieces: WordPieces, path: Path
+) -> list[Lesson]:
+    """Chinese texts with smoothed labels; English ones with the mean of label and the teacher's opinion, and pieces."""
+    english, chinese = (taught[name] for name in SETS)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        parts = [piece(text) for text in english.texts for _ in range(PIECES)]
+    if not path.exists():
+        torch.save(teacher.answers(pieces([*english.texts, *parts])), path)
+    opinions = torch.load(path, weights_only=True)
+    count = len(english.texts)
+    hard = {name: 0.9 * F.one_hot(texts.classes, len(LABELS)).float() + 0.05 for name, texts in taught.items()}
 
     def ids(text: str) -> Tensor:
         return torch.tensor(tokenizer.encode(text)[:LONGEST] or [tokenizer.unknown])
 
-    return [
-        Lesson(ids(text), goal, tuple((ids(part), opinion) for part, opinion in pieces))
-        for text, goal, pieces in zip(taught.texts, goals, judged.pieces, strict=True)
-    ]
+    lessons = []
+    for row, text in enumerate(english.texts):
+        places = range(row * PIECES, (row + 1) * PIECES)
+        judged = tuple((ids(parts[place]), opinions[count + place]) for place in places)
+        lessons.append(Lesson(ids(text), 0.5 * (hard["sst2"][row] + opinions[row]), judged))
+    return lessons + [Lesson(ids(text), hard["chn_hotel"][row]) for row, text in enumerate(chinese.texts)]
 
 
 def _batches(asked: Texts, tokenizer: TextTokenizer, batch: int = 64) -> list[tuple[Inputs, Tensor]]:

