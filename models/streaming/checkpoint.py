@@ -59,7 +59,7 @@ def _front(features: Features, encoder: nn.Module) -> Front:
 def _reading(pipeline: "Pipeline", tick: float) -> Reading:
     config, network, task = pipeline.config, pipeline.network, pipeline.task
     if isinstance(task, TranscriptionTask):
-        return Transcription(task.head, task.tokenizer, task.grammar, tick)
+        return Transcription(task.head, task.tokenizer, task.grammar, tick, task.delay)
     (modality,) = config.modalities
     assert config.labels is not None
     return Detection(network, modality, config.labels, float(config.defaults.get("temperature", 1.0)), tick)

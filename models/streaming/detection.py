@@ -20,7 +20,7 @@ from models.encoded import Encoded
 from models.network import FusionRNN
 from models.sequence import SequenceOutput
 from models.state import State
-from models.streaming.reading import Event, Listener, Reading
+from models.streaming.reading import Event, Listener, Reading, Told
 from models.tasks.task import Options
 
 BACKGROUND = frozenset(("silence", "unknown", "background", "noise", "other"))
@@ -136,7 +136,7 @@ class Detection(Reading):
         )
         return [Heard(*row) for row in rows], after
 
-    def tell(self, listener: "Detector", evidence: Heard, at: int, began: float) -> list[Event]:
+    def tell(self, listener: "Detector", evidence: Heard, at: int, began: float) -> Told:
         events: list[Event] = []
         for offset, (label, probability) in enumerate(zip(evidence.labels, evidence.probabilities, strict=True)):
             if (found := listener.see(at + offset, label, probability)) is not None:
@@ -146,7 +146,7 @@ class Detection(Reading):
         if listener.is_due(at, after):
             seconds = round(began + after * self.tick, 3)
             events.append({"type": "partial", "time": seconds, "predictions": self._best(evidence.last, listener)})
-        return events
+        return Told(events, len(evidence.labels))
 
     def close(
         self, listener: "Detector", encoded: Encoded, state: State, at: int, began: float, reason: str

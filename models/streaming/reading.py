@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, TypeAlias
 
 from torch import Tensor
@@ -12,6 +13,18 @@ from models.tasks.task import Options
 
 Event: TypeAlias = dict[str, Any]
 """What a client is told: ``type`` is partial, final or warning, times are seconds since the session began."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a reading made of a chunk: ``events``, of its first ``steps``, which are all unless ``over``.
+
+    ``over``: with the last of them something ended after which the network knows nothing of what was before.
+    """
+
+    events: list[Event]
+    steps: int
+    over: bool = False
 
 
 class Listener(ABC):
@@ -59,8 +72,8 @@ class Reading(ABC):
         """
 
     @abstractmethod
-    def tell(self, listener: Any, evidence: Any, at: int, began: float) -> list[Event]:
-        """The events of one session's chunk, whose first step is the ``at``-th of an utterance that ``began`` then."""
+    def tell(self, listener: Any, evidence: Any, at: int, began: float) -> Told:
+        """One session's chunk, whose first step is the ``at``-th of an utterance that ``began`` then."""
 
     @abstractmethod
     def close(self, listener: Any, encoded: Encoded, state: State, at: int, began: float, reason: str) -> list[Event]:

@@ -194,10 +194,26 @@ class RecurrentStreams:
         encoded, network = self._step(inputs, tracks, state)
         evidence, reading = self._read(encoded, inputs, tracks, state)
         self._pool.put(rows, after | under("network", network) | under("reading", reading))
-        for index, track, found in zip(indices, tracks, evidence, strict=True):
-            tell = partial(self.reading.tell, track.listener, found, track.steps, track.began)
-            events[index] += _guarded(tell)
-            track.steps += ticks
+        for place, (index, found) in enumerate(zip(indices, evidence, strict=True)):
+            mine = {name: values[place : place + 1] for name, values in inputs.items()}
+            events[index] += _guarded(partial(self._tell, tracks[place], found, mine, ticks))
+
+    def _tell(self, track: Track, found: Any, inputs: dict[str, Tensor], ticks: int) -> list[Event]:
+        """Tell of one session's ticks. Where something is over before their end, the network takes the rest anew."""
+        told = self.reading.tell(track.listener, found, track.steps, track.began)
+        events = told.events
+        track.steps += told.steps
+        if not told.over:
+            return events
+        state = self._pool.read(track.row) | under("network", self.network.initial_state(1, self.device))
+        if (left := ticks - told.steps) == 0:
+            self._pool.write(track.row, state)
+            return events
+        rest = {name: values[:, told.steps * self.fronts[name].frames :] for name, values in inputs.items()}
+        encoded, network = self._step(rest, [track], state)
+        (again,), reading = self._read(encoded, rest, [track], state)
+        self._pool.write(track.row, state | under("network", network) | under("reading", reading))
+        return events + self._tell(track, again, rest, left)
 
     def _finish(self, work: Work) -> list[Event]:
         """Step what is left of an utterance, tell the end of it, and begin the next."""
@@ -218,7 +234,8 @@ class RecurrentStreams:
         reading = part(state, "reading")
         if complete:
             (found,), reading = self._read(encoded, inputs, [track], state)
-            events += self.reading.tell(track.listener, found, track.steps, track.began)
+            told = self.reading.tell(track.listener, found, track.steps, track.began)
+            events += told.events
             track.steps += 1
         events += self.reading.close(track.listener, encoded, reading, track.steps, track.began, work.end)
         track.began, track.steps = track.began + seconds, 0

@@ -19,7 +19,7 @@ from models.encoded import Encoded
 from models.features.text import TextTokenizer, join
 from models.heads.transcription import TranscriptionHead
 from models.state import State
-from models.streaming.reading import Event, Listener, Reading
+from models.streaming.reading import Event, Listener, Reading, Told
 from models.tasks.task import Options
 
 _LONGEST = 30.0
@@ -102,9 +102,16 @@ class Transcription(Reading):
     task = "transcription"
     options = TranscriptionStreamOptions
 
-    def __init__(self, head: TranscriptionHead, tokenizer: TextTokenizer, grammar: Grammar | None, tick: float) -> None:
-        """``tick``: seconds of a step."""
-        self.head, self.tokenizer, self.grammar, self.tick = head, tokenizer, grammar, tick
+    def __init__(
+        self,
+        head: TranscriptionHead,
+        tokenizer: TextTokenizer,
+        grammar: Grammar | None,
+        tick: float,
+        delay: float = 0.0,
+    ) -> None:
+        """``tick``: seconds of a step; ``delay``: how many after it is said a word is written."""
+        self.head, self.tokenizer, self.grammar, self.tick, self.delay = head, tokenizer, grammar, tick, delay
 
     def initial_state(self, rows: int) -> State:  # noqa: ARG002 - all of it is in the listeners
         return {}
@@ -121,23 +128,26 @@ class Transcription(Reading):
     ) -> tuple[list[NDArray[np.float64]], State]:
         return list(self.head(encoded).double().cpu().numpy()), state
 
-    def tell(self, listener: Sentence, evidence: NDArray[np.float64], at: int, began: float) -> list[Event]:
+    def tell(self, listener: Sentence, evidence: NDArray[np.float64], at: int, began: float) -> Told:
         events: list[Event] = []
         for step, scores in enumerate(evidence, at):
             listener.hear(step, scores)
             quiet = listener.quiet * self.tick >= listener.options.endpoint
-            if quiet and not listener.runs:
+            if quiet and listener.runs:
+                # The network has learned from single sentences: of one that is over it must know nothing in the next.
+                return Told([*events, *self._final(listener, step + 1, began, "silence")], step + 1 - at, over=True)
+            if quiet:
                 # What CTC makes of a long silence is a word that is a little likely everywhere: it was not said.
                 self._begin(listener, step + 1)
-            elif quiet or (step + 1 - listener.began) * self.tick >= _LONGEST:
-                events += self._final(listener, step + 1, began, "silence" if quiet else "length")
+            elif (step + 1 - listener.began) * self.tick >= _LONGEST:
+                events += self._final(listener, step + 1, began, "length")
         tokens = listener.best() if listener.runs else []
         if tokens != listener.told:
             listener.told = tokens
             text = join(self.tokenizer.words(tokens))
             seconds = round(began + (at + len(evidence)) * self.tick, 3)
             events.append({"type": "partial", "time": seconds, "text": text})
-        return events
+        return Told(events, len(evidence))
 
     def close(
         self,
@@ -172,10 +182,13 @@ class Transcription(Reading):
     def _word(self, token: int, run: Run, began: float) -> dict[str, Any]:
         return {
             "word": self.tokenizer.words([token])[0],
-            "start": round(began + run.first * self.tick, 3),
-            "end": round(began + (run.last + 1) * self.tick, 3),
+            "start": self._said(run.first, began),
+            "end": self._said(run.last + 1, began),
             "probability": round(run.probability, 4),
         }
+
+    def _said(self, step: int, began: float) -> float:
+        return round(max(began + step * self.tick - self.delay, 0.0), 3)
 
     def _beam(self, options: TranscriptionStreamOptions) -> PrefixBeam:
         grammar = self.grammar if options.grammar else None

@@ -21,7 +21,7 @@ from models.sequence import pad
 from models.streaming.checkpoint import recurrent_streams
 from models.streaming.errors import BadChunk
 from models.streaming.lips import LipsReader
-from models.streaming.reading import Event
+from models.streaming.reading import Event, Told
 from models.streaming.recurrent import RecurrentStreams
 from models.streaming.track import Track
 from tests.models.streaming.sounds import babble
@@ -113,7 +113,7 @@ def test_any_chunks_give_the_scores_of_the_whole(
     heard: list[np.ndarray] = []
     tell = streams.reading.tell
 
-    def noted(listener: Any, evidence: Any, at: int, began: float) -> list[Event]:
+    def noted(listener: Any, evidence: Any, at: int, began: float) -> Told:
         heard.append(evidence)
         return tell(listener, evidence, at, began)
 

@@ -1,0 +1,70 @@
+"""Several sentences in one stream: each is heard as if there had been none before."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from models.pipeline import Pipeline
+from models.state import part
+from models.streaming.checkpoint import recurrent_streams
+from models.streaming.reading import Event
+from models.streaming.recurrent import RecurrentStreams
+from models.streaming.transcription import Transcription
+from tests.models.streaming.live import save_live
+from tests.models.streaming.sounds import RATE, babble
+from tests.models.streaming.test_transcription import TICK, run
+
+GAP = np.zeros(2 * RATE, np.float32)
+SPEECH = np.concatenate([value for seed in (2, 4, 5) for value in (babble(1.5, seed), GAP)])
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    return Pipeline.load(save_live(Path(tmp_path_factory.mktemp("zoo")) / "live", blank=6))
+
+
+def sentences(streams: RecurrentStreams, size: int) -> list[Event]:
+    events = run(streams, streams.open(streams.options(), ["audio"]), {"audio": SPEECH}, {"audio": [size]})
+    return [event for event in events if event["type"] == "final" and event["words"]]
+
+
+@pytest.mark.parametrize("size", [32 * TICK, 7 * TICK, 1000], ids=["many at once", "some", "uneven"])
+def test_where_chunks_end_does_not_matter_to_the_next_sentence(pipeline: Pipeline, size: int) -> None:
+    wanted = sentences(recurrent_streams(pipeline), TICK)
+    found = sentences(recurrent_streams(pipeline), size)
+    assert [event["endpoint"] for event in wanted].count("silence") >= 2
+    assert [event["text"] for event in found] == [event["text"] for event in wanted]
+    assert [(event["start"], event["end"]) for event in found] == [(event["start"], event["end"]) for event in wanted]
+    for some, others in zip(found, wanted, strict=True):
+        assert [word["start"] for word in some["words"]] == [word["start"] for word in others["words"]]
+
+
+def test_the_network_knows_nothing_of_a_sentence_that_silence_ended(pipeline: Pipeline) -> None:
+    streams = recurrent_streams(pipeline)
+    track = streams.open(streams.options(), ["audio"])
+    fresh = pipeline.network.initial_state(1, streams.device)
+    ended = 0
+    for at in range(0, len(SPEECH), TICK):
+        track.feed("audio", SPEECH[at : at + TICK])
+        events = streams.step([track.take()])[0]
+        state = part(streams.read(track)[0], "network")
+        if any(event["type"] == "final" for event in events):
+            ended += 1
+            assert all(torch.equal(value, fresh[name]) for name, value in state.items())
+        else:
+            assert not all(torch.equal(value, fresh[name]) for name, value in state.items())
+    assert ended >= 2
+
+
+def test_words_are_timed_when_they_were_said_and_not_when_they_were_written(pipeline: Pipeline) -> None:
+    def starts(delay: float) -> list[float]:
+        streams = recurrent_streams(pipeline)
+        reading: Any = streams.reading
+        assert isinstance(reading, Transcription)
+        reading.delay = delay
+        return [word["start"] for event in sentences(streams, TICK) for word in event["words"]]
+
+    assert starts(0.2) == [pytest.approx(max(start - 0.2, 0.0)) for start in starts(0.0)]
