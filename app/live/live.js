@@ -133,7 +133,6 @@ class Strip {
   add(time, predictions) {
     this.points.push({ time, predictions });
     while (this.points[0].time < time - SECONDS) this.points.shift();
-    $("clock").value = `${time.toFixed(1)} s`;
     this.draw();
   }
 
@@ -214,7 +213,10 @@ async function begin() {
     talk.context = context;
     await context.audioWorklet.addModule("live/capture.js");
     const capture = new AudioWorkletNode(context, "capture", { numberOfOutputs: 0, processorOptions: { samples: RATE * 0.08 } });
+    let heard = 0;
     capture.port.onmessage = ({ data }) => {
+      heard += data.samples.length / RATE;
+      $("clock").value = `${heard.toFixed(1)} s`;
       $("level").value = Math.max(data.level, -60);
       session.chunk("audio", data.samples.buffer, 0);
     };
