@@ -13,7 +13,8 @@ pytestmark = [pytest.mark.timeout(120), pytest.mark.skipif(sys.platform != "linu
 
 
 def test_a_session_takes_up_less_than_72_kilobytes_all_in() -> None:
-    assert memory_each(300, SOUND) < 72 * 1024
+    # Many: on a busy machine steps come in sizes whose kernels are new, and these belong to no session.
+    assert memory_each(600, SOUND) < 72 * 1024
 
 
 def test_sessions_dropped_at_any_moment_leave_memory_where_it_was() -> None:
