@@ -39,17 +39,15 @@ class Player:
 
     def open(self, decoded: "Decoded", asked: "BaseModel") -> "Playback":
         """A session for what was decoded. Of the options it takes those of a stream's that a file has too."""
+        from models.tasks.task import narrowed
+
         media = {str(name): _arrays(self.features[name], items) for name, items in decoded.media.items()}
-        return Playback(self.streams, media, self._options(asked))
+        return Playback(self.streams, media, narrowed(asked, self.streams.options))
 
     def close(self, opening: "Future[Playback]") -> None:
         """Give a session's row back, if there ever was one."""
         if opening.done() and not opening.cancelled() and opening.exception() is None:
             self.streams.close(opening.result().track)
-
-    def _options(self, asked: "BaseModel") -> "Options":
-        shared = type(asked).model_fields.keys() & self.streams.options.model_fields.keys()
-        return self.streams.options.model_validate(asked.model_dump(include=shared))
 
 
 class Playback:

@@ -26,12 +26,17 @@ _LONGEST = 30.0
 """Seconds of a sentence; longer ones are cut, so that the state stays small."""
 
 
+def endpoint_option() -> Any:
+    """The field of the option that says when a sentence is over."""
+    return Field(0.8, ge=0.1, le=30, description="Seconds without a word after which a sentence is over")
+
+
 class TranscriptionStreamOptions(Options):
     """How widely to search, and when a sentence is over."""
 
     beam_size: int = Field(10, ge=1, le=100, description="Beginnings that the search keeps: fewer are faster")
     grammar: bool = Field(True, description="Only sentences that the model's grammar allows, if it has one")
-    endpoint: float = Field(0.8, ge=0.1, le=30, description="Seconds without a word after which a sentence is over")
+    endpoint: float = endpoint_option()
 
 
 @dataclass(slots=True)
@@ -135,12 +140,12 @@ class Transcription(Reading):
             quiet = listener.quiet * self.tick >= listener.options.endpoint
             if quiet and listener.runs:
                 # The network has learned from single sentences: of one that is over it must know nothing in the next.
-                return Told([*events, *self._final(listener, step + 1, began, "silence")], step + 1 - at, over=True)
+                return Told([*events, *self.final(listener, step + 1, began, "silence")], step + 1 - at, over=True)
             if quiet:
                 # What CTC makes of a long silence is a word that is a little likely everywhere: it was not said.
                 self._begin(listener, step + 1)
             elif (step + 1 - listener.began) * self.tick >= _LONGEST:
-                events += self._final(listener, step + 1, began, "length")
+                events += self.final(listener, step + 1, began, "length")
         tokens = listener.best() if listener.runs else []
         if tokens != listener.told:
             listener.told = tokens
@@ -158,9 +163,9 @@ class Transcription(Reading):
         began: float,
         reason: str,
     ) -> list[Event]:
-        return self._final(listener, at, began, reason) if at else []
+        return self.final(listener, at, began, reason) if at else []
 
-    def _final(self, listener: Sentence, at: int, began: float, reason: str) -> list[Event]:
+    def final(self, listener: Sentence, at: int, began: float, reason: str) -> list[Event]:
         """The sentence, and a new one; nothing where nothing was said and nobody asked."""
         words = [self._word(token, run, began) for token, run in _placed(listener.whole(), listener.runs, at)]
         start = began + listener.began * self.tick

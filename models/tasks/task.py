@@ -34,6 +34,11 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
+def narrowed(options: BaseModel, kind: type[Options]) -> Options:
+    """Options of another kind, with what ``options`` say of those that both have."""
+    return kind.model_validate(options.model_dump(include=type(options).model_fields.keys() & kind.model_fields.keys()))
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     """What is asked about one bundle; ``told``: a search also yields its words as events."""

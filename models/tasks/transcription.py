@@ -16,6 +16,8 @@ from models.encoded import Encoded
 from models.features.text import TextTokenizer, join
 from models.heads.transcription import TranscriptionConfig, TranscriptionHead
 from models.sequence import FusionOutput, Padded
+from models.streaming.transcription import Transcription, endpoint_option
+from models.tasks.sentences import Sentences
 from models.tasks.streaming import tell
 from models.tasks.task import Options, Query, Result, Task
 
@@ -26,7 +28,9 @@ class Word(BaseModel):
     word: str
     start: float | None = Field(None, ge=0, description="Seconds from the start of the recording")
     end: float | None = Field(None, ge=0, description="Seconds; a word may last longer than the network listens to it")
-    probability: float = Field(ge=0, le=1, description="Mean (geometric) of its steps on the best path")
+    probability: float = Field(
+        ge=0, le=1, description="Mean (geometric) of its steps on the best path; the highest where the network streams"
+    )
 
 
 class TranscriptionResult(Result):
@@ -37,8 +41,9 @@ class TranscriptionResult(Result):
 
 
 class TranscriptionTask(Task):
-    """CTC prefix beam search, then the best alignment of what it found.
+    """CTC prefix beam search, then the best alignment of what it found; or sentence by sentence, as a stream's.
 
+    A network that can stream answers what it says of a stream of the same media: its sentences one after another.
     ``defaults.seconds_per_step`` says how long one step of the network's output lasts, and ``defaults.delay`` how many
     seconds after a word was said a network that cannot look ahead writes it.
     """
@@ -56,7 +61,11 @@ class TranscriptionTask(Task):
         self.seconds: float | None = defaults.get("seconds_per_step")
         self.delay: float = defaults.get("delay", 0.0)
         self.grammar = _grammar(head.config, self.tokenizer)
-        self.options = _options(defaults, has_grammar=self.grammar is not None)
+        self.sentences: Sentences | None = None
+        if self.seconds is not None and self.network.causal:
+            reading = Transcription(head, self.tokenizer, self.grammar, self.seconds, self.delay)
+            self.sentences = Sentences(self.network, reading)
+        self.options = _options(defaults, has_grammar=self.grammar is not None, streams=self.sentences is not None)
         times = {} if self.seconds is None else {"start": 0.95, "end": 1.18}
         example = self.tokenizer.words([self._example_token()])[0]
         words = [{"word": example, **times, "probability": 0.99}]
@@ -65,16 +74,26 @@ class TranscriptionTask(Task):
     def predict(self, inputs: Mapping[str, Padded], queries: Sequence[Query]) -> list[TranscriptionResult]:
         encoded = self.network.encode(inputs)
         scores = self._scores(encoded)
-        return [
-            self._result(drain(self._search(scores[row], query.options)), scores[row], encoded.fusion, row)
-            for row, query in enumerate(queries)
-        ]
+        if self.sentences is None:
+            searches = [self._search(scores[row], query.options) for row, query in enumerate(queries)]
+            found = [self._words(drain(search), scores[row]) for row, search in enumerate(searches)]
+        else:
+            found = [
+                [Word.model_validate(word) for word in self.sentences.words(inputs, row, scores[row], query.options)]
+                for row, query in enumerate(queries)
+            ]
+        return [self._result(words, encoded.fusion, row) for row, words in enumerate(found)]
 
     def stream(self, inputs: Mapping[str, Padded], query: Query) -> Iterator[dict[str, Any]]:
+        if self.sentences is not None:
+            # What it says on the way is told by a session: this is the answer to a whole input.
+            yield from super().stream(inputs, query)
+            return
         encoded = self.network.encode(inputs)
         (scores,) = self._scores(encoded)
         found = yield from tell(self._search(scores, query.options), lambda found: found[0].tokens, self.tokenizer)
-        yield {"result": self._result(found, scores, encoded.fusion, 0).model_dump(exclude_none=True)}
+        result = self._result(self._words(found, scores), encoded.fusion, 0)
+        yield {"result": result.model_dump(exclude_none=True)}
 
     def best(self, encoded: Encoded, options: Any) -> list[str]:
         """The most probable text of every row: what measuring needs, a batch at a time."""
@@ -99,9 +118,10 @@ class TranscriptionTask(Task):
     def _grammar(self, options: Any) -> Grammar | None:
         return self.grammar if getattr(options, "grammar", False) else None
 
-    def _result(self, found: list[Transcript], scores: Tensor, fusion: FusionOutput, row: int) -> TranscriptionResult:
-        spans = align(scores, found[0].tokens, blank=self.blank)
-        words = [self._word(span) for span in spans]
+    def _words(self, found: list[Transcript], scores: Tensor) -> list[Word]:
+        return [self._word(span) for span in align(scores, found[0].tokens, blank=self.blank)]
+
+    def _result(self, words: list[Word], fusion: FusionOutput, row: int) -> TranscriptionResult:
         text = join([word.word for word in words])
         return TranscriptionResult(text=text, words=words, modalities=self.contributions(fusion, row))
 
@@ -134,7 +154,7 @@ def _grammar(config: TranscriptionConfig, tokenizer: TextTokenizer) -> Grammar |
     return Grammar(places, config.vocabulary)
 
 
-def _options(defaults: Mapping[str, Any], *, has_grammar: bool) -> type[Options]:
+def _options(defaults: Mapping[str, Any], *, has_grammar: bool, streams: bool) -> type[Options]:
     beam = Field(
         defaults.get("beam_size", 10), ge=1, le=100, description="Beginnings that the search keeps: fewer are faster"
     )
@@ -142,5 +162,7 @@ def _options(defaults: Mapping[str, Any], *, has_grammar: bool) -> type[Options]
     if has_grammar:
         said = "Only sentences that the model's grammar allows"
         fields["grammar"] = (bool, Field(defaults.get("grammar", True), description=said))
+    if streams:
+        fields["endpoint"] = (float, endpoint_option())
     options: type[Options] = create_model("TranscriptionOptions", __base__=Options, **fields)
     return options
