@@ -59,8 +59,6 @@ def _front(features: Features, encoder: nn.Module) -> Front:
 def _reading(pipeline: "Pipeline", tick: float) -> Reading:
     config, network, task = pipeline.config, pipeline.network, pipeline.task
     if isinstance(task, TranscriptionTask):
-        if task.sentences is not None:
-            return task.sentences.reading
         return Transcription(task.head, task.tokenizer, task.grammar, tick, task.delay)
     (modality,) = config.modalities
     assert config.labels is not None

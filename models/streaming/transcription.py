@@ -25,10 +25,18 @@ from models.tasks.task import Options
 _LONGEST = 30.0
 """Seconds of a sentence; longer ones are cut, so that the state stays small."""
 
+_SURE = 0.5
+"""Of the silence that ends a sentence, the share that ends one to which the grammar allows no more words."""
+
 
 def endpoint_option() -> Any:
     """The field of the option that says when a sentence is over."""
-    return Field(0.8, ge=0.1, le=30, description="Seconds without a word after which a sentence is over")
+    return Field(
+        0.8,
+        ge=0.1,
+        le=30,
+        description="Seconds without a word after which a sentence is over, or half of it after its last possible word",
+    )
 
 
 class TranscriptionStreamOptions(Options):
@@ -87,6 +95,12 @@ class Sentence(Listener):
         ranked = [tokens for tokens, _ in self.beam.ranked()]
         return next((tokens for tokens in ranked if grammar is not None and len(tokens) == grammar.places), ranked[0])
 
+    @property
+    def complete(self) -> bool:
+        """Whether no word can follow the most probable ones."""
+        grammar = self.beam.grammar
+        return grammar is not None and len(self.best()) == grammar.places
+
     def state(self) -> list[float]:
         runs = [value for run in self.runs for value in (run.token, run.first, run.last, run.probability)]
         return [*self.beam.numbers(), self.began, self.quiet, len(self.told), *self.told, *runs]
@@ -137,8 +151,9 @@ class Transcription(Reading):
         events: list[Event] = []
         for step, scores in enumerate(evidence, at):
             listener.hear(step, scores)
-            quiet = listener.quiet * self.tick >= listener.options.endpoint
-            if quiet and listener.runs:
+            silence = listener.quiet * self.tick
+            quiet = silence >= listener.options.endpoint
+            if listener.runs and (quiet or (silence >= _SURE * listener.options.endpoint and listener.complete)):
                 # The network has learned from single sentences: of one that is over it must know nothing in the next.
                 return Told([*events, *self.final(listener, step + 1, began, "silence")], step + 1 - at, over=True)
             if quiet:

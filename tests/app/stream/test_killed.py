@@ -4,8 +4,6 @@ import json
 import os
 import signal
 import struct
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,39 +14,14 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from app.settings import ZOO
 from tests.app.stream.conftest import S16, finals, pcm
+from tests.app.stream.process import address, serving
 from tests.models.streaming.sounds import babble
 
 SIZE = 1280
 SOUND = babble(12, 2)
 CHUNKS = [pcm(SOUND[at : at + SIZE]) for at in range(0, len(SOUND), SIZE)]
 SECONDS = 30
-
-
-@contextmanager
-def serving(errors: Path) -> Iterator[subprocess.Popen[str]]:
-    """A server in a process of its own, with the shipped ``voice-commands``."""
-    settings = {"PORT": "0", "MODEL_DIR": str(ZOO / "voice-commands"), "DEVICE": "cpu", "THREADS": "1"}
-    settings |= {"STREAM_KEY": "shared"}
-    environment = os.environ | {f"FUSIONRNN_{name}": value for name, value in settings.items()}
-    command = [sys.executable, "-c", "from app.cli import main; main()", "serve"]
-    with (
-        errors.open("w") as stderr,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment) as process,
-    ):
-        try:
-            yield process
-        finally:
-            process.kill()
-            process.wait(60)
-
-
-def address(process: subprocess.Popen[str]) -> str:
-    """Where a server streams, once it does."""
-    assert process.stdout is not None
-    said = process.stdout.readline()
-    return "ws://" + said.split("http://")[1].split("/")[0] + "/v1/models/voice-commands/stream"
 
 
 class Client:

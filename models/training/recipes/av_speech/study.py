@@ -16,10 +16,11 @@ import torch
 from numpy.typing import NDArray
 
 from models.checkpoint import METRICS
+from models.features import Extracted
 from models.features.mouth import MouthFeatures
 from models.pipeline import Pipeline
 from models.sequence import SequenceOutput, pad
-from models.tasks.transcription import TranscriptionTask
+from models.tasks.transcription import TranscriptionResult, TranscriptionTask
 from models.training.metrics.intervals import bootstrap
 from models.training.metrics.words import edit_distance, word_figures
 from models.training.progress import progress
@@ -34,6 +35,8 @@ GIVEN: dict[str, tuple[str, ...]] = {"sound": ("audio",), "lips": ("video",), "b
 
 PLACES = ("command", "colour", "preposition", "letter", "digit", "adverb")
 _BATCH = 25
+_JOINED = 10
+"""Sentences that are heard as one recording."""
 
 Written = list[list[str]]
 """The words of every sentence of the split."""
@@ -41,11 +44,15 @@ Written = list[list[str]]
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What was written at each level, by what was given, with the grammar; ``free`` at None without it."""
+    """What was written at each level, by what was given, with the grammar; ``free`` at None without it.
+
+    ``joined``: of ``_JOINED`` sentences one after another, from a network that streams.
+    """
 
     said: Written
     written: Mapping[str, Mapping[float | None, Written]]
     free: Mapping[str, Written]
+    joined: Mapping[str, Written]
 
 
 @torch.inference_mode()
@@ -73,15 +80,39 @@ def transcribe(pipeline: Pipeline, data: SpeechData) -> Found:
                         free[name] += [text.split() for text in task.best(fused, free_options)]
             for _ in part:
                 advance()
-    return Found([data.text("val", row) for row in rows], written, free)
+    heard = {} if task.sentences is None else {name: joined(pipeline, data, names) for name, names in GIVEN.items()}
+    return Found([data.text("val", row) for row in rows], written, free, heard)
+
+
+@torch.inference_mode()
+def joined(pipeline: Pipeline, data: SpeechData, names: Sequence[str]) -> Written:
+    """What is written of every ``_JOINED`` sentences one after another, as they are."""
+    written = []
+    for first in range(0, data.count("val"), _JOINED):
+        sentences = [data.sentence("val", row) for row in range(first, min(first + _JOINED, data.count("val")))]
+        media = {
+            "audio": torch.cat([one.sound for one in sentences]),
+            "video": torch.cat([one.lips for one in sentences]),
+        }
+        tensors = {name: read(pipeline, name, media[name]) for name in names}
+        result = pipeline.predict(Extracted(tensors, {}), pipeline.options())
+        assert isinstance(result, TranscriptionResult)
+        written.append([word.word for word in result.words])
+    return written
+
+
+def read(pipeline: Pipeline, modality: str, medium: torch.Tensor) -> torch.Tensor:
+    """What the network reads of lips [T, H, W], which it takes as they are, or of sound [N]."""
+    if modality == "video":
+        return medium
+    features: Any = pipeline.config.modalities["audio"].features
+    frames: torch.Tensor = features.scaled(features.log_mel()(medium.numpy()))
+    return frames
 
 
 def encoded(pipeline: Pipeline, modality: str, media: Sequence[torch.Tensor]) -> SequenceOutput:
     """The encoder's output for lips [T, H, W] or sounds [N] of several sentences."""
-    if modality == "audio":
-        features: Any = pipeline.config.modalities["audio"].features
-        media = [features.scaled(features.log_mel()(sound.numpy())) for sound in media]
-    padded = pad(list(media))
+    padded = pad([read(pipeline, modality, medium) for medium in media])
     output: SequenceOutput = pipeline.network.encoders[modality](padded.values, padded.lengths)
     return output
 
@@ -162,12 +193,23 @@ def page(found: Found, checkpoint: str, command: str, picture: str) -> str:
             [["clean", *(_cell(word_figures(found.free[name], found.said).intervals()["wer"]) for name in GIVEN)]],
         ),
         "",
+        *_joined_lines(found),
         "Where the errors are: percent of words that are wrong at each place of the sentence.",
         "",
         *_table(["", *PLACES], rows),
         "",
     ]
     return "\n".join(lines)
+
+
+def _joined_lines(found: Found) -> list[str]:
+    if not found.joined:
+        return []
+    groups = [found.said[at : at + _JOINED] for at in range(0, len(found.said), _JOINED)]
+    said = [[word for sentence in group for word in sentence] for group in groups]
+    cells = [_cell(word_figures(written, said).intervals()["wer"]) for written in found.joined.values()]
+    text = f"{_JOINED} sentences one after another in one recording, with the pauses that there are between them:"
+    return [*paragraph(text), "", *_table(["babble", *found.joined], [["clean", *cells]]), ""]
 
 
 def draw(rates: Mapping[str, Mapping[str, Sequence[float]]], picture: Path) -> None:

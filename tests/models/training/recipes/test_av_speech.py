@@ -204,7 +204,7 @@ def test_both_are_compared_with_the_better_one_sentence_by_sentence() -> None:
         "lips": {None: [wrong, wrong, wrong, right]},
         "both": {None: [right, right, right, right]},
     }
-    found = study.Found(said, written, {})
+    found = study.Found(said, written, {}, {})
     assert study.against_better(found, None)[0] == pytest.approx(-25)
     assert study.errors_by_place(found, None)["sound"] == [0, 50]
     assert np.isclose(study.figures(found)["lips"]["clean"][0], 37.5)
