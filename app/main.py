@@ -16,6 +16,7 @@ from app.engine.service import Service
 from app.engine.sessions import Sessions
 from app.settings import Settings
 from app.telemetry import RequestLog
+from models.memory import keep_freed_memory
 
 _DESCRIPTION = "Multimodal fusion RNNs: post image, text, audio and video; get captions, classes, words and embeddings."
 
@@ -23,6 +24,8 @@ _DESCRIPTION = "Multimodal fusion RNNs: post image, text, audio and video; get c
 def create_app(settings: Settings | None = None) -> FastAPI:
     """The service under ``settings``, by default those of the environment. ``app.state.service`` holds its state."""
     settings = settings or Settings()
+    # Before there are threads, which would have heaps of their own.
+    keep_freed_memory()
     service = Service(settings)
     sessions = Sessions(service)
 

@@ -1,7 +1,7 @@
 """The thread of a device: one batch of whole calls, then one step of every search under way, and so on.
 
-A search joins when its turn comes, steps together with all others over the same decoder, and leaves as soon as it is
-done or given up. So a short caption never waits for a long one, and nobody waits for a batch to fill.
+A search steps together with all others over the same decoder, and leaves as soon as it is done or given up. Others join
+between two steps, as ``Device._may_join`` says: nobody waits for a batch to fill, nor for its longest search.
 """
 
 import queue
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _ALONE = Lane("other")
 _CROWD = 16
-"""Searches under way, from which on only one batch joins before the next step."""
+"""Searches under way, from which on nobody joins."""
+
+_MOST_STEPS = 24
+"""From one join to the next, where somebody waits: most captions are shorter."""
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -81,8 +84,9 @@ class Device:
         self._threads = threads
         self._watcher: Watcher = watcher or _Nobody()
         self._queue: queue.SimpleQueue[Row | None] = queue.SimpleQueue()
-        self._batcher = Batcher(delay)
+        self._calls, self._searches = Batcher(delay), Batcher(delay)
         self._under_way: list[Search] = []
+        self._joined = self._since_join = 0
         self._closed = False
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
@@ -129,28 +133,35 @@ class Device:
         while not self._queue.empty():
             if (row := self._queue.get()) is not None:
                 row.future.cancel()
-        for row in self._batcher.rows:
+        for row in [*self._calls.rows, *self._searches.rows]:
             row.future.cancel()
 
     def _receive(self) -> None:
         """Take in what has come; with nothing to do, wait for it."""
         idle = not self._under_way
-        patience = self._batcher.patience() if self._batcher.rows else None
+        waits = [batcher.patience() for batcher in (self._calls, self._searches) if batcher.rows]
+        patience = min(waits, default=None)
         with suppress(queue.Empty):
             row = self._queue.get(block=idle and patience != 0.0, timeout=patience)
             while row is not None:
-                self._batcher.put(row)
+                (self._searches if isinstance(row, Search) else self._calls).put(row)
                 row = self._queue.get_nowait()
 
     def _serve(self) -> None:
-        """Answer a batch of whole calls, or let searches begin until there is a crowd.
+        """Answer a batch of whole calls, and let searches begin."""
+        self._begin(self._calls.take())
+        if self._may_join():
+            while len(self._under_way) < _CROWD and self._begin(self._searches.take()):
+                pass
+            self._joined, self._since_join = len(self._under_way), 0
 
-        A step of few rows takes almost as long as one of many, so those that wait join first; what they cost those
-        under way is bounded by the crowd.
+    def _may_join(self) -> bool:
+        """Whether searches that wait may begin: once half of those are done that were under way after the last join.
+
+        To begin costs as much as many steps, and those under way wait meanwhile. So those that came first are finished
+        first, as long as their steps are still shared by enough of them.
         """
-        rows = self._begin(self._batcher.take())
-        while rows and isinstance(rows[0], Search) and len(self._under_way) < _CROWD:
-            rows = self._begin(self._batcher.take())
+        return 2 * len(self._under_way) <= self._joined or self._since_join >= _MOST_STEPS
 
     def _begin(self, rows: list[Row]) -> list[Row]:
         # A search can be cancelled up to its end, so its future never runs.
@@ -186,6 +197,7 @@ class Device:
         """One step of every search, those over the same decoder together."""
         if not self._under_way:
             return
+        self._since_join += 1
         for search in self._under_way:
             if search.future.cancelled():
                 _end(search)

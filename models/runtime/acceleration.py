@@ -12,7 +12,7 @@ from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 import torch
 from torch import Tensor, nn
 
-from models.runtime.memory import keep_freed_memory
+from models.memory import keep_freed_memory
 
 RuntimeName = Literal["auto", "torch", "packed", "bf16"]
 """``torch`` leaves the network alone; ``packed`` computes in float32 as it does, on weights laid out for the machine;

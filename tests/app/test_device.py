@@ -66,8 +66,9 @@ def test_searches_of_every_kind_answer_as_they_would_alone(device: Device, pipel
     assert device.submit(lambda: device.under_way).result(10) == 0
 
 
-def test_a_crowd_joins_at_once_and_then_one_a_step(
-    device: Device, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("short", "then"), [(8, 12), (7, 9)], ids=["half are done", "fewer are done"])
+def test_a_crowd_begins_at_once_and_others_join_when_half_of_it_is_done(
+    device: Device, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, short: int, then: int
 ) -> None:
     head: Any = pipeline.network.head
     searches: list[int] = []
@@ -78,13 +79,41 @@ def test_a_crowd_joins_at_once_and_then_one_a_step(
         return together(calls)
 
     monkeypatch.setattr(head, "step_together", counted)
-    gate = threading.Event()
-    held = device.submit(lambda: gate.wait(30))
-    futures = [ask(device, pipeline, {}) for _ in range(20)]
+    entered, gate = threading.Event(), threading.Event()
+    held = device.submit(lambda: entered.set() or gate.wait(30))  # type: ignore[func-returns-value]
+    assert entered.wait(30)
+    lengths = [2] * short + [8] * (16 - short) + [8] * 4
+    futures = [ask(device, pipeline, {"max_length": length, "beam_size": 1}) for length in lengths]
     gate.set()
     assert held.result(30)
     wait(futures, 60)
-    assert searches[:5] == [16, 17, 18, 19, 20]
+    assert searches[:3] == [16, 16, then]
+
+
+def test_nobody_waits_for_the_longest_search(device: Device, pipeline: Pipeline) -> None:
+    from models.decoding.decoder import StepCall
+
+    decoder = pipeline.decoder()
+    assert decoder is not None
+    began, answered = threading.Event(), threading.Event()
+
+    def steps(until: threading.Event) -> Any:
+        (search,) = pipeline.searches([Query(pipeline.blank(), pipeline.options())])
+        call = next(search)
+        assert isinstance(call, StepCall)
+        for _ in range(5000):
+            yield call
+            began.set()
+            if until.is_set():
+                return True
+        return False
+
+    long = device.search(decoder, lambda: steps(answered), lambda _: None)
+    assert began.wait(30)
+    late = device.search(decoder, lambda: steps(began), lambda _: None)
+    assert late.result(30)
+    answered.set()
+    assert long.result(30)
 
 
 def test_hundreds_that_leave_at_random_harm_nobody(device: Device, pipeline: Pipeline) -> None:

@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from models.memory import keep_freed_memory
 from models.pipeline import Pipeline
 from models.runtime import ACCELERATORS, Accelerator, Runtime, accelerate
-from models.runtime.memory import keep_freed_memory
 from tests.support import tiny_captioner
 
 
@@ -128,27 +128,35 @@ def test_an_unloaded_network_is_gone_at_once(tmp_path: Path) -> None:
 
 
 FAULTS = """
-import resource, sys, torch
-from models.runtime.memory import keep_freed_memory
+import resource, sys, threading, torch
+from models.memory import keep_freed_memory
 if sys.argv[1] == "keep":
     keep_freed_memory()
-for turn in range(20):
-    if turn == 10:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    layers = [torch.ones(2**20) for _ in range(4)]
-    del layers
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+def work():
+    for turn in range(20):
+        if turn == 10:
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        layers = [torch.ones(2**20) for _ in range(int(sys.argv[3]))]
+        del layers
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+if sys.argv[2] == "main":
+    work()
+else:
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
 """
 
 
-def test_freed_memory_is_used_again() -> None:
+@pytest.mark.parametrize("where", [("main", "4"), ("thread", "40")], ids=["main", "thread"])
+def test_freed_memory_is_used_again(where: tuple[str, str]) -> None:
     if not keep_freed_memory():
         pytest.skip("this malloc has no such options")
 
     def faults(how: str) -> int:
         # Where malloc gives nothing back, which depends on what else it holds, there would be nothing to see.
         environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "131072"}
-        command = [sys.executable, "-c", FAULTS, how]
+        command = [sys.executable, "-c", FAULTS, how, *where]
         return int(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout)
 
     assert faults("keep") < 1000 < faults("give")

@@ -3,7 +3,7 @@
 import ctypes
 import functools
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # malloc.h of the GNU C library
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # malloc.h of the GNU C library
 _KEPT_BYTES, _MAPPED_BYTES = 256 * 2**20, 32 * 2**20
 
 
@@ -13,10 +13,14 @@ def keep_freed_memory() -> bool:
 
     By default it gives each large buffer back to the system. The next one is then faulted in page by page and cleared,
     which takes up to a third of the time of a convolutional network. What is kept is at most the most that was ever in
-    use at once and 256 MiB a thread; buffers above 32 MiB still come and go.
+    use at once and 256 MiB; buffers above 32 MiB still come and go.
+
+    Threads that start later share the main thread's heap. Heaps of their own could not grow beyond 64 MiB: a network's
+    layers need several, which are unmapped, and faulted in again, whatever the options say.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):
         return False
-    return bool(mallopt(_MMAP_THRESHOLD, _MAPPED_BYTES) and mallopt(_TRIM_THRESHOLD, _KEPT_BYTES))
+    options = {_MMAP_THRESHOLD: _MAPPED_BYTES, _TRIM_THRESHOLD: _KEPT_BYTES, _ARENA_MAX: 1}
+    return all(mallopt(option, value) for option, value in options.items())
