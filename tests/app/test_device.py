@@ -80,7 +80,12 @@ def test_a_crowd_begins_at_once_and_others_join_when_half_of_it_is_done(
 
     monkeypatch.setattr(head, "step_together", counted)
     entered, gate = threading.Event(), threading.Event()
-    held = device.submit(lambda: entered.set() or gate.wait(30))  # type: ignore[func-returns-value]
+
+    def hold() -> bool:
+        entered.set()
+        return gate.wait(30)
+
+    held = device.submit(hold)
     assert entered.wait(30)
     lengths = [2] * short + [8] * (16 - short) + [8] * 4
     futures = [ask(device, pipeline, {"max_length": length, "beam_size": 1}) for length in lengths]
