@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 from models.encoders.mobilenet import MobileNetV2
 from models.pipeline import Pipeline
 from models.training.manifest import DataError
-from models.training.recipes import captioner
+from models.training.recipes.captioner import data as captioner_data
+from models.training.recipes.captioner import recipe as captioner
 from models.training.trainer import Schedule
 from tests.support import photo
 
@@ -47,7 +48,7 @@ def test_three_stages_end_in_a_checkpoint_that_is_the_mean_of_the_last_two(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(captioner, "Schedule", short)
-    monkeypatch.setattr(captioner, "VIEWS", 2)
+    monkeypatch.setattr(captioner_data, "VIEWS", 2)
     captioner.train(data, tmp_path, seed=0)
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     stages = [line["stage"] for line in lines if line["kind"] == "validation"]

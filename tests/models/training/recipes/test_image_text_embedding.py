@@ -15,8 +15,8 @@ from models.pipeline import Pipeline
 from models.training.evaluation import evaluate
 from models.training.manifest import DataError
 from models.training.objectives import info_nce
-from models.training.recipes import image_text_embedding as recipe
-from models.training.recipes.captioner import CUT
+from models.training.recipes.captioner.data import CUT
+from models.training.recipes.image_text_embedding import recipe, stage
 from models.training.trainer import Schedule
 from tests.models.training.recipes.transformer import pretrained
 
@@ -71,7 +71,7 @@ def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_like_photos_share_what_is_asked_for() -> None:
     themes = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]), dim=1)
-    goals = recipe.alike(themes)
+    goals = stage.alike(themes)
     assert torch.allclose(goals.sum(1), torch.ones(3))
     assert torch.equal(goals.argmax(1), torch.arange(3))
     assert goals[0, 1] > 100 * goals[0, 2]
@@ -80,7 +80,7 @@ def test_like_photos_share_what_is_asked_for() -> None:
 def test_soft_pairs_are_info_nce_where_nothing_is_alike() -> None:
     torch.manual_seed(0)
     cosines = torch.rand(5, 5)
-    found = recipe.soft_info_nce(cosines, torch.eye(5), torch.tensor(7.0))
+    found = stage.soft_info_nce(cosines, torch.eye(5), torch.tensor(7.0))
     assert float(found) == pytest.approx(float(info_nce(cosines, scale=7.0)), rel=1e-5)
 
 

@@ -1,0 +1,1 @@
+"""``captioner``: photos to English and Chinese captions."""

@@ -1,0 +1,121 @@
+"""Photos with captions in two languages: tokens, and the CNN's lower blocks' output for a few views of each photo."""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageEnhance
+from torch import Tensor
+
+from models.encoders.image import MobileNetEncoder
+from models.features.image import ImageFeatures
+from models.features.text import TextTokenizer, frequent
+from models.media.image import decode_image
+from models.media.limits import MediaLimits
+from models.training.cache import FeatureArray, cached_features
+from models.training.manifest import DataError, Manifest, read_manifest
+
+LANGUAGES = ("en", "zh")
+# Words rarer than this are not written; Chinese is written in characters, of which rarer ones still recur.
+MINIMUM_COUNT = {"en": 4, "zh": 3}
+LONGEST = {"en": 20, "zh": 18}
+CUT = 7
+"""Blocks of the CNN that stay as they are; their output, 64 x 14 x 14, is the smallest in the network."""
+VIEWS = 6
+IMAGE_SIZE = 224
+
+
+class CaptionData:
+    """Both splits: photos as the lower CNN's output, captions as words and as token ids."""
+
+    def __init__(self, folder: Path, cache: Path, cnn: MobileNetEncoder, tokenizer: TextTokenizer | None = None):
+        self.manifests = {split: read_manifest(folder, split, media=("image",)) for split in ("train", "val")}
+        splitter = tokenizer or TextTokenizer.build([])
+        self.words = {
+            split: [
+                {language: [splitter.split(text) for text in _captions(example, language)] for language in LANGUAGES}
+                for example in manifest.examples
+            ]
+            for split, manifest in self.manifests.items()
+        }
+        self.tokenizer = tokenizer or self._tokenizer()
+        self.tokens = {language: self._tokens(language) for language in LANGUAGES}
+        self.lower = {
+            split: _lower(manifest, cache, cnn, VIEWS if split == "train" else 1)
+            for split, manifest in self.manifests.items()
+        }
+
+    def spoken(self) -> Tensor:
+        """Which tokens each language may write: uint8 [L, V]."""
+        spoken = torch.zeros(len(LANGUAGES), self.tokenizer.size, dtype=torch.uint8)
+        for row, language in enumerate(LANGUAGES):
+            words = frequent(self._counts(language), MINIMUM_COUNT[language])
+            spoken[row, [index for word in words for index in self.tokenizer.encode(word)]] = 1
+            spoken[row, self.tokenizer.unknown] = 0
+            spoken[row, self.tokenizer.end] = 1
+        return spoken
+
+    def _counts(self, language: str) -> Counter[str]:
+        return Counter(word for photo in self.words["train"] for caption in photo[language] for word in caption)
+
+    def _tokenizer(self) -> TextTokenizer:
+        words = [word for lang in LANGUAGES for word in frequent(self._counts(lang), MINIMUM_COUNT[lang])]
+        return TextTokenizer.build(words, LANGUAGES)
+
+    def _tokens(self, language: str) -> Tensor:
+        """Training captions [N, K, T + 1], ended and padded, each photo's longest first."""
+        end = self.tokenizer.end
+        photos = self.words["train"]
+        longest, most = LONGEST[language], max(len(photo[language]) for photo in photos)
+        tokens = torch.full((len(photos), most, longest + 1), self.tokenizer.pad)
+        for row, photo in enumerate(photos):
+            encoded = sorted((self.tokenizer.encode(" ".join(c)) for c in photo[language]), key=len, reverse=True)
+            for column, caption in enumerate(encoded):
+                ids = [*caption, end] if len(caption) <= longest else caption[: longest + 1]
+                tokens[row, column, : len(ids)] = torch.tensor(ids)
+        return tokens
+
+
+def _captions(example: dict[str, Any], language: str) -> list[str]:
+    captions = example.get("captions", {}).get(language)
+    if not captions:
+        raise DataError(f"{example.get('image')} has no '{language}' captions")
+    return list(captions)
+
+
+def _lower(manifest: Manifest, cache: Path, encoder: MobileNetEncoder, views: int) -> FeatureArray:
+    """fp16 [N, views, 64, 14, 14]: the photo, its mirror image, and crops in other light, every second one mirrored."""
+    resize = ImageFeatures(size=IMAGE_SIZE)
+
+    @torch.inference_mode()
+    def compute(first: int) -> Iterator[NDArray[np.float32]]:
+        for row, example in enumerate(manifest.examples[first:], first):
+            data = manifest.path(example, "image").read_bytes()
+            picture = decode_image(data, MediaLimits(), target=IMAGE_SIZE)
+            pixels = resize.extract([_view(picture, row, view) for view in range(views)])
+            yield encoder.cnn.lower(pixels.float() / 127.5 - 1, CUT).numpy()
+
+    key = {"data": [str(e["image"]) for e in manifest.examples], "cut": CUT, "weights": _fingerprint(encoder)}
+    shape = (len(manifest.examples), views, 64, IMAGE_SIZE // 16, IMAGE_SIZE // 16)
+    return cached_features(cache, key, shape, compute, label=f"photos-{manifest.split}")
+
+
+def _view(picture: NDArray[np.uint8], row: int, view: int) -> NDArray[np.uint8]:
+    if view >= 2:
+        rng = np.random.default_rng([row, view])
+        height, width = (round(side * rng.uniform(0.7, 0.95)) for side in picture.shape[:2])
+        top = rng.integers(0, picture.shape[0] - height + 1)
+        left = rng.integers(0, picture.shape[1] - width + 1)
+        crop = Image.fromarray(picture[top : top + height, left : left + width])
+        for light in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
+            crop = light(crop).enhance(rng.uniform(0.75, 1.25))
+        picture = np.asarray(crop)
+    return np.asarray(Image.fromarray(picture).transpose(Image.Transpose.FLIP_LEFT_RIGHT)) if view % 2 else picture
+
+
+def _fingerprint(encoder: MobileNetEncoder) -> float:
+    return sum(float(parameter.detach().double().abs().sum()) for parameter in encoder.cnn.parameters())

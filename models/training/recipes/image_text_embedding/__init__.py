@@ -1,0 +1,1 @@
+"""``image-text-embedding``: photos, English and Chinese sentences in one space."""

@@ -1,0 +1,191 @@
+"""``image-text-embedding``: photos, English and Chinese sentences in one space, trained on Flickr8k and Flickr8k-CN.
+
+A dual encoder: the CNN that the captioner has fine-tuned, and one bidirectional GRU that reads both languages. Each
+photo is pulled towards a sentence of each language, and those two towards each other (InfoNCE).
+
+A bag of words is trained first, on the CNN's output as read from disk: it costs little, is the baseline, and its word
+vectors are where the GRU starts from.
+
+Of 128 photos some are much alike, and to tell them apart at any price is to learn noise. So a part of what is asked for
+goes to other photos in the measure in which their English captions resemble each other, in the eyes of MiniLM, a
+pre-trained transformer (soft targets: Hinton et al. 2015; for pairs, Andonian et al. 2022). It also says where the
+vectors of English words start.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor
+
+from models.checkpoint import WEIGHTS, save_checkpoint
+from models.config import CheckpointConfig
+from models.encoders.image import MobileNetEncoder
+from models.encoders.text import TextBag
+from models.features.text import TextTokenizer
+from models.network import FusionRNN
+from models.training.curves import draw_curves
+from models.training.evaluation import evaluate
+from models.training.manifest import DataError
+from models.training.recipes.captioner.data import IMAGE_SIZE, LANGUAGES, CaptionData
+from models.training.recipes.captioner.recipe import build as build_captioner
+from models.training.recipes.image_text_embedding.data import PairData
+from models.training.recipes.image_text_embedding.stage import PairStage
+from models.training.recipes.minilm import MiniLM, WordPieces, word_vectors
+from models.training.recipes.traditional import SIMPLIFIED
+from models.training.trainer import Schedule, Stage, Trainer
+
+NAME = "image-text-embedding"
+CAPTIONER = Path(__file__).parents[3] / "zoo" / "captioner"
+"""The checkpoint whose CNN this one starts from."""
+WORDS = 256
+"""Size of a word's vector."""
+
+
+def describe(tokenizer: TextTokenizer, *, bag: bool = False) -> CheckpointConfig:
+    """The checkpoint's config; ``bag`` replaces the GRU by the mean of the words, for the baseline."""
+    text: dict[str, Any] = {"vocabulary": tokenizer.size, "embedding": WORDS, "word_dropout": 0.15}
+    recurrent = {
+        "cell": "gru", "hidden": 256, "bidirectional": True, "dropout": 0.3, "pooling": "mean", "words": True,
+    }  # fmt: skip
+    return CheckpointConfig.model_validate(
+        {
+            "name": NAME,
+            "version": "1.0.0",
+            "task": "embedding",
+            "description": "Photos, English and Chinese sentences as unit vectors of one space: like lies by like.",
+            "modalities": {
+                "image": {"features": {"type": "pixels", "size": IMAGE_SIZE}},
+                "text": {"features": {"type": "tokens", "max_tokens": 64}},
+            },
+            "network": {
+                "encoders": {
+                    "image": {"type": "mobilenet-v2", "width": 512},
+                    "text": text | ({"type": "text-bag"} if bag else {"type": "text-rnn"} | recurrent),
+                },
+                "fusion": {"type": "concat", "width": 256},
+                "head": {"type": "embedding", "size": 256, "fused": True, "dropout": 0.2},
+            },
+        }
+    )
+
+
+def train(data_folder: Path, out: Path, seed: int) -> None:
+    """Train in ``out``, resuming what is there, and write the checkpoint folder ``out/checkpoint``.
+
+    The baseline, a bag of words, is trained first and written to ``out/bag/checkpoint``. Both are measured on the
+    validation photos.
+
+    The CNN's lower blocks are ImageNet's, as the captioner's are (``mobilenet_v2/imagenet.safetensors`` beside the data
+    folder), and the upper ones those of the shipped captioner; a link from ``out/cache`` to the captioner's saves
+    computing the photos' features again.
+
+    Raises:
+        DataError: the data or the CNN's weights are missing.
+    """
+    weights = data_folder.parent / "mobilenet_v2" / "imagenet.safetensors"
+    for needed in (weights, CAPTIONER / WEIGHTS):
+        if not needed.is_file():
+            raise DataError(f"{needed} does not exist: the photos' encoder starts from it")
+    start, captions, _ = build_captioner(data_folder, out, weights)
+    cnn = start.encoders["image"]
+    assert isinstance(cnn, MobileNetEncoder)
+    prefix = "encoders.image.cnn."
+    tuned = load_file(CAPTIONER / WEIGHTS)
+    cnn.cnn.load_state_dict(
+        {name.removeprefix(prefix): value.float() for name, value in tuned.items() if name.startswith(prefix)}
+    )
+    pieces, teacher = WordPieces(data_folder.parent / "minilm"), MiniLM.pretrained(data_folder.parent / "minilm")
+    data = PairData(captions, out / "cache", cnn, themes(captions, teacher, pieces))
+    bag = _network(describe(captions.tokenizer, bag=True), cnn, seed)
+    start_words(bag, word_vectors(captions.tokenizer, teacher, pieces, WORDS))
+    Trainer(bag, bag_stages(bag, data), out / "bag", seed=seed).run()
+    save_checkpoint(out / "bag" / "checkpoint", describe(captions.tokenizer, bag=True), bag, captions.tokenizer)
+    model = _network(describe(captions.tokenizer), cnn, seed)
+    start_from_bag(model, bag)
+    Trainer(model, stages(model, data), out, seed=seed).run()
+    draw_curves(out / "log.jsonl", out / "curves.png")
+    baselines = {"bag of words": evaluate(out / "bag" / "checkpoint", data_folder, "val", "captions")["figures"]}
+    before = {"dataset": data_folder.resolve().name, "split": "val", "seed": seed, "baselines": baselines}
+    model, tokenizer = reading_traditional(model, captions.tokenizer)
+    save_checkpoint(out / "checkpoint", describe(tokenizer), model, tokenizer, metrics=before)
+    evaluate(out / "checkpoint", data_folder, "val", "captions")
+
+
+def bag_stages(model: FusionRNN, data: PairData) -> list[Stage]:
+    """How the bag of words is trained."""
+    schedule = Schedule(epochs=8, metric="score", warmup_steps=50, averaging=0.98, bf16=True)
+    return [PairStage("bag", model, data, schedule, rate=2e-3, trains="regions")]
+
+
+def stages(model: FusionRNN, data: PairData) -> list[Stage]:
+    """The recipe, from the bag of words on."""
+    sentences = Schedule(epochs=6, metric="score", warmup_steps=30, averaging=0.98, bf16=True)
+    tuned = Schedule(epochs=8, metric="score", warmup_steps=30, averaging=0.98, bf16=True)
+    return [
+        PairStage("sentences", model, data, sentences, rate=1e-3, trains="nothing"),
+        PairStage("fine-tune", model, data, tuned, rate=5e-4, trains="cnn", cnn_rate=2e-4),
+    ]
+
+
+def themes(captions: CaptionData, teacher: MiniLM, pieces: WordPieces) -> Tensor:
+    """The mean of the vectors of each training photo's English captions, at unit length."""
+    photos = captions.words["train"]
+    counts = [len(photo["en"]) for photo in photos]
+    given = teacher.vectors(pieces([" ".join(words) for photo in photos for words in photo["en"]]))
+    each = torch.split(F.normalize(given, dim=1), counts)
+    return F.normalize(torch.stack([vectors.mean(0) for vectors in each]), dim=1)
+
+
+def start_words(network: FusionRNN, vectors: Tensor) -> None:
+    """Let the words that have vectors start from them, at the length that the others have."""
+    encoder = network.encoders["text"]
+    assert isinstance(encoder, TextBag)
+    table = encoder.embedding.weight.data
+    known = vectors.norm(dim=1) > 0
+    table[known] = vectors[known] * table.norm(dim=1).mean()
+
+
+def _network(config: CheckpointConfig, cnn: MobileNetEncoder, seed: int) -> FusionRNN:
+    """A new network whose CNN has the weights of ``cnn``."""
+    torch.manual_seed(seed)
+    network = FusionRNN(config.network)
+    encoder = network.encoders["image"]
+    assert isinstance(encoder, MobileNetEncoder)
+    encoder.cnn.load_state_dict(cnn.cnn.state_dict())
+    return network
+
+
+def start_from_bag(model: FusionRNN, bag: FusionRNN) -> None:
+    """Let ``model`` answer as the bag of words does, until it learns what the GRU adds.
+
+    The photos' side, word vectors and temperature are the same; what reads a text reads only its words at first, which
+    stand behind the GRU's outputs.
+    """
+    given, mine = bag.state_dict(), model.state_dict()
+    for name, value in mine.items():
+        other = given.get(name)
+        if other is not None and other.shape == value.shape:
+            mine[name] = other
+        elif other is not None:
+            mine[name] = torch.zeros_like(value)
+            mine[name][..., -other.shape[-1] :] = other
+    model.load_state_dict(mine)
+
+
+def reading_traditional(model: FusionRNN, tokenizer: TextTokenizer) -> tuple[FusionRNN, TextTokenizer]:
+    """The same network with traditional characters in its vocabulary, each with its simplified form's vector."""
+    words = tokenizer.words(range(tokenizer.size))
+    known = set(words)
+    added = [old for old, new in SIMPLIFIED.items() if new in known and old not in known]
+    specials = TextTokenizer.build([], LANGUAGES).size
+    larger = TextTokenizer.build([*words[specials:], *added], LANGUAGES)
+    weights = model.state_dict()
+    rows = [tokenizer.encode(SIMPLIFIED[old])[0] for old in added]
+    table = weights["encoders.text.embedding.weight"]
+    weights["encoders.text.embedding.weight"] = torch.cat([table, table[rows]])
+    network = FusionRNN(describe(larger).network)
+    network.load_state_dict(weights)
+    return network, larger
