@@ -12,9 +12,11 @@ _ROWS = 4
 _WORTH = {3.0: 64, 1.6: 16, 0.9: 4}
 """Rows of a batch by how many times as fast each of four is as one alone, by a measurement that may err by a tenth."""
 _TOGETHER = 16
-"""Of searches, which are answered together anyway: where company costs nothing, they also begin together."""
-_RUNS = 4
-"""The first ones of a shape plan it, and find out what memory it takes."""
+"""Searches that begin together: what they gain are the steps that they share, so there is nothing to measure."""
+_RUNS = (2, 4)
+"""Least and most: the first ones of a shape plan it, and find out what memory it takes."""
+_ENOUGH = 0.08
+"""Seconds of runs of one shape, after which the least will do: what takes long varies less."""
 
 
 def warm_up(pipeline: "Pipeline", run: Run) -> dict[str, int]:
@@ -25,10 +27,11 @@ def warm_up(pipeline: "Pipeline", run: Run) -> dict[str, int]:
     get their turn in between.
     """
     run(pipeline.warm_up)
-    faster = _seconds(pipeline, run, 1) / _seconds(pipeline, run, _ROWS)
-    rows = next((rows for worth, rows in _WORTH.items() if faster >= worth), 0)
-    if rows and pipeline.decoder() is not None:
-        rows = max(rows, _TOGETHER)
+    if pipeline.decoder() is not None:
+        rows = _TOGETHER
+    else:
+        faster = _seconds(pipeline, run, 1) / _seconds(pipeline, run, _ROWS)
+        rows = next((rows for worth, rows in _WORTH.items() if faster >= worth), 0)
     return {name: rows * length for name, length in pipeline.blank().lengths.items()} if rows else {}
 
 
@@ -37,13 +40,16 @@ def _seconds(pipeline: "Pipeline", run: Run, rows: int) -> float:
     from models.tasks.task import Query
 
     queries = [Query(pipeline.blank(), pipeline.options())] * rows
-    answer = pipeline.predict_batch if pipeline.decoder() is None else pipeline.searches
     # On a CPU the time that the thread itself computes: whatever else runs on the machine now is gone tomorrow.
     clock = time.thread_time if pipeline.device.type == "cpu" else time.perf_counter
 
     def timed() -> float:
         started = clock()
-        answer(queries)
+        pipeline.predict_batch(queries)
         return clock() - started
 
-    return float(min(run(timed) for _ in range(_RUNS))) / rows
+    least, most = _RUNS
+    spent: list[float] = []
+    while len(spent) < least or (len(spent) < most and sum(spent) < _ENOUGH):
+        spent.append(float(run(timed)))
+    return min(spent) / rows

@@ -69,3 +69,13 @@ def test_others_get_their_turn_between_two_batches() -> None:
 
     warm_up(checkpoint, run)
     assert set(batches) == {1}
+
+
+def test_searches_begin_together_whatever_that_costs() -> None:
+    class Writing(Costly):
+        def decoder(self) -> Any:
+            return object()
+
+    checkpoint: Any = Writing(lambda rows: 0.002 * rows**1.3)
+    assert warm_up(checkpoint, lambda work: work()) == {"audio": 50 * 16, "image": 16}
+    assert checkpoint.rows == [0]
