@@ -10,6 +10,8 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 PAD, UNKNOWN, END = "<pad>", "<unk>", "<end>"
 # Scripts written without spaces: each character is a token of its own.
 _SPACELESS = r"\p{Han}\p{Hiragana}\p{Katakana}"
+# What is neither letter, accent, number nor apostrophe.
+_MARKS = r"[^\p{L}\p{M}\p{N}']"
 
 
 class TextTokenizer:
@@ -23,8 +25,11 @@ class TextTokenizer:
         self.end = self._special(END)
 
     @classmethod
-    def build(cls, words: Sequence[str], languages: Iterable[str] = ()) -> "TextTokenizer":
-        """A tokenizer for ``words`` (as ``split`` returns them), with a start token ``<xx>`` for each language."""
+    def build(cls, words: Sequence[str], languages: Iterable[str] = (), marks: bool = False) -> "TextTokenizer":
+        """A tokenizer for ``words`` (as ``split`` returns them), with a start token ``<xx>`` for each language.
+
+        With ``marks``, each punctuation mark, symbol and emoji is a word as well; else they only separate words.
+        """
         specials = [PAD, UNKNOWN, END, *(start_token(language) for language in languages)]
         vocabulary = {word: index for index, word in enumerate([*specials, *dict.fromkeys(words)])}
         tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
@@ -33,13 +38,15 @@ class TextTokenizer:
                 normalizers.NFKC(),
                 normalizers.Lowercase(),
                 normalizers.Replace(Regex("[\u2018\u2019`]"), "'"),
-                # What is neither letter, mark, number nor apostrophe separates words and is not read or written.
-                normalizers.Replace(Regex(r"[^\p{L}\p{M}\p{N}']+"), " "),
+                *([] if marks else [normalizers.Replace(Regex(f"{_MARKS}+"), " ")]),
                 normalizers.Replace(Regex(r"(?<![\p{L}\p{N}])'+|'+(?![\p{L}\p{N}])"), " "),
             ]
         )
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-            [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex(f"[{_SPACELESS}]"), "isolated")]
+            [
+                pre_tokenizers.WhitespaceSplit(),
+                pre_tokenizers.Split(Regex(f"[{_SPACELESS}]" + (f"|{_MARKS}" if marks else "")), "isolated"),
+            ]
         )
         return cls(tokenizer)
 

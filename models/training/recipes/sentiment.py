@@ -3,7 +3,9 @@
 SST-2 (Socher et al. 2013) has only 6920 sentences, so the English half learns from a teacher as well: MiniLM,
 fine-tuned on the same sentences, gives its opinion of them and of pieces of them (Tang et al. 2019, "Distilling
 Task-Specific Knowledge from BERT into Simple Neural Networks"), and what it makes of single words is where word vectors
-start, so that words which no training sentence has are not unknown. Traditional characters read as simplified ones.
+start, so that words which no training sentence has are not unknown. The Chinese half, which has no teacher, starts from
+what the network learns by guessing the next and the previous character of the reviews (Dai and Le 2015,
+"Semi-supervised Sequence Learning"). Traditional characters read as simplified ones.
 """
 
 from collections import Counter
@@ -18,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from models.config import CheckpointConfig
+from models.config import CheckpointConfig, NetworkConfig
 from models.encoders.text import TextRNN
 from models.features.text import TextTokenizer, frequent
 from models.network import FusionRNN
@@ -39,6 +41,7 @@ from models.training.recipes.classifier import (
     without_recurrence,
 )
 from models.training.recipes.minilm import MiniLM, WordPieces, word_vectors
+from models.training.recipes.neighbours import Neighbours, NeighboursStage
 from models.training.recipes.traditional import SIMPLIFIED
 from models.training.recipes.waveforms import chance, choice
 from models.training.stage import bucketed
@@ -48,6 +51,8 @@ LABELS = ("negative", "positive")
 SETS = ("sst2", "chn_hotel")
 SEEDS = 3
 EPOCHS = 6
+READING_EPOCHS = 12
+"""In which neighbours of Chinese characters are guessed, before anything is judged."""
 EMBEDDING = 64
 LONGEST = 128
 """Words of a text that are read in training; the served network reads more."""
@@ -100,11 +105,11 @@ def describe(vocabulary: int, heat: float | None = None) -> CheckpointConfig:
 
 def vocabulary(english: Sequence[str], chinese: Sequence[str], common: Sequence[str]) -> TextTokenizer:
     """Words of the training texts, frequent English words, and the traditional forms of Chinese characters."""
-    splitter = TextTokenizer.build([])
+    splitter = TextTokenizer.build([], marks=True)
     words = [Counter(word for text in texts for word in splitter.split(text)) for texts in (english, chinese)]
     known = dict.fromkeys([*frequent(words[0], 2), *frequent(words[1], 2), *common])
     traditional = [old for old, new in SIMPLIFIED.items() if new in known and old not in known]
-    return TextTokenizer.build([*known, *traditional])
+    return TextTokenizer.build([*known, *traditional], marks=True)
 
 
 def piece(text: str) -> str:
@@ -168,9 +173,10 @@ def train(data: Path, out: Path, seed: int) -> None:
     config = describe(tokenizer.size)
     draw = Draw(lessons, tokenizer.pad)
 
+    read = _reader(config.network, vectors, taught["chn_hotel"].texts, tokenizer, out / "neighbours", seed)
+
     def prepare(network: FusionRNN) -> None:
-        known = vectors.norm(dim=1) > 0
-        embeddings(network)[known] = vectors[known]
+        text_encoder(network).load_state_dict(read)
 
     def stages(network: FusionRNN) -> list[TextStage]:
         schedule = Schedule(
@@ -198,16 +204,16 @@ def train(data: Path, out: Path, seed: int) -> None:
         _publish(data, out, runs, held, sizes, tokenizer, baselines)
 
 
-def embeddings(network: FusionRNN) -> Tensor:
-    """The vectors [vocabulary, EMBEDDING] that the network starts from, to read and to write."""
+def text_encoder(network: FusionRNN) -> TextRNN:
+    """What reads the words."""
     encoder = network.encoders["text"]
     assert isinstance(encoder, TextRNN)
-    return encoder.embedding.weight.data
+    return encoder
 
 
 def read_alike(network: FusionRNN, tokenizer: TextTokenizer) -> None:
     """Give traditional characters, which no training text has, the vectors of their simplified forms."""
-    weight = embeddings(network)
+    weight = text_encoder(network).embedding.weight.data
     for old, new in SIMPLIFIED.items():
         (traditional,), (simplified,) = tokenizer.encode(old), tokenizer.encode(new)
         if tokenizer.unknown not in (traditional, simplified):
@@ -245,6 +251,7 @@ def _publish(
             "of": [run.seed for run in runs],
             "minutes": [minutes(out / f"seed-{run.seed}") for run in runs],
             "minutes_of_teacher": minutes(out / "teacher"),
+            "minutes_of_reading": minutes(out / "neighbours"),
         },
         "baselines": baselines,
         "calibration": calibrated.note,
@@ -292,6 +299,20 @@ class TeacherStage(TextStage):
         frozen = ("words.", "positions.")
         chosen = [value for name, value in self.network.named_parameters() if not name.startswith(frozen)]
         return [{"params": chosen, "lr": self.rate}]
+
+
+def _reader(
+    config: NetworkConfig, vectors: Tensor, texts: Sequence[str], tokenizer: TextTokenizer, out: Path, seed: int
+) -> dict[str, Tensor]:
+    """The weights of a text encoder that starts from the ``vectors`` that are not 0, and has read the texts."""
+    torch.manual_seed(seed)
+    encoder = text_encoder(FusionRNN(config))
+    known = vectors.norm(dim=1) > 0
+    encoder.embedding.weight.data[known] = vectors[known]
+    ids = [torch.tensor(found) for text in texts if len(found := tokenizer.encode(text)) > 1]
+    network = Neighbours(encoder, torch.tensor(sorted({int(index) for text in ids for index in text})))
+    Trainer(network, [NeighboursStage(network, ids, tokenizer.pad, READING_EPOCHS)], out, seed=seed).run()
+    return encoder.state_dict()
 
 
 def _lessons(

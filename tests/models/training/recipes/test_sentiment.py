@@ -30,6 +30,7 @@ def test_the_command_leaves_a_checkpoint_for_both_languages(
 ) -> None:
     monkeypatch.setattr(sentiment, "EMBEDDING", 8)
     monkeypatch.setattr(sentiment, "EPOCHS", 1)
+    monkeypatch.setattr(sentiment, "READING_EPOCHS", 1)
     monkeypatch.setattr(sentiment, "SEEDS", 2)
     rows = {
         "sst2": [("the film s good", "positive"), ("it is a bad film", "negative")] * 4,
@@ -47,7 +48,7 @@ def test_the_command_leaves_a_checkpoint_for_both_languages(
     assert metrics["baselines"].keys() == {"always 'negative'", "the teacher", "no recurrence"}
     pipeline = Pipeline.load(tmp_path / "out" / "checkpoint")
     features = pipeline.features(pipeline.decode({"text": ["THE FILM 房间 \U0001f600"]}, MediaLimits()))
-    assert len(features.tensors["text"]) == 4
+    assert len(features.tensors["text"]) == 5
     answer = pipeline.predict(features, pipeline.options())
     assert sum(found["probability"] for found in answer.model_dump()["predictions"]) == pytest.approx(1)
 

@@ -1,0 +1,24 @@
+"""What a tokenizer takes for a word."""
+
+from pathlib import Path
+
+import pytest
+
+from models.features.text import TextTokenizer
+
+TEXT = "It's GREAT!! 房间很差。 :-( \U0001f600 \u2018ok\u2019 don\u2019t e\u0301t\u00e9 4.5"
+
+
+@pytest.mark.parametrize(
+    ("marks", "words"),
+    [
+        (False, "it's great 房 间 很 差 ok don't \u00e9t\u00e9 4 5"),
+        (True, "it's great ! ! 房 间 很 差 。 : - ( \U0001f600 ok don't \u00e9t\u00e9 4 . 5"),
+    ],
+)
+def test_marks_are_words_or_stand_between_words(marks: bool, words: str, tmp_path: Path) -> None:
+    tokenizer = TextTokenizer.build(words.split(), marks=marks)
+    assert tokenizer.split(TEXT) == words.split()
+    assert tokenizer.words(tokenizer.encode(TEXT)) == words.split()
+    tokenizer.save(tmp_path / "tokenizer.json")
+    assert TextTokenizer.load(tmp_path / "tokenizer.json").encode(TEXT) == tokenizer.encode(TEXT)
