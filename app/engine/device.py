@@ -24,6 +24,9 @@ _ALONE = Lane("other")
 _CROWD = 16
 """Searches under way, from which on nobody joins."""
 
+_LEFT = 0.25
+"""Of the searches after the last join, the share that may be left when others join."""
+
 _MOST_STEPS = 24
 """From one join to the next, where somebody waits: most captions are shorter."""
 
@@ -156,12 +159,13 @@ class Device:
             self._joined, self._since_join = len(self._under_way), 0
 
     def _may_join(self) -> bool:
-        """Whether searches that wait may begin: once half of those are done that were under way after the last join.
+        """Whether searches that wait may begin: once few are left of those that were under way after the last join.
 
         To begin costs as much as many steps, and those under way wait meanwhile. So those that came first are finished
         first, as long as their steps are still shared by enough of them.
         """
-        return 2 * len(self._under_way) <= self._joined or self._since_join >= _MOST_STEPS
+        few = len(self._under_way) <= _LEFT * self._joined
+        return few or self._since_join >= _MOST_STEPS
 
     def _begin(self, rows: list[Row]) -> list[Row]:
         # A search can be cancelled up to its end, so its future never runs.

@@ -66,8 +66,8 @@ def test_searches_of_every_kind_answer_as_they_would_alone(device: Device, pipel
     assert device.submit(lambda: device.under_way).result(10) == 0
 
 
-@pytest.mark.parametrize(("short", "then"), [(8, 12), (7, 9)], ids=["half are done", "fewer are done"])
-def test_a_crowd_begins_at_once_and_others_join_when_half_of_it_is_done(
+@pytest.mark.parametrize(("short", "then"), [(12, 8), (11, 5)], ids=["a quarter is left", "more are left"])
+def test_a_crowd_begins_at_once_and_others_join_when_little_of_it_is_left(
     device: Device, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, short: int, then: int
 ) -> None:
     head: Any = pipeline.network.head
