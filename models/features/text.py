@@ -80,6 +80,10 @@ class TextTokenizer:
         """The words behind token ids."""
         return [self._tokenizer.id_to_token(index) or UNKNOWN for index in ids]
 
+    def is_mark(self, index: int) -> bool:
+        """Whether a token has neither letter nor number."""
+        return not any(map(str.isalnum, self._tokenizer.id_to_token(index) or UNKNOWN))
+
     def start(self, language: str) -> int:
         """Id of the token that begins a text in ``language``."""
         return self._special(start_token(language))

@@ -41,11 +41,12 @@ class TextFeatures(Features):
         return [" ".join(["word"] * self.max_tokens)]
 
     def notices(self, media: list[Any], tokenizer: TextTokenizer | None = None) -> list[str]:
-        """``unknown_words``: most are not in the vocabulary; ``truncated``: something is beyond ``max_tokens``."""
+        """``unknown_words``: there are hardly any but those; ``truncated``: something is beyond ``max_tokens``."""
         ids = self._ids(media, tokenizer)
         read = ids[: self.max_tokens]
         assert tokenizer is not None
-        strange = 2 * read.count(tokenizer.unknown) > len(read)
+        words = [index for index in read if not tokenizer.is_mark(index)]
+        strange = not words or 2 * words.count(tokenizer.unknown) > len(words)
         return ["unknown_words"] * strange + ["truncated"] * (len(read) < len(ids))
 
     @staticmethod

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from models.features.text import TextTokenizer
+from models.features.tokens import TextFeatures
 
 TEXT = "It's GREAT!! 房间很差。 :-( \U0001f600 \u2018ok\u2019 don\u2019t e\u0301t\u00e9 4.5"
 
@@ -22,3 +23,12 @@ def test_marks_are_words_or_stand_between_words(marks: bool, words: str, tmp_pat
     assert tokenizer.words(tokenizer.encode(TEXT)) == words.split()
     tokenizer.save(tmp_path / "tokenizer.json")
     assert TextTokenizer.load(tmp_path / "tokenizer.json").encode(TEXT) == tokenizer.encode(TEXT)
+
+
+def test_a_text_of_marks_alone_has_no_words_that_are_known() -> None:
+    tokenizer = TextTokenizer.build(["good", "\u597d", "!"], marks=True)
+    features = TextFeatures()
+    noticed = {
+        text: features.notices([text], tokenizer) for text in ("!!", "\U0001f600 !", "good!", "\u597d\u554a \u597d!!!!")
+    }
+    assert [bool(found) for found in noticed.values()] == [True, True, False, False]
