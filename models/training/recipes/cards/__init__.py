@@ -21,14 +21,14 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def seeds(metrics: Mapping[str, Any], accuracy: Sequence[float]) -> str:
-    """A sentence about other seeds."""
+def seeds(metrics: Mapping[str, Any], accuracy: Sequence[float], of: str = "") -> str:
+    """A sentence about other seeds; ``of`` says of what the accuracy is, if not of what stands above it."""
     numbers = metrics["seeds"]["of"]
     if len(numbers) == 1:
         return "One seed has been trained; the recipe's others have not."
     return (
-        f"Over the seeds {', '.join(map(str, numbers))} the mean accuracy is {percent(accuracy)}, the interval by "
-        "Student's t."
+        f"Over the seeds {', '.join(map(str, numbers))} the mean accuracy{of} is {percent(accuracy)}, the "
+        "interval by Student's t."
     )
 
 

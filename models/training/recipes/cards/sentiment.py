@@ -41,8 +41,8 @@ No text of the data is part of this folder, but for the words of the vocabulary.
 - There is no neutral answer: a text without an opinion gets one, and it may look sure of it.
 - Irony, comparisons ("better than the last one, which says little"), what is only implied, and denials of something
   bad: "not bad at all" is called negative, and surely so.
-- Punctuation is read as the training texts use it, where emoji hardly occur. A text of nothing else than these is noticed
-  as `unknown_words`, and its answer means nothing. Case is not read, so SHOUTING changes nothing.
+- Punctuation is read as the training texts use it, where emoji hardly occur. A text of nothing but these is noticed as
+  `unknown_words`, and its answer means nothing. Case is not read, so SHOUTING changes nothing.
 - In other languages than these two almost every word is unknown, which is noticed too. Traditional characters read as
   their simplified forms. Texts in both languages are read as one text.
 - Texts beyond 512 words are cut, and noticed as `truncated`.
