@@ -67,7 +67,7 @@ def heard(word: dict[str, Any], began: float) -> tuple[Any, ...]:
 def test_an_hour_of_silence_leaves_a_session_as_it_was(name: str, seconds: int, tmp_path: Path) -> None:
     pipeline = Pipeline.load(ZOO / name if name == "voice-commands" else save_live(tmp_path / name, blank=6))
     streams = recurrent_streams(pipeline)
-    line = Line(streams, **({"threshold": 0.2} if name == "voice-commands" else {}))
+    line = Line(streams, **({"threshold": 0.4} if name == "voice-commands" else {}))
     for _ in range(8):
         line.feed(SILENCE)
     before = line.say()
