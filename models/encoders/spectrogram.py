@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from models.encoders.mobilenet import BLOCKS, MobileNetV2
 from models.encoders.recurrent import RecurrentConfig
+from models.pooling import Pooling
 from models.registry import ENCODERS
 from models.sequence import SequenceOutput, length_mask
 from models.state import State
@@ -25,6 +26,7 @@ class SpectrogramRNNConfig(RecurrentConfig):
     bands: int = Field(64, ge=8, le=256, description="Mel bands of the features")
     frames: int = Field(128, ge=8, le=1024, description="Frames of a picture")
     blocks: int = Field(13, ge=1, le=BLOCKS, description="Of MobileNetV2, counted from its input")
+    direct: int = Field(0, ge=0, le=4096, description="Units that read each step beside the recurrent network")
     fill: float = Field(-2.0, ge=-100, le=100, description="What stands for the frames that the last picture lacks")
 
     reads: ClassVar[tuple[str, ...]] = ("log-mel",)
@@ -35,7 +37,7 @@ class SpectrogramRNNConfig(RecurrentConfig):
 
     @classmethod
     def variants(cls) -> list[Self]:
-        return [cls.tiny(), cls(frames=16, blocks=4, hidden=6, cell="lstm", pooling="attention")]
+        return [cls.tiny(), cls(frames=16, blocks=4, hidden=6, cell="lstm", pooling="attention", direct=5)]
 
     def check(self, features: Any) -> None:
         if features.n_mels != self.bands:
@@ -66,6 +68,8 @@ class SpectrogramRNN(nn.Module):
     MobileNetV2, three times the same plane for its three colours; what they say of a step's bands, side by side, is
     what the recurrent network reads. So weights that know photos can be where training starts, which is worth much
     where there are few sounds (Gwardys and Grzywczak 2014; Palanisamy et al. 2020).
+
+    With ``direct`` units, relu(W x_t + b) stands beside each output of the recurrent network, and is pooled likewise.
     """
 
     causal = False
@@ -78,7 +82,9 @@ class SpectrogramRNN(nn.Module):
         last: Any = self.blocks[-1]
         self.size = last.project.out_channels * -(-config.bands // self.stride)
         self.rnn = config.build(self.size)
-        self.output_size = self.rnn.output_size
+        self.output_size = self.rnn.output_size + config.direct
+        self.direct = nn.Linear(self.size, config.direct) if config.direct else None
+        self.beside = Pooling(config.pooling, config.direct) if config.direct else None
 
     def initial_state(self, rows: int, device: torch.device | None = None) -> State:
         """The recurrent network's state before the first step."""
@@ -103,8 +109,13 @@ class SpectrogramRNN(nn.Module):
             seen = torch.cat([self._see(part) for part in torch.split(pictures[real], _TOGETHER)])
             vectors = vectors.to(seen.dtype).masked_scatter(real[:, :, None, None], seen)
         most = max(1, int(steps.max()))
-        output: SequenceOutput = self.rnn(vectors.flatten(1, 2)[:, :most], steps)
-        return output
+        vectors = vectors.flatten(1, 2)[:, :most]
+        output: SequenceOutput = self.rnn(vectors, steps)
+        if self.direct is None or self.beside is None:
+            return output
+        seen = self.direct(vectors).relu().masked_fill(~length_mask(steps, most).unsqueeze(2), 0)
+        sequence = torch.cat([output.sequence, seen], 2)
+        return SequenceOutput(sequence, steps, torch.cat([output.pooled, self.beside(seen, steps)], 1))
 
     def _see(self, pictures: Tensor) -> Tensor:
         """Pictures [N, frames, bands] -> vectors [N, frames / stride, channels * places across the bands]."""

@@ -77,7 +77,7 @@ def describe(labels: list[str], heat: float | None = None) -> CheckpointConfig:
     """The checkpoint's config."""
     encoder = {
         "type": "spectrogram-rnn", "bands": 64, "frames": 128, "blocks": 13,
-        "cell": "gru", "hidden": 64, "bidirectional": True, "pooling": "attention", "dropout": 0.3,
+        "cell": "gru", "hidden": 64, "bidirectional": True, "pooling": "attention", "dropout": 0.3, "direct": 128,
     }  # fmt: skip
     return CheckpointConfig.model_validate(
         {

@@ -50,8 +50,8 @@ come from one event may err together, and the answer is then too sure.
 - A bundle whose parts contradict each other gets one answer; `explain=true` shows what each part would have answered.
 """
 
-_FLAT = """No recurrence is the network without its GRUs, trained alike and spoilt by severities of its own. Single spoken words
-do as well without, letters and lips do not.
+_FLAT = """No recurrence is the network without its GRUs, trained alike and spoilt by severities of its own. Single
+spoken words do as well without, letters and lips do not.
 
 """
 
