@@ -49,21 +49,21 @@ def _measure(bench: Bench, chosen: argparse.Namespace, servers: Sequence[Server]
         for server in servers:
             _install(bench, server, quick=quick)
             advance(server.name)
-    _compare(bench, workloads, servers, ["torch"] if quick else list(RUNTIMES))
+    _compare(bench, workloads, servers, quick=quick)
     _alone(bench, workloads, quick=quick)
 
 
-def _compare(bench: Bench, workloads: Sequence[Workload], servers: Sequence[Server], runtimes: Sequence[str]) -> None:
+def _compare(bench: Bench, workloads: Sequence[Workload], servers: Sequence[Server], *, quick: bool) -> None:
     # Rounds outside, servers inside: whatever else the machine does disturbs all of them alike.
     rounds = bench.effort.rounds
-    with progress("goodput", total=rounds * len(runtimes) * len(workloads) * len(servers)) as advance:
+    with progress("goodput", total=rounds * len(RUNTIMES) * len(workloads) * len(servers)) as advance:
         for round_ in range(rounds):
             for workload in workloads:
-                for runtime in runtimes:
+                for runtime in RUNTIMES:
                     bench.limit(workload, runtime, round_)
                     for server in servers:
                         # On our kernels peers are measured once: no target is set against it.
-                        if runtime == "torch" or server.name == OURS or round_ == 0:
+                        if runtime == "torch" or server.name == OURS or (round_ == 0 and not quick):
                             bench.goodput(server, workload, runtime, round_)
                         advance(f"{workload.name}, {runtime}, {server.name}")
 
