@@ -10,8 +10,8 @@ _TEXT = """# sound-events
 Says which of ten kinds of sounds a recording holds: {labels}.
 
 Log-mel frames, cut into pictures of 1.28 s; the first 13 blocks of MobileNetV2, which start from ImageNet's weights and
-are fine-tuned; a bidirectional GRU of 64 units over six steps a second, and the mean of its outputs under attention (a
-CRNN); stored in fp16.
+are fine-tuned; a bidirectional GRU of 64 units over six steps a second (a CRNN), a layer of 128 units beside it that
+reads the same steps, and the mean of each one's outputs under attention; stored in fp16.
 
 ## Figures
 
