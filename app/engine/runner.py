@@ -15,7 +15,7 @@ from app.engine.admission import Admission, Place
 from app.engine.batcher import Lane, Row
 from app.engine.device import Device, Search, use_threads
 from app.engine.playback import Player, can_play
-from app.engine.warmup import warm_up
+from app.engine.warmup import most_steps
 from app.errors import DeadlinePassed
 from app.metrics import Metrics
 from app.telemetry import ServerTiming
@@ -148,10 +148,14 @@ class Runner:
         return await asyncio.wrap_future(self._media.submit(work))
 
     def warm_up(self, pipeline: "Pipeline") -> None:
-        """Warm up on the thread that will serve: torch keeps a pool of workers for each calling thread."""
+        """Run it once, on the thread that will serve: torch keeps a pool of workers for each calling thread."""
+        self.device(pipeline.device).submit(pipeline.warm_up).result()
+
+    def measure(self, pipeline: "Pipeline") -> None:
+        """Find out how much of it to batch, in between others' calls; until then it is answered row by row."""
         device = self.device(pipeline.device)
-        most_steps = warm_up(pipeline, lambda work: device.submit(work).result())
-        self._lanes[pipeline] = Lane(pipeline.config.name, most_steps)
+        steps = most_steps(pipeline, lambda work: device.submit(work).result())
+        self._lanes[pipeline] = Lane(pipeline.config.name, steps)
 
     def device(self, device: "torch.device") -> Device:
         """The thread of a device."""
@@ -251,7 +255,7 @@ class Runner:
         from models.tasks.task import Query
 
         pipeline, lengths = call.pipeline, features.lengths
-        # One that was never warmed up here is answered row by row.
+        # One that was not measured yet is answered row by row.
         lane = self._lanes.get(pipeline) or self._lanes.setdefault(pipeline, Lane(pipeline.config.name))
         query = Query(features, options, explain, told)
         if (decoder := pipeline.decoder()) is None:

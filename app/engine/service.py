@@ -1,6 +1,7 @@
 """What the resources share: settings, checkpoints, threads, and whether new work is welcome."""
 
 import asyncio
+from typing import TYPE_CHECKING
 
 from fastapi import Request
 
@@ -12,6 +13,10 @@ from app.engine.swaps import Swaps
 from app.errors import Unavailable
 from app.metrics import Metrics
 from app.settings import Settings
+from app.telemetry import log
+
+if TYPE_CHECKING:
+    from models.pipeline import Pipeline
 
 _RETRY = 2
 
@@ -40,7 +45,7 @@ class Service:
         )
         self.swaps = Swaps(
             self.registry,
-            self.runner.warm_up,
+            self._make_ready,
             self.admission,
             self.metrics,
             settings.idle_unload_seconds,
@@ -49,9 +54,23 @@ class Service:
         self.draining = False
 
     def load(self) -> None:
-        """Load and warm up every checkpoint; takes seconds, for a thread of its own."""
+        """Load and warm up every checkpoint; takes seconds, for a thread of its own.
+
+        How far to batch each is measured when requests are welcome already: it takes as long as all the rest.
+        """
         use_threads(1)
         self.registry.load_all(self.runner.warm_up)
+        for pipeline in self.registry.pipelines.values():
+            try:
+                self.runner.measure(pipeline)
+            except Exception as error:  # noqa: BLE001 - the network may be a user's own, or the service stop meanwhile
+                log.warning("not batched", model=pipeline.config.name, reason=str(error) or type(error).__name__)
+
+    def _make_ready(self, pipeline: "Pipeline") -> None:
+        """For one that replaces another under load."""
+        use_threads(1)
+        self.runner.warm_up(pipeline)
+        self.runner.measure(pipeline)
 
     def check_ready(self) -> None:
         """Return where requests are welcome.

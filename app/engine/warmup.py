@@ -1,4 +1,4 @@
-"""Before a checkpoint serves: run it once, and find out how many of its steps it pays to run together."""
+"""How many of a checkpoint's steps it pays to run together."""
 
 import time
 from collections.abc import Callable
@@ -19,14 +19,13 @@ _ENOUGH = 0.08
 """Seconds of runs of one shape, after which the least will do: what takes long varies less."""
 
 
-def warm_up(pipeline: "Pipeline", run: Run) -> dict[str, int]:
+def most_steps(pipeline: "Pipeline", run: Run) -> dict[str, int]:
     """The most padded steps by modality that a batch should have, none where rows are best run one by one.
 
     Recurrent networks gain much from company, as their weights are read once for all; a convolution on a CPU gains
     little. ``run`` runs something where the checkpoint will serve; it is called for one batch at a time, so that others
     get their turn in between.
     """
-    run(pipeline.warm_up)
     if pipeline.decoder() is not None:
         rows = _TOGETHER
     else:

@@ -27,7 +27,7 @@ import torch
 
 from app.engine.batcher import Lane
 from app.engine.device import Device, Search
-from app.engine.warmup import warm_up
+from app.engine.warmup import most_steps
 from benchmarks.serving.client import arrivals
 from benchmarks.serving.journal import Record
 from benchmarks.serving.peers.work import load as load_pipeline
@@ -112,7 +112,7 @@ def _widened(value: torch.Tensor, width: int) -> torch.Tensor:
 def _stepwise(device: Device, pipeline: Pipeline) -> Submit:
     decoder = pipeline.decoder()
     assert decoder is not None
-    lane = Lane("captions", warm_up(pipeline, lambda work: device.submit(work).result()))
+    lane = Lane("captions", most_steps(pipeline, lambda work: device.submit(work).result()))
 
     def submit(query: Query) -> "Future[Any]":
         lengths = query.features.lengths
