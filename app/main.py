@@ -32,6 +32,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.loading = asyncio.create_task(asyncio.to_thread(service.load))
+        measuring = asyncio.create_task(_measure(service.loading, service))
         watch = asyncio.create_task(service.swaps.watch())
         if settings.workers > 1:
             # The socket opens after this: while another process serves there, one that cannot yet must not answer.
@@ -44,6 +45,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             await sessions.drain()
             await service.loading
             service.runner.close()
+            await measuring
 
     app: FastAPI = FastAPIOffline(title="fusionrnn", version=_version(), description=_DESCRIPTION, lifespan=lifespan)
     app.state.service = service
@@ -57,6 +59,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(resource.router)
     openapi.install(app, service)
     return app
+
+
+async def _measure(loading: "asyncio.Task[None]", service: Service) -> None:
+    await asyncio.shield(loading)
+    await asyncio.to_thread(service.measure)
 
 
 def _version() -> str:

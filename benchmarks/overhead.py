@@ -1,4 +1,4 @@
-"""Measure the shipped captioner: HTTP against the same pipeline in a loop, and start-up against importing torch.
+"""Measure the shipped captioner: HTTP against the same pipeline in a loop, and start-up, also beside all the others.
 
 ``python -m benchmarks.overhead``. Every figure is a ratio of two things measured in turn in one run, so that a busy
 machine disturbs both alike.
@@ -12,8 +12,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import httpx2 as httpx
 import numpy as np
@@ -34,10 +36,14 @@ def main() -> None:
     photo = chosen.photo.read_bytes() if chosen.photo else _made_up()
     print("| measured | median | compared with | median | ratio |")
     print("|---|---|---|---|---|")
-    start, torch_alone = _start_up(chosen.model)
-    _row("start to ready", start, "import torch and read the weights", torch_alone)
+    alone, everything, torch_alone = _start_up(chosen.model)
+    _row("start to ready, alone", alone.seconds, "import torch and read the weights", torch_alone)
+    _row("start to ready, all checkpoints", everything.seconds, f"{chosen.model} alone", alone.seconds)
     http, loop = _one_at_a_time(chosen.model, photo, chosen.rounds)
     _row("a photo over HTTP", http, "the same pipeline in a loop", loop)
+    print(
+        f"\nMemory (PSS) when ready: {alone.megabytes:.0f} MB alone, {everything.megabytes:.0f} MB with all checkpoints."
+    )
 
 
 def _row(name: str, value: float, other: str, base: float) -> None:
@@ -54,7 +60,7 @@ def _one_at_a_time(model: str, photo: bytes, rounds: int) -> tuple[float, float]
         decoded = pipeline.decode({"image": [photo]}, MediaLimits())
         pipeline.predict(pipeline.features(decoded), pipeline.options())
 
-    with _Server() as url, httpx.Client(base_url=url) as client:
+    with _Server(ZOO) as server, httpx.Client(base_url=server.url) as client:
 
         def over_http() -> None:
             client.post(f"/v1/models/{model}/predict", files={"image": photo}).raise_for_status()
@@ -65,39 +71,63 @@ def _one_at_a_time(model: str, photo: bytes, rounds: int) -> tuple[float, float]
     return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)
 
 
-def _start_up(model: str, rounds: int = 5) -> tuple[float, float]:
+@dataclass(frozen=True, slots=True)
+class _Start:
+    seconds: float
+    megabytes: float
+
+
+def _start_up(model: str, rounds: int = 5) -> tuple[_Start, _Start, float]:
+    """Medians of starts with the one checkpoint and with all, and of importing torch, in turn."""
     weights = ZOO / model / "model.safetensors"
     bare = [sys.executable, "-c", f"import torch; open({str(weights)!r}, 'rb').read()"]
+    alone, everything, torch_alone = list[_Start](), list[_Start](), list[float]()
+    for _ in range(rounds):
+        alone.append(_started(ZOO / model))
+        everything.append(_started(ZOO))
+        torch_alone.append(_seconds(lambda: subprocess.run(bare, check=True)))  # noqa: S603  our own command
+    return _median(alone), _median(everything), statistics.median(torch_alone)
 
-    def import_torch() -> None:
-        subprocess.run(bare, check=True)  # noqa: S603  our own command
 
-    def serve() -> float:
-        started = time.perf_counter()
-        with _Server():
-            return time.perf_counter() - started
+def _started(models: Path) -> _Start:
+    started = time.perf_counter()
+    with _Server(models) as server:
+        return _Start(time.perf_counter() - started, server.megabytes())
 
-    pairs = [(serve(), _seconds(import_torch)) for _ in range(rounds)]
-    return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)
+
+def _median(starts: Sequence[_Start]) -> _Start:
+    seconds, megabytes = ([getattr(start, name) for start in starts] for name in ("seconds", "megabytes"))
+    return _Start(statistics.median(seconds), statistics.median(megabytes))
 
 
 class _Server:
     """``fusionrnn serve`` on a free port, ready when entered."""
 
-    def __enter__(self) -> str:
+    url: str
+
+    def __init__(self, models: Path) -> None:
+        self._models = models
+
+    def __enter__(self) -> Self:
         self._log = tempfile.TemporaryFile()
         self._process = subprocess.Popen(  # noqa: S603  our own command
             [Path(sys.executable).with_name("fusionrnn"), "serve", "--port", "0"],
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            env=os.environ | {"PYTHONUNBUFFERED": "1", "FUSIONRNN_MODEL_DIR": str(self._models)},
         )
         assert self._process.stdout is not None
         for line in self._process.stdout:
             if b"/docs" in line:
-                return line.split()[-1].decode().removesuffix("/docs")
+                self.url = line.split()[-1].decode().removesuffix("/docs")
+                return self
         self._log.seek(0)
         raise RuntimeError(f"the server did not start: {self._log.read().decode()}")
+
+    def megabytes(self) -> float:
+        """Its memory, pages that it shares with others counted by its share."""
+        lines = Path(f"/proc/{self._process.pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+        return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1e3
 
     def __exit__(self, *_: object) -> None:
         self._process.terminate()
@@ -105,7 +135,7 @@ class _Server:
         self._log.close()
 
 
-def _seconds(call: Callable[[], None]) -> float:
+def _seconds(call: Callable[[], object]) -> float:
     started = time.perf_counter()
     call()
     return time.perf_counter() - started

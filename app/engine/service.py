@@ -54,12 +54,13 @@ class Service:
         self.draining = False
 
     def load(self) -> None:
-        """Load and warm up every checkpoint; takes seconds, for a thread of its own.
-
-        How far to batch each is measured when requests are welcome already: it takes as long as all the rest.
-        """
+        """Load and warm up every checkpoint; takes seconds, for a thread of its own."""
         use_threads(1)
         self.registry.load_all(self.runner.warm_up)
+
+    def measure(self) -> None:
+        """Find out how far to batch each checkpoint, which takes as long as all the rest of the start; likewise."""
+        use_threads(1)
         for pipeline in self.registry.pipelines.values():
             try:
                 self.runner.measure(pipeline)
