@@ -41,9 +41,7 @@ def main() -> None:
     _row("start to ready, all checkpoints", everything.seconds, f"{chosen.model} alone", alone.seconds)
     http, loop = _one_at_a_time(chosen.model, photo, chosen.rounds)
     _row("a photo over HTTP", http, "the same pipeline in a loop", loop)
-    print(
-        f"\nMemory (PSS) when ready: {alone.megabytes:.0f} MB alone, {everything.megabytes:.0f} MB with all checkpoints."
-    )
+    print(f"\nMemory (PSS) when ready: {alone.megabytes:.0f} MB alone, {everything.megabytes:.0f} MB with all.")
 
 
 def _row(name: str, value: float, other: str, base: float) -> None:
