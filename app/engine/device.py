@@ -153,7 +153,7 @@ class Device:
     def _serve(self) -> None:
         """Answer a batch of whole calls, and let searches begin."""
         self._begin(self._calls.take())
-        if self._may_join():
+        if self._searches.rows and self._may_join():
             while len(self._under_way) < _CROWD and self._begin(self._searches.take()):
                 pass
             self._joined, self._since_join = len(self._under_way), 0

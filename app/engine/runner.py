@@ -157,6 +157,10 @@ class Runner:
         steps = most_steps(pipeline, lambda work: device.submit(work).result())
         self._lanes[pipeline] = Lane(pipeline.config.name, steps)
 
+    def lane(self, pipeline: "Pipeline") -> Lane:
+        """Where its requests wait; one that was not measured yet is answered row by row."""
+        return self._lanes.get(pipeline) or self._lanes.setdefault(pipeline, Lane(pipeline.config.name))
+
     def device(self, device: "torch.device") -> Device:
         """The thread of a device."""
         if (found := self._devices.get(str(device))) is None:
@@ -255,8 +259,7 @@ class Runner:
         from models.tasks.task import Query
 
         pipeline, lengths = call.pipeline, features.lengths
-        # One that was not measured yet is answered row by row.
-        lane = self._lanes.get(pipeline) or self._lanes.setdefault(pipeline, Lane(pipeline.config.name))
+        lane = self.lane(pipeline)
         query = Query(features, options, explain, told)
         if (decoder := pipeline.decoder()) is None:
             return Row(lane, pipeline.predict_batch, query, lengths)

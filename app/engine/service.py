@@ -59,9 +59,11 @@ class Service:
         self.registry.load_all(self.runner.warm_up)
 
     def measure(self) -> None:
-        """Find out how far to batch each checkpoint, which takes as long as all the rest of the start; likewise."""
+        """Find out how far to batch each checkpoint, which takes as long as loading them; for a thread as well."""
         use_threads(1)
         for pipeline in self.registry.pipelines.values():
+            if self.draining:
+                return
             try:
                 self.runner.measure(pipeline)
             except Exception as error:  # noqa: BLE001 - the network may be a user's own, or the service stop meanwhile
@@ -69,7 +71,6 @@ class Service:
 
     def _make_ready(self, pipeline: "Pipeline") -> None:
         """For one that replaces another under load."""
-        use_threads(1)
         self.runner.warm_up(pipeline)
         self.runner.measure(pipeline)
 

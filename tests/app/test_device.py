@@ -121,6 +121,51 @@ def test_nobody_waits_for_the_longest_search(device: Device, pipeline: Pipeline)
     assert long.result(30)
 
 
+def test_whoever_comes_when_little_is_left_begins_at_once(device: Device, pipeline: Pipeline) -> None:
+    from models.decoding.decoder import StepCall
+
+    decoder = pipeline.decoder()
+    assert decoder is not None
+    begun: list[int] = []
+    late: list[Future[Any]] = []
+    entered, gate = threading.Event(), threading.Event()
+
+    def hold() -> bool:
+        entered.set()
+        return gate.wait(30)
+
+    def steps(most: int, watches: bool) -> Any:
+        (search,) = pipeline.searches([Query(pipeline.blank(), pipeline.options())])
+        call = next(search)
+        assert isinstance(call, StepCall)
+        for number in range(most):
+            yield call
+            # The short ones are long gone, and nobody has come since.
+            if watches and number == 10:
+                late.append(device.search(decoder, begin, lambda _: None))
+            if watches:
+                now[0] = number
+        return most
+
+    now = [0]
+
+    def begin() -> Any:
+        begun.append(now[0])
+        return steps(1, watches=False)
+
+    device.submit(hold)
+    assert entered.wait(30)
+    lengths = [2] * 12 + [20] * 4
+    futures = [
+        device.search(decoder, lambda most=most, watches=place == 12: steps(most, watches), lambda _: None)  # type: ignore[misc]
+        for place, most in enumerate(lengths)
+    ]
+    gate.set()
+    assert [future.result(30) for future in futures] == lengths
+    assert late[0].result(30) == 1
+    assert begun == [10]
+
+
 def test_hundreds_that_leave_at_random_harm_nobody(device: Device, pipeline: Pipeline) -> None:
     chance = random.Random(0)
     wanted = texts(alone(pipeline, {}))

@@ -1,6 +1,7 @@
 """Alive at once, ready only when warmed up, and no longer ready while draining."""
 
 import threading
+import time
 
 import pytest
 from fastapi.testclient import TestClient
@@ -30,6 +31,37 @@ def test_ready_comes_after_the_warm_up(zoo: object, monkeypatch: pytest.MonkeyPa
         warm.set()
         wait_until_loaded(service(client))
         assert client.get("/readyz").json() == {"status": "ready"}
+
+
+def test_ready_does_not_wait_for_the_measuring_nor_does_it_matter_if_that_fails(
+    zoo: object, monkeypatch: pytest.MonkeyPatch, jpeg: bytes
+) -> None:
+    asked, told = threading.Event(), threading.Event()
+
+    def failing(_: Runner, pipeline: object) -> None:
+        asked.set()
+        assert told.wait(30)
+        raise ValueError("its batches cannot be run")
+
+    monkeypatch.setattr(Runner, "measure", failing)
+    settings = Settings(model_dir=[zoo], device="cpu", threads=1)  # type: ignore[list-item]
+    with TestClient(create_app(settings)) as client:
+        wait_until_loaded(service(client))
+        assert asked.wait(30)
+        assert client.get("/readyz").status_code == 200
+        for _ in range(2):
+            answer = client.post("/v1/models/captioner/predict", files={"image": jpeg})
+            assert answer.status_code == 200
+            told.set()
+
+
+def test_checkpoints_are_batched_once_they_are_measured(open_client: Open) -> None:
+    serving = service(open_client())
+    (pipeline,) = serving.registry.pipelines.values()
+    until = time.monotonic() + 30
+    while not serving.runner.lane(pipeline).most_steps and time.monotonic() < until:
+        time.sleep(0.01)
+    assert serving.runner.lane(pipeline).most_steps == {"image": 16}
 
 
 def test_draining_is_alive_and_not_ready(open_client: Open, jpeg: bytes) -> None:

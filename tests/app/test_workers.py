@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from app.settings import Settings
 from app.workers import shared
 from models.checkpoint import save_checkpoint
 from tests.app.conftest import Open
+from tests.app.process import started
 from tests.support import tiny_config, tiny_network, tiny_tokenizer
 
 
@@ -27,21 +27,9 @@ def put(folder: Path, version: str) -> None:
 @contextmanager
 def serving(root: Path, errors: Path) -> Iterator[tuple[subprocess.Popen[str], str, int]]:
     """The processes' parent, where they serve, and how many serve there."""
-    settings = {"PORT": "0", "MODEL_DIR": str(root), "DEVICE": "cpu", "WORKERS": "2", "ADMIN_KEY": "secret"}
-    environment = os.environ | {f"FUSIONRNN_{name}": value for name, value in settings.items()}
-    command = [sys.executable, "-c", "from app.cli import main; main()", "serve"]
-    with (
-        errors.open("w") as stderr,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment) as parent,
-    ):
-        try:
-            assert parent.stdout is not None
-            said = parent.stdout.readline()
-            assert "captioner" in said, errors.read_text()
-            yield parent, said.split()[5].removesuffix("/docs"), int(said.split("(")[1].split()[0])
-        finally:
-            parent.terminate()
-            parent.wait(60)
+    with started(errors, MODEL_DIR=str(root), WORKERS="2", ADMIN_KEY="secret") as (parent, said):
+        assert "captioner" in said
+        yield parent, said.split()[5].removesuffix("/docs"), int(said.split("(")[1].split()[0])
 
 
 def children(parent: int) -> set[int]:

@@ -2,7 +2,10 @@
 
 import json
 import struct
+import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,7 @@ from app.engine.sessions import Sessions
 from app.main import create_app
 from app.settings import ZOO, Settings
 from tests.app.conftest import service, wait_until_loaded
+from tests.app.process import started
 
 PATH = "/v1/models/voice-commands/stream"
 S16 = {"audio": {"encoding": "pcm_s16le", "sample_rate": 16_000}}
@@ -41,6 +45,14 @@ class Ready(TestClient):
         super().__enter__()
         wait_until_loaded(service(self))
         return self
+
+
+@contextmanager
+def server(errors: Path, **settings: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server in a process of its own, with ``voice-commands``, and where it streams."""
+    given = {"MODEL_DIR": str(ZOO / "voice-commands"), "THREADS": "1", "STREAM_KEY": "shared", **settings}
+    with started(errors, **given) as (process, said):
+        yield process, "ws://" + said.split("http://")[1].split("/")[0] + PATH
 
 
 def sessions_of(client: TestClient) -> Sessions:

@@ -11,8 +11,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from tests.app.stream.conftest import S16, finals, pcm
-from tests.app.stream.process import address, serving
+from tests.app.stream.conftest import S16, finals, pcm, server
 from tests.models.streaming.sounds import RATE, babble
 
 CROWD = 1000
@@ -26,8 +25,8 @@ START = json.dumps({"type": "session.start", "modalities": S16, "options": {"thr
 
 @pytest.mark.timeout(180)
 def test_a_thousand_at_once_over_the_limit_are_refused_and_the_one_under_way_goes_on(tmp_path: Path) -> None:
-    with serving(tmp_path / "server", STREAM_SESSIONS=str(LIMIT)) as server:
-        asyncio.run(crowded(address(server)))
+    with server(tmp_path / "log", STREAM_SESSIONS=str(LIMIT)) as (_, url):
+        asyncio.run(crowded(url))
 
 
 async def crowded(url: str) -> None:

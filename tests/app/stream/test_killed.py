@@ -14,8 +14,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from tests.app.stream.conftest import S16, finals, pcm
-from tests.app.stream.process import address, serving
+from tests.app.stream.conftest import S16, finals, pcm, server
 from tests.models.streaming.sounds import babble
 
 SIZE = 1280
@@ -66,8 +65,7 @@ class Client:
 @pytest.mark.timeout(180)
 def test_a_client_of_a_killed_server_goes_on_at_another_one(tmp_path: Path) -> None:
     with ExitStack() as servers:
-        first, second = (servers.enter_context(serving(tmp_path / name)) for name in ("first", "second"))
-        one, other = address(first), address(second)
+        (first, one), (_, other) = (servers.enter_context(server(tmp_path / name)) for name in ("first", "second"))
         undisturbed = Client()
         with undisturbed.connected(other) as socket:
             undisturbed.send(socket, len(CHUNKS))
