@@ -120,8 +120,8 @@ class Pipeline(Profile):
         tensors, notices = {}, {}
         for name, media in decoded.media.items():
             features = self.config.modalities[name].features
-            tensors[str(name)] = features.extract(media, self._tokenizer)
-            if noticed := features.notices(media, self._tokenizer):
+            tensors[str(name)] = read = features.extract(media, self._tokenizer)
+            if noticed := features.notices(media, read, self._tokenizer):
                 notices[str(name)] = noticed
         self._check_pairs(tensors)
         return Extracted(tensors, notices)

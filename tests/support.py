@@ -10,12 +10,19 @@ from PIL import Image
 
 from models.checkpoint import save_checkpoint
 from models.config import CheckpointConfig
+from models.features.features import Features
 from models.features.text import TextTokenizer
 from models.heads import CaptioningHead
 from models.network import FusionRNN
 
 ENGLISH = ("a", "dog", "runs", "in", "the", "snow", "on", "grass")
 CHINESE = tuple("一只小狗在雪地里跑")
+
+
+def noticed(features: Features, media: list[Any]) -> list[str]:
+    """What ``features`` notice about decoded media."""
+    tokenizer = tiny_tokenizer()
+    return features.notices(media, features.extract(media, tokenizer), tokenizer)
 
 
 def tiny_tokenizer() -> TextTokenizer:

@@ -9,7 +9,9 @@ from benchmarks.serving.servers import Running
 from benchmarks.serving.workloads import Workload
 
 SHARE = 0.99
-_GROWTH = 1.35
+_GROWTH, _NEAR = 1.35, 1.16
+"""By how much the rate grows where nothing is known yet, and where an earlier round has found about where it lies."""
+
 _PATIENCE = 6.0
 """Objectives that a request is waited for."""
 
@@ -68,7 +70,9 @@ def holds(result: Record) -> bool:
     return bool(result["within"] >= SHARE * result["requests"])
 
 
-def search(measure: Callable[[float], Record], guess: float, tolerance: float) -> tuple[float, Record] | None:
+def search(
+    measure: Callable[[float], Record], guess: float, tolerance: float, growth: float = _GROWTH
+) -> tuple[float, Record] | None:
     """The highest rate found that holds, and what was measured there; None if none does.
 
     ``measure`` may answer from a journal: the same answers lead through the same rates.
@@ -88,7 +92,7 @@ def search(measure: Callable[[float], Record], guess: float, tolerance: float) -
             rate = (high * low[0]) ** 0.5
         else:
             # Ever larger steps: a first guess may be far away.
-            rate = rate * _GROWTH**step if high is None else rate / _GROWTH**step
+            rate = rate * growth**step if high is None else rate / growth**step
     return low
 
 
@@ -103,5 +107,6 @@ def goodput(
         rate = float(f"{rate:.4g}")
         return journal.get(key | {"rate": rate}, lambda: probe(running(), workload, rate, effort, seed))
 
-    found = search(measure, guess, effort.tolerance)
+    growth = _NEAR if 0 < int(key["round"]) < effort.rounds else _GROWTH
+    found = search(measure, guess, effort.tolerance, growth)
     return found[0] if found else 0.0

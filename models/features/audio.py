@@ -68,7 +68,7 @@ class AudioFeatures(Features):
         """One second of silence."""
         return [Audio(np.zeros(self.sample_rate, np.float32), self.sample_rate)]
 
-    def notices(self, media: list[Any], tokenizer: TextTokenizer | None = None) -> list[str]:  # noqa: ARG002
+    def notices(self, media: list[Any], read: Tensor, tokenizer: TextTokenizer | None = None) -> list[str]:  # noqa: ARG002
         """``silence``: no sample reaches -60 dB of full scale; ``truncated``: something is beyond ``max_seconds``."""
         most = self._most()
         quiet = all(np.abs(audio.samples[:most]).max() < SILENCE for audio in media)

@@ -65,8 +65,11 @@ class Features(ComponentConfig, ABC):
     def blank(self) -> list[Any]:
         """Made-up media of a usual size, as ``decode`` returns them: what a warm-up runs on."""
 
-    def notices(self, media: list[Any], tokenizer: TextTokenizer | None = None) -> list[str]:  # noqa: ARG002
-        """What a reader of the answer should know about the media: names such as ``silence`` or ``no_face``."""
+    def notices(self, media: list[Any], read: Tensor, tokenizer: TextTokenizer | None = None) -> list[str]:  # noqa: ARG002
+        """What a reader of the answer should know about the media: names such as ``silence`` or ``no_face``.
+
+        ``read`` is what ``extract`` made of them, so that nothing is computed twice.
+        """
         return []
 
 

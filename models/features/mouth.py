@@ -70,7 +70,7 @@ class MouthFeatures(Features):
         frames = max(1, round(3 * self.fps))
         return [Mouth(np.full((frames, self.height, self.width), _GREY, np.uint8), 0.0)]
 
-    def notices(self, media: list[Any], tokenizer: TextTokenizer | None = None) -> list[str]:  # noqa: ARG002
+    def notices(self, media: list[Any], read: Tensor, tokenizer: TextTokenizer | None = None) -> list[str]:  # noqa: ARG002
         """``no_face``: none was found; ``face_lost``: none in over half of the frames; ``truncated``."""
         seen = max(mouth.seen for mouth in media)
         lost = ["no_face"] if seen == 0 else ["face_lost"] if seen < 0.5 else []

@@ -3,6 +3,7 @@
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
@@ -80,9 +81,11 @@ class TextTokenizer:
         """The words behind token ids."""
         return [self._tokenizer.id_to_token(index) or UNKNOWN for index in ids]
 
-    def is_mark(self, index: int) -> bool:
-        """Whether a token has neither letter nor number."""
-        return not any(map(str.isalnum, self._tokenizer.id_to_token(index) or UNKNOWN))
+    @cached_property
+    def marks(self) -> frozenset[int]:
+        """Ids of the tokens that have neither letter nor number."""
+        vocabulary: dict[str, int] = self._tokenizer.get_vocab()
+        return frozenset(index for token, index in vocabulary.items() if not any(map(str.isalnum, token)))
 
     def start(self, language: str) -> int:
         """Id of the token that begins a text in ``language``."""

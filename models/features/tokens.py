@@ -40,14 +40,13 @@ class TextFeatures(Features):
         """A text of as many words as may come."""
         return [" ".join(["word"] * self.max_tokens)]
 
-    def notices(self, media: list[Any], tokenizer: TextTokenizer | None = None) -> list[str]:
+    def notices(self, media: list[Any], read: Tensor, tokenizer: TextTokenizer | None = None) -> list[str]:
         """``unknown_words``: there are hardly any but those; ``truncated``: something is beyond ``max_tokens``."""
-        ids = self._ids(media, tokenizer)
-        read = ids[: self.max_tokens]
         assert tokenizer is not None
-        words = [index for index in read if not tokenizer.is_mark(index)]
+        words = [index for index in read.tolist() if index not in tokenizer.marks]
         strange = not words or 2 * words.count(tokenizer.unknown) > len(words)
-        return ["unknown_words"] * strange + ["truncated"] * (len(read) < len(ids))
+        truncated = len(read) == self.max_tokens < len(self._ids(media, tokenizer))
+        return ["unknown_words"] * strange + ["truncated"] * truncated
 
     @staticmethod
     def _ids(media: list[Any], tokenizer: TextTokenizer | None) -> list[int]:

@@ -165,7 +165,7 @@ def _ragged(
         tensor = features.extract(media, tokenizer)
         if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
             raise Unusable("features that are not finite", f"{name} has NaN or infinity")
-        return tensor, features.notices(media, tokenizer)
+        return tensor, features.notices(media, tensor, tokenizer)
 
     words = tokenizer.words(range(tokenizer.size)) if tokenizer is not None and features.type == "tokens" else None
     key = {

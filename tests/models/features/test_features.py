@@ -12,7 +12,7 @@ from models.features import FEATURES, AudioFeatures, Features, TextFeatures, Vec
 from models.features.features import Sources
 from models.media import Audio, MediaError, MediaLimits
 from tests.models.media.make import clip, number, numbered, recorded, tone
-from tests.support import tiny_tokenizer
+from tests.support import noticed, tiny_tokenizer
 
 LIMITS = MediaLimits()
 
@@ -35,7 +35,7 @@ def test_a_warm_up_needs_no_media_and_notices_take_the_same(name: str) -> None:
     tensor = features.extract(blank, tiny_tokenizer())
     assert len(tensor) >= 1
     assert torch.isfinite(tensor.float()).all()
-    assert isinstance(features.notices(blank, tiny_tokenizer()), list)
+    assert isinstance(noticed(features, blank), list)
     assert type(features).tiny().type == name
 
 
@@ -65,10 +65,10 @@ def test_sound_is_the_posted_one_else_the_videos() -> None:
 def test_silence_and_what_is_cut_are_noticed() -> None:
     features = AudioFeatures(max_seconds=0.5)
     quiet, loud = (Audio(np.full(4000, level, np.float32), 16_000) for level in (9e-4, 2e-3))
-    assert features.notices([quiet]) == ["silence"]
-    assert features.notices([quiet, loud]) == []
+    assert noticed(features, [quiet]) == ["silence"]
+    assert noticed(features, [quiet, loud]) == []
     late = Audio(np.concatenate([np.zeros(8000, np.float32), loud.samples]), 16_000)
-    assert features.notices([late]) == ["silence", "truncated"]
+    assert noticed(features, [late]) == ["silence", "truncated"]
     assert features.extract([late]).shape == (50, 64)
     assert torch.equal(features.extract([late]), features.extract([Audio(late.samples[:8000], 16_000)]))
 
@@ -110,11 +110,11 @@ def test_text_is_the_tokenizers_ids_and_never_nothing() -> None:
 
 
 def test_unknown_words_and_what_is_cut_are_noticed() -> None:
-    features, tokenizer = TextFeatures(max_tokens=4), tiny_tokenizer()
-    assert features.notices(["a dog purrs softly"], tokenizer) == []
-    assert features.notices(["a cat purrs softly"], tokenizer) == ["unknown_words"]
-    assert features.notices(["🐕"], tokenizer) == ["unknown_words"]
-    assert features.notices(["a dog runs in snow"], tokenizer) == ["truncated"]
+    features = TextFeatures(max_tokens=4)
+    assert noticed(features, ["a dog purrs softly"]) == []
+    assert noticed(features, ["a cat purrs softly"]) == ["unknown_words"]
+    assert noticed(features, ["🐕"]) == ["unknown_words"]
+    assert noticed(features, ["a dog runs in snow"]) == ["truncated"]
 
 
 @pytest.mark.parametrize("dtype", ["<f2", "<f4", ">f4", "<f8", "|i1", "<i8", "<u2"])

@@ -13,6 +13,7 @@ from models.features.mouth import Mouth, MouthFeatures
 from models.media import MediaError, MediaLimits
 from tests.models.features.faces import face
 from tests.models.media.make import clip, numbered
+from tests.support import noticed
 
 FRAMES = 12
 
@@ -72,7 +73,7 @@ def test_frames_come_at_a_steady_rate_whatever_the_videos() -> None:
 def test_a_clip_without_a_face_is_flat_and_says_so() -> None:
     found = mouth(clip([numbered(number) for number in range(FRAMES)], rate=25))
     assert (found.lips == 128).all()
-    assert MouthFeatures().notices([found]) == ["no_face"]
+    assert noticed(MouthFeatures(), [found]) == ["no_face"]
 
 
 def test_a_face_that_goes_away_leaves_grey_frames_behind() -> None:
@@ -81,15 +82,15 @@ def test_a_face_that_goes_away_leaves_grey_frames_behind() -> None:
     flat = (found.lips == 128).all((1, 2))
     assert not flat[: REACH + 1].any()
     assert flat[6 + REACH :].all()
-    assert MouthFeatures().notices([found]) == ["face_lost"]
+    assert noticed(MouthFeatures(), [found]) == ["face_lost"]
 
 
 def test_a_long_video_is_cut_and_says_so() -> None:
     video = clip([face(160, 120, 90, opened=number / 25) for number in range(25)], rate=25)
     found = mouth(video, max_seconds=0.4)
     assert len(found.lips) == 10
-    assert MouthFeatures().notices([found]) == ["truncated"]
-    assert MouthFeatures().notices([mouth(video, max_seconds=1)]) == []
+    assert noticed(MouthFeatures(), [found]) == ["truncated"]
+    assert noticed(MouthFeatures(), [mouth(video, max_seconds=1)]) == []
 
 
 def test_what_is_no_video_is_refused() -> None:

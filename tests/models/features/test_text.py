@@ -28,7 +28,8 @@ def test_marks_are_words_or_stand_between_words(marks: bool, words: str, tmp_pat
 def test_a_text_of_marks_alone_has_no_words_that_are_known() -> None:
     tokenizer = TextTokenizer.build(["good", "\u597d", "!"], marks=True)
     features = TextFeatures()
-    noticed = {
-        text: features.notices([text], tokenizer) for text in ("!!", "\U0001f600 !", "good!", "\u597d\u554a \u597d!!!!")
+    found = {
+        text: features.notices([text], features.extract([text], tokenizer), tokenizer)
+        for text in ("!!", "\U0001f600 !", "good!", "\u597d\u554a \u597d!!!!")
     }
-    assert [bool(found) for found in noticed.values()] == [True, True, False, False]
+    assert [bool(notices) for notices in found.values()] == [True, True, False, False]
