@@ -68,8 +68,8 @@ class Bench:
             return
         try:
             batch = self._batch(server, workload)
-            before = figure(self.journal, workload, server.name, runtime) if round_ else None
-            guess = before.rounds[0] if before and before.rounds[0] else self._guess(workload, runtime)
+            like = server.name if round_ else OURS if server.name != OURS else None
+            guess = self._guess(workload, runtime, like)
             key = {"kind": "goodput", "workload": workload.name, "server": server.name, "runtime": runtime}
             with self.lazily(server, workload, runtime, batch) as get:
                 goodput(self.journal, key | {"round": round_}, get, workload, guess, self.effort)
@@ -86,8 +86,8 @@ class Bench:
         def tune() -> Record:
             rates: dict[int, float] = {}
             # Where two sizes are as near as that, either will do.
-            effort = replace(self.effort, tolerance=_NEAR)
-            guess = self._guess(workload, "torch")
+            effort = replace(self.effort, requests=self.effort.requests // 2, tolerance=_NEAR)
+            guess = self._guess(workload, "torch", OURS)
             for batch in _BATCHES:
                 key = {"kind": "tuning", "workload": workload.name, "server": server.name, "batch": batch}
                 with self.lazily(server, workload, "torch", batch) as get:
@@ -97,8 +97,10 @@ class Bench:
         key = {"kind": "batch", "workload": workload.name, "server": server.name}
         return int(self.journal.get(key, tune)["batch"])
 
-    def _guess(self, workload: Workload, runtime: str) -> float:
-        return _SHARE_OF_LOOP * self.limit(workload, runtime, 0)
+    def _guess(self, workload: Workload, runtime: str, like: str | None) -> float:
+        """Where to begin: what the first round found for the server ``like``, else a share of the loop's rate."""
+        found = figure(self.journal, workload, like, runtime) if like else None
+        return found.rounds[0] if found and found.rounds[0] else _SHARE_OF_LOOP * self.limit(workload, runtime, 0)
 
     def overload(self, workload: Workload) -> None:
         """Twice the goodput, where there is one."""

@@ -9,11 +9,14 @@ import math
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import aiohttp
 import numpy as np
 
 OK, REFUSED, EXPIRED = 200, {429, 503}, 504
+_HOPELESS = 0.1
+"""Share of a run's requests: once so many have missed the objective, the rest need not be sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +89,15 @@ def arrivals(rate: float, seconds: float, seed: int) -> list[float]:
     return [float(time) for time in times[times < seconds]] or [0.0]
 
 
-def load(url: str, posts: Sequence[Post], rate: float, seconds: float, *, seed: int, patience: float) -> Load:
-    """Send posts drawn from ``posts`` for ``seconds``, and wait at most ``patience`` for each."""
-    return asyncio.run(_load(url, posts, rate, seconds, seed, patience))
+def load(
+    url: str, posts: Sequence[Post], rate: float, seconds: float, *, seed: int, patience: float,
+    objective: float = math.inf,
+) -> Load:  # fmt: skip
+    """Send posts drawn from ``posts`` for ``seconds``, and wait at most ``patience`` for each.
+
+    A run in which a tenth has missed the ``objective`` is broken off; what is under way then counts as not answered.
+    """
+    return asyncio.run(_load(url, posts, rate, seconds, seed, patience, objective))
 
 
 def one_by_one(url: str, posts: Sequence[Post], patience: float) -> list[Outcome]:
@@ -118,18 +127,41 @@ def in_turn(url: str, posts: Sequence[Post], clients: int, patience: float) -> l
     return asyncio.run(run())
 
 
-async def _load(url: str, posts: Sequence[Post], rate: float, seconds: float, seed: int, patience: float) -> Load:
+async def _load(
+    url: str, posts: Sequence[Post], rate: float, seconds: float, seed: int, patience: float, objective: float
+) -> Load:
     times = arrivals(rate, seconds, seed)
     drawn = np.random.default_rng(seed + 1).integers(len(posts), size=len(times))
     loop = asyncio.get_running_loop()
-    async with _session(url, patience) as session, asyncio.TaskGroup() as group:
+    missed = 0
+    hopeless = asyncio.Event()
+
+    async def send(session: aiohttp.ClientSession, post: Post, due: float) -> Outcome:
+        nonlocal missed
+        outcome = await _send(session, post, due)
+        missed += outcome.status != OK or outcome.seconds > objective
+        if missed > _HOPELESS * len(times) and objective < math.inf:
+            hopeless.set()
+        return outcome
+
+    tasks: list[asyncio.Task[Outcome]] = []
+    async with _session(url, patience) as session:
         start = loop.time() + 0.05
-        tasks = []
         for time, number in zip(times, drawn, strict=True):
             if (pause := start + time - loop.time()) > 0:
                 await asyncio.sleep(pause)
-            tasks.append(group.create_task(_send(session, posts[number], start + time)))
-    return Load(rate, seconds, tuple(task.result() for task in tasks))
+            if hopeless.is_set():
+                break
+            tasks.append(loop.create_task(send(session, posts[number], start + time)))
+        told = loop.create_task(hopeless.wait())
+        waited: set[asyncio.Future[Any]] = {asyncio.gather(*tasks, return_exceptions=True), told}
+        await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+        done = [task.result() if task.done() else Outcome(0, math.inf, 0.0) for task in tasks]
+        told.cancel()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(told, *tasks, return_exceptions=True)
+    return Load(rate, seconds, tuple(done))
 
 
 async def _send(session: aiohttp.ClientSession, post: Post, due: float) -> Outcome:

@@ -24,7 +24,9 @@ def overload(running: Running, workload: Workload, sustained: float, effort: Eff
     """
     running.settle()
     posts = [within(post, workload.objective) for post in running.posts]
-    run = load(running.url, posts, 2 * sustained, 2 * effort.shortest, seed=7, patience=_PATIENCE)
+    # Long beside the objective: at its begin and end the queue is not yet, or no longer, what it is in between.
+    seconds = max(2 * effort.shortest, 5 * workload.objective)
+    run = load(running.url, posts, 2 * sustained, seconds, seed=7, patience=_PATIENCE)
     return summary(run, workload.objective) | {"sustained": sustained}
 
 

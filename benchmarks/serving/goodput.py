@@ -25,9 +25,9 @@ class Effort:
     ``tunes``: batch sizes of peers are tried, and not the largest taken.
     """
 
-    requests: int = 150
-    shortest: float = 6.0
-    longest: float = 25.0
+    requests: int = 100
+    shortest: float = 5.0
+    longest: float = 15.0
     rounds: int = 3
     tolerance: float = 0.08
     tunes: bool = True
@@ -41,11 +41,13 @@ def probe(running: Running, workload: Workload, rate: float, effort: Effort, see
     """One run at one rate: latencies in seconds (None: not answered), CPU seconds a request, bytes of memory."""
     running.settle()
     before = running.usage()
+    objective = workload.objective
     load_ = load(
-        running.url, running.posts, rate, effort.seconds(rate), seed=seed, patience=_PATIENCE * workload.objective
-    )
+        running.url, running.posts, rate, effort.seconds(rate),
+        seed=seed, patience=_PATIENCE * objective, objective=objective,
+    )  # fmt: skip
     after = running.usage()
-    return summary(load_, workload.objective) | {
+    return summary(load_, objective) | {
         "cpu": after.since(before) / max(load_.answered, 1),
         "memory": max(before.memory, after.memory),
     }
