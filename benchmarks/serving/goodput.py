@@ -22,14 +22,16 @@ _MOST_STEPS = 12
 class Effort:
     """How long and how often is measured: ``requests`` are what a run wants, between ``shortest`` and ``longest`` s.
 
-    ``tunes``: batch sizes of peers are tried, and not the largest taken.
+    ``tolerance`` is how near the highest rate is found in the first round, ``fine`` in later ones. ``tunes``: batch
+    sizes of peers are tried, and not the largest taken.
     """
 
-    requests: int = 100
+    requests: int = 112
     shortest: float = 5.0
     longest: float = 15.0
     rounds: int = 3
-    tolerance: float = 0.08
+    tolerance: float = 0.12
+    fine: float = 0.08
     tunes: bool = True
 
     def seconds(self, rate: float) -> float:
@@ -109,6 +111,6 @@ def goodput(
         rate = float(f"{rate:.4g}")
         return journal.get(key | {"rate": rate}, lambda: probe(running(), workload, rate, effort, seed))
 
-    growth = _NEAR if 0 < int(key["round"]) < effort.rounds else _GROWTH
-    found = search(measure, guess, effort.tolerance, growth)
+    later = 0 < int(key["round"]) < effort.rounds
+    found = search(measure, guess, effort.fine if later else effort.tolerance, _NEAR if later else _GROWTH)
     return found[0] if found else 0.0
