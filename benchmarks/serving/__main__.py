@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.serving.bench import Bench
-from benchmarks.serving.comparison import OURS, RUNTIMES
+from benchmarks.serving.comparison import RUNTIMES
 from benchmarks.serving.goodput import Effort
 from benchmarks.serving.page import write
 from benchmarks.serving.servers import ROOT, SERVERS, Server, ServerFault
@@ -64,7 +64,7 @@ def _compare(bench: Bench, workloads: Sequence[Workload], servers: Sequence[Serv
                 for runtime in RUNTIMES:
                     bench.limit(workload, runtime, round_)
                     for server in servers:
-                        if runtime == "torch" or server.name == OURS:
+                        if bench.wanted(server, workload, runtime, round_):
                             bench.goodput(server, workload, runtime, round_)
                         advance(f"{workload.name}, {runtime}, {server.name}")
 

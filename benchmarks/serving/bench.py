@@ -20,6 +20,9 @@ _BATCHES = (1, 8)
 _TUNING, _NEAR = 99, 0.16
 """The round in which batch sizes are tried, of its own seed, and to within which share their goodputs are found."""
 
+BEHIND = 0.7
+"""Share of the best goodput of the first round; who is below it is not measured again."""
+
 _MIXED, _FIRST = 20_000, 2_000
 _SHARE_OF_LOOP = 0.7
 (_OURS,) = (server for server in SERVERS if server.name == OURS)
@@ -75,6 +78,16 @@ class Bench:
                 goodput(self.journal, key | {"round": round_}, get, workload, guess, self.effort)
         except ServerFault as fault:
             self.absent[server.name] = str(fault)
+
+    def wanted(self, server: Server, workload: Workload, runtime: str, round_: int) -> bool:
+        """Whether the comparison needs it: ours always, others on torch's kernels and while they are not far behind."""
+        if server.name == OURS:
+            return True
+        if runtime != "torch" or not round_:
+            return runtime == "torch"
+        found = {each.name: figure(self.journal, workload, each.name, runtime) for each in SERVERS}
+        first = {name: one.rounds[0] for name, one in found.items() if one}
+        return first.get(server.name, 0.0) >= BEHIND * max(first.values(), default=0.0)
 
     def _batch(self, server: Server, workload: Workload) -> int:
         """The largest batch with which the server does best: each is tried, on torch's own kernels."""

@@ -33,7 +33,7 @@ if batch > 1:
 else:
 
     @_service
-    class Predictor(_Worker):
+    class Predictor(_Worker):  # type: ignore[no-redef]
         """Answers one by one: a batchable API must hold two or more."""
 
         @bentoml.api
