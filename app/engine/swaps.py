@@ -2,13 +2,13 @@
 
 import asyncio
 import ctypes
-import gc
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from app.engine.admission import Admission
 from app.engine.device import use_threads
+from app.engine.garbage import collect
 from app.engine.registry import Registry
 from app.errors import LoadFailed, Unavailable
 from app.metrics import Metrics
@@ -117,7 +117,7 @@ class Swaps:
 
 def free() -> None:
     """Give what was freed back to the system: a network's tensors lie in cycles, and glibc keeps what it has."""
-    gc.collect()
+    collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

@@ -1,0 +1,22 @@
+"""The collector of cycles, told what will stay.
+
+A full pass looks at everything alive: some 230,000 objects that torch, the libraries and the checkpoints brought, for
+which all threads stand still for a tenth of a second, every few thousand requests.
+"""
+
+import gc
+
+
+def settle() -> None:
+    """Take everything alive now out of later passes; for a process that has loaded what it serves."""
+    gc.collect()
+    gc.freeze()
+
+
+def collect() -> None:
+    """Find the garbage among what was taken out as well, such as an unloaded network."""
+    settled = gc.get_freeze_count() > 0
+    gc.unfreeze()
+    gc.collect()
+    if settled:
+        gc.freeze()
