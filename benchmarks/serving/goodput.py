@@ -9,7 +9,7 @@ from benchmarks.serving.servers import Running
 from benchmarks.serving.workloads import Workload
 
 SHARE = 0.99
-_GROWTH, _NEAR = 1.35, 1.16
+_GROWTH, _NEAR = 1.35, 1.08
 """By how much the rate grows where nothing is known yet, and where an earlier round has found about where it lies."""
 
 _PATIENCE = 6.0
@@ -31,7 +31,7 @@ class Effort:
     longest: float = 15.0
     rounds: int = 3
     tolerance: float = 0.12
-    fine: float = 0.08
+    fine: float = 0.081
     tunes: bool = True
 
     def seconds(self, rate: float) -> float:
