@@ -1,5 +1,6 @@
 """Where the face is in each frame of a video, while the frames pass by."""
 
+import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -21,6 +22,9 @@ would shake the lips more than speaking moves them."""
 _SMALLEST = 1 / 8
 """Of the frame's shorter side."""
 
+_NEAR, _RESIZED = 0.75, 1.18
+"""How far from its centre, in sides, a face is looked for again, and how much larger or smaller it may have become."""
+
 
 class Face(NamedTuple):
     """A square from the brows to the chin: its centre and its side, in pixels."""
@@ -30,13 +34,20 @@ class Face(NamedTuple):
     side: float
 
 
+_own = threading.local()
+
+
+def _cascade() -> cv2.CascadeClassifier:
+    """The calling thread's own: to load one takes as long as to search a frame, and two threads must not share it."""
+    if not hasattr(_own, "cascade"):
+        weights = Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_default.xml"
+        _own.cascade = cv2.CascadeClassifier(str(weights))
+    cascade: cv2.CascadeClassifier = _own.cascade
+    return cascade
+
+
 class FaceFinder:
     """Frontal, upright faces, by a boosted cascade (Viola and Jones 2001), with the weights that OpenCV brings."""
-
-    def __init__(self) -> None:
-        self._cascade = cv2.CascadeClassifier(
-            str(Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_default.xml")
-        )
 
     def find(self, frame: Grey, last: Face | None = None) -> Face | None:
         """The largest face in ``frame`` [H, W], or the one that ``last`` has become; None if there is none."""
@@ -47,17 +58,18 @@ class FaceFinder:
         return max(faces, key=lambda face: face.side, default=None)
 
     def _near(self, frame: Grey, last: Face) -> Face | None:
-        """The same face a little later: a small part of the frame, and few sizes: a third of the work."""
-        left, top = (max(0, round(middle - last.side)) for middle in (last.x, last.y))
-        part = frame[top : round(last.y + last.side), left : round(last.x + last.side)]
-        faces = self._search(part, round(0.75 * last.side), round(1.33 * last.side))
+        """The same face a little later: a small part of the frame, and few sizes: a seventh of the work."""
+        reach = _NEAR * last.side
+        left, top = (max(0, round(middle - reach)) for middle in (last.x, last.y))
+        part = frame[top : round(last.y + reach), left : round(last.x + reach)]
+        faces = self._search(part, round(last.side / _RESIZED), round(last.side * _RESIZED))
         moved = [Face(face.x + left, face.y + top, face.side) for face in faces]
         return min(moved, key=lambda face: abs(face.x - last.x) + abs(face.y - last.y), default=None)
 
     def _search(self, frame: Grey, least: int, most: int) -> list[Face]:
         if min(frame.shape) < least:
             return []
-        boxes = self._cascade.detectMultiScale(
+        boxes = _cascade().detectMultiScale(
             np.ascontiguousarray(frame),
             scaleFactor=1.1,
             minNeighbors=5,
