@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.serving.comparison import OURS, RUNTIMES, figure
 from benchmarks.serving.endurance import memory, overload
-from benchmarks.serving.goodput import Effort, goodput
+from benchmarks.serving.goodput import Effort, capacity, found, goodput
 from benchmarks.serving.journal import Journal, Record
 from benchmarks.serving.lengths import LADDERS, Ladder, seconds_by_length
 from benchmarks.serving.limit import limit
@@ -17,14 +17,13 @@ from benchmarks.serving.stepwise import captions
 from benchmarks.serving.workloads import WORKLOADS, ZOO, Workload
 
 _BATCHES = (1, 8)
-_TUNING, _NEAR = 99, 0.16
-"""The round in which batch sizes are tried, of its own seed, and to within which share their goodputs are found."""
-
 BEHIND = 0.7
 """Share of the best goodput of the first round; who is below it is not measured again."""
 
 _MIXED, _FIRST = 20_000, 2_000
-_SHARE_OF_LOOP = 0.7
+_BEARABLE = 0.85
+"""Of what a server answers at most, where the search for its goodput begins."""
+
 (_OURS,) = (server for server in SERVERS if server.name == OURS)
 # With all checkpoints, and for half an hour of sound, where the default is ten minutes.
 _WHOLE = replace(
@@ -71,10 +70,15 @@ class Bench:
             return
         try:
             batch = self._batch(server, workload)
-            like = server.name if round_ else OURS if server.name != OURS else None
-            guess = self._guess(workload, runtime, like)
             key = {"kind": "goodput", "workload": workload.name, "server": server.name, "runtime": runtime}
+            if found(self.journal, key | {"round": round_}, self.effort):
+                return
             with self.lazily(server, workload, runtime, batch) as get:
+                before = figure(self.journal, workload, server.name, runtime) if round_ else None
+                if before is not None and before.rounds[0]:
+                    guess = before.rounds[0]
+                else:
+                    guess = _BEARABLE * self.capacity(server, workload, runtime, batch, get)
                 goodput(self.journal, key | {"round": round_}, get, workload, guess, self.effort)
         except ServerFault as fault:
             self.absent[server.name] = str(fault)
@@ -98,31 +102,29 @@ class Bench:
 
         def tune() -> Record:
             rates: dict[int, float] = {}
-            # Where two sizes are as near as that, either will do.
-            effort = replace(self.effort, requests=self.effort.requests // 2, tolerance=_NEAR)
-            guess = self._guess(workload, "torch", OURS)
             for batch in _BATCHES:
-                key = {"kind": "tuning", "workload": workload.name, "server": server.name, "batch": batch}
                 with self.lazily(server, workload, "torch", batch) as get:
-                    rates[batch] = goodput(self.journal, key | {"round": _TUNING}, get, workload, guess, effort)
+                    rates[batch] = self.capacity(server, workload, "torch", batch, get)
             return {"batch": max(rates, key=lambda batch: rates[batch]), "tried": list(rates.items())}
 
         key = {"kind": "batch", "workload": workload.name, "server": server.name}
         return int(self.journal.get(key, tune)["batch"])
 
-    def _guess(self, workload: Workload, runtime: str, like: str | None) -> float:
-        """Where to begin: what the first round found for the server ``like``, else a share of the loop's rate."""
-        found = figure(self.journal, workload, like, runtime) if like else None
-        return found.rounds[0] if found and found.rounds[0] else _SHARE_OF_LOOP * self.limit(workload, runtime, 0)
+    def capacity(
+        self, server: Server, workload: Workload, runtime: str, batch: int, get: Callable[[], Running]
+    ) -> float:
+        """What a server answers a second at most."""
+        key = {"kind": "capacity", "workload": workload.name, "server": server.name, "runtime": runtime, "batch": batch}
+        return float(self.journal.get(key, lambda: capacity(get(), workload))["rate"])
 
     def overload(self, workload: Workload) -> None:
         """Twice the goodput, where there is one."""
         measured = [(runtime, figure(self.journal, workload, OURS, runtime)) for runtime in reversed(RUNTIMES)]
-        runtime, found = next(((runtime, found) for runtime, found in measured if found), ("", None))
-        if found is not None and found.median:
+        runtime, best = next(((runtime, one) for runtime, one in measured if one), ("", None))
+        if best is not None and best.median:
             key = {"kind": "overload", "workload": workload.name}
             with self.lazily(_OURS, workload, runtime, 1) as get:
-                self.journal.get(key, lambda: overload(get(), workload, found.median, self.effort))
+                self.journal.get(key, lambda: overload(get(), workload, best.median, self.effort))
 
     def lengths(self, repeats: int) -> None:
         """Cost by length, of every ladder."""

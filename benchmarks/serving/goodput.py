@@ -1,21 +1,29 @@
 """The highest rate at which a server keeps the objective: rising rates, then halving what lies between."""
 
+import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks.serving.client import Load, load
+import numpy as np
+
+from benchmarks.serving.client import OK, Load, in_turn, load
 from benchmarks.serving.journal import Journal, Record
 from benchmarks.serving.servers import Running
 from benchmarks.serving.workloads import Workload
 
 SHARE = 0.99
-_GROWTH, _NEAR = 1.35, 1.08
-"""By how much the rate grows where nothing is known yet, and where an earlier round has found about where it lies."""
+_GROWTH, _NEAR = 1.16, 1.08
+"""By how much the rate grows at first, and where an earlier round has found about where it lies."""
 
 _PATIENCE = 6.0
 """Objectives that a request is waited for."""
 
 _MOST_STEPS = 12
+_OBJECTIVES = 8
+"""How many a run takes at least."""
+
+_CLIENTS, _SATURATED_SECONDS = 16, 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +42,9 @@ class Effort:
     fine: float = 0.081
     tunes: bool = True
 
-    def seconds(self, rate: float) -> float:
-        """How long a run at ``rate`` takes."""
-        return min(max(self.requests / rate, self.shortest), self.longest)
+    def seconds(self, rate: float, objective: float) -> float:
+        """How long a run at ``rate`` takes: long beside the objective, or what it piles up would still be in time."""
+        return max(min(max(self.requests / rate, self.shortest), self.longest), _OBJECTIVES * objective)
 
 
 def probe(running: Running, workload: Workload, rate: float, effort: Effort, seed: int) -> Record:
@@ -45,7 +53,7 @@ def probe(running: Running, workload: Workload, rate: float, effort: Effort, see
     before = running.usage()
     objective = workload.objective
     load_ = load(
-        running.url, running.posts, rate, effort.seconds(rate),
+        running.url, running.posts, rate, effort.seconds(rate, objective),
         seed=seed, patience=_PATIENCE * objective, objective=objective,
     )  # fmt: skip
     after = running.usage()
@@ -72,6 +80,28 @@ def _finite(value: float) -> float | None:
 def holds(result: Record) -> bool:
     """Whether 99 of 100 requests were answered within the objective."""
     return bool(result["within"] >= SHARE * result["requests"])
+
+
+def capacity(running: Running, workload: Workload) -> Record:
+    """What it answers a second when ``_CLIENTS`` clients each ask again as soon as they are answered."""
+    patience, count, began = 60.0, 0, time.perf_counter()
+    while (spent := time.perf_counter() - began) < _SATURATED_SECONDS:
+        drawn = np.random.default_rng(count).integers(len(running.posts), size=4 * _CLIENTS)
+        outcomes = in_turn(running.url, [running.posts[number] for number in drawn], _CLIENTS, patience)
+        count += sum(outcome.status == OK for outcome in outcomes)
+    return {"rate": count / spent, "requests": count, "workload": workload.name}
+
+
+def found(journal: Journal, key: Record, effort: Effort) -> bool:
+    """Whether the journal has a round's rate that held, and near above it one that did not."""
+    runs = [result for _, result in journal.all(**key)]
+    held = max((run["rate"] for run in runs if holds(run)), default=0.0)
+    above = min((run["rate"] for run in runs if not holds(run) and run["rate"] > held), default=math.inf)
+    return bool(above < held * (1 + _tolerance(key, effort)))
+
+
+def _tolerance(key: Record, effort: Effort) -> float:
+    return effort.fine if int(key["round"]) else effort.tolerance
 
 
 def search(
@@ -111,6 +141,6 @@ def goodput(
         rate = float(f"{rate:.4g}")
         return journal.get(key | {"rate": rate}, lambda: probe(running(), workload, rate, effort, seed))
 
-    later = 0 < int(key["round"]) < effort.rounds
-    found = search(measure, guess, effort.fine if later else effort.tolerance, _NEAR if later else _GROWTH)
-    return found[0] if found else 0.0
+    growth = _NEAR if int(key["round"]) else _GROWTH
+    best = search(measure, guess, _tolerance(key, effort), growth)
+    return best[0] if best else 0.0

@@ -56,7 +56,7 @@ def _settings(journal: Journal, absent: Mapping[str, str]) -> Iterator[str]:
     yield _paragraph(
         "Each peer is a small server in its own idiom (`benchmarks/serving/peers`), installed with exact pins, "
         "with its dynamic batching on where a batch was faster: the largest batch was chosen for each workload "
-        "among those in the last column, by goodput."
+        "by what it answered 16 clients that each ask again at once."
     )
     yield ""
     yield "| server | settings | largest batch, by workload |"

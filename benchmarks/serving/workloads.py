@@ -81,5 +81,5 @@ WORKLOADS = (
     Workload("w2 events", "sound-events", "audio", 0.5, 96, _SOUNDS, _sound),
     Workload("w2 commands", "voice-commands", "audio", 0.5, 96, _SOUNDS, _sound),
     Workload("w3", "sentiment", "text", 0.25, 256, _TEXTS, _text),
-    Workload("w4", "av-speech", "video", 4.0, 12, _CLIPS, _clip),
+    Workload("w4", "av-speech", "video", 1.5, 12, _CLIPS, _clip),
 )

@@ -39,7 +39,8 @@ def test_one_request_in_a_hundred_may_be_late(within: int, held: bool) -> None:
 
 def test_a_run_is_long_enough_for_its_quantile_and_not_endless() -> None:
     effort = Effort(requests=200, shortest=8, longest=40)
-    assert [effort.seconds(rate) for rate in (1000, 10, 1)] == [8, 20, 40]
+    assert [effort.seconds(rate, 0.1) for rate in (1000, 10, 1)] == [8, 20, 40]
+    assert effort.seconds(1000, 2) == 16
 
 
 def test_a_journal_measures_once(tmp_path: Path) -> None:
