@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
-from benchmarks.serving.comparison import OURS, RUNTIMES, figure
+from benchmarks.serving.comparison import OURS, RIVALS, RUNTIMES, figure
 from benchmarks.serving.endurance import memory, overload
 from benchmarks.serving.goodput import Effort, capacity, found, goodput
 from benchmarks.serving.journal import Journal, Record
@@ -84,14 +84,18 @@ class Bench:
             self.absent[server.name] = str(fault)
 
     def wanted(self, server: Server, workload: Workload, runtime: str, round_: int) -> bool:
-        """Whether the comparison needs it: ours always, others on torch's kernels and while they are not far behind."""
+        """Whether the comparison needs it: ours always, others on torch's kernels.
+
+        After the first round only those that a target is set against, and that are not far behind.
+        """
         if server.name == OURS:
             return True
         if runtime != "torch" or not round_:
             return runtime == "torch"
         found = {each.name: figure(self.journal, workload, each.name, runtime) for each in SERVERS}
         first = {name: one.rounds[0] for name, one in found.items() if one}
-        return first.get(server.name, 0.0) >= BEHIND * max(first.values(), default=0.0)
+        far = BEHIND * max(first.values(), default=0.0)
+        return server.name in RIVALS and first.get(server.name, 0.0) >= far
 
     def _batch(self, server: Server, workload: Workload) -> int:
         """The largest batch with which the server does best: each is tried, on torch's own kernels."""
@@ -139,11 +143,10 @@ class Bench:
             self.journal.get({"kind": "memory"}, lambda: memory(get(), self.media, _MIXED, first=_FIRST))
 
     def stepwise(self) -> None:
-        """Captions step by step and in padded batches."""
+        """Captions step by step and in padded batches, on the kernels that are served with."""
         _PHOTOS.pool(self.media)
-        for runtime in RUNTIMES:
-            key = {"kind": "stepwise", "runtime": runtime}
-            self.journal.get(key, partial(captions, _PHOTOS.folder(self.media), runtime, self.cores))
+        key = {"kind": "stepwise", "runtime": "auto"}
+        self.journal.get(key, partial(captions, _PHOTOS.folder(self.media), "auto", self.cores))
 
 
 def _length(get: Callable[[], Running], ladder: Ladder, repeats: int) -> Record:
