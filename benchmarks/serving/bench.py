@@ -92,10 +92,9 @@ class Bench:
             return True
         if runtime != "torch" or not round_:
             return runtime == "torch"
-        found = {each.name: figure(self.journal, workload, each.name, runtime) for each in SERVERS}
-        first = {name: one.rounds[0] for name, one in found.items() if one}
-        far = BEHIND * max(first.values(), default=0.0)
-        return server.name in RIVALS and first.get(server.name, 0.0) >= far
+        rivals = {name: figure(self.journal, workload, name, runtime) for name in RIVALS}
+        first = {name: one.rounds[0] for name, one in rivals.items() if one}
+        return first.get(server.name, 0.0) >= BEHIND * max(first.values(), default=0.0) > 0
 
     def _batch(self, server: Server, workload: Workload) -> int:
         """The largest batch with which the server does best: each is tried, on torch's own kernels."""
