@@ -73,7 +73,8 @@ def _alone(bench: Bench, workloads: Sequence[Workload], *, quick: bool) -> None:
     with progress("the service alone", total=len(workloads) + (0 if quick else 3)) as advance:
         for workload in workloads:
             bench.overload(workload)
-            advance("overload")
+            bench.stages(workload)
+            advance(f"{workload.name}, overload and stages")
         if quick:
             return
         bench.lengths(repeats=5)

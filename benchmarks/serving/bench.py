@@ -13,6 +13,7 @@ from benchmarks.serving.journal import Journal, Record
 from benchmarks.serving.lengths import LADDERS, Ladder, seconds_by_length
 from benchmarks.serving.limit import limit
 from benchmarks.serving.servers import SERVERS, Running, Server, ServerFault, running
+from benchmarks.serving.stages import stages
 from benchmarks.serving.stepwise import captions
 from benchmarks.serving.workloads import WORKLOADS, ZOO, Workload
 
@@ -119,6 +120,14 @@ class Bench:
         """What a server answers a second at most."""
         key = {"kind": "capacity", "workload": workload.name, "server": server.name, "runtime": runtime, "batch": batch}
         return float(self.journal.get(key, lambda: capacity(get(), workload))["rate"])
+
+    def stages(self, workload: Workload) -> None:
+        """Where the processor time goes, on either runtime."""
+        workload.pool(self.media)
+        folder = workload.folder(self.media)
+        for runtime in RUNTIMES:
+            key = {"kind": "stages", "workload": workload.name, "runtime": runtime}
+            self.journal.get(key, partial(stages, workload, folder, runtime=runtime, cores=self.cores))
 
     def overload(self, workload: Workload) -> None:
         """Twice the goodput, where there is one."""

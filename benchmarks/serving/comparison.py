@@ -11,6 +11,7 @@ from benchmarks.serving.goodput import holds
 from benchmarks.serving.journal import Journal, Record
 from benchmarks.serving.pictures import draw_curves
 from benchmarks.serving.servers import SERVERS
+from benchmarks.serving.stages import BATCHES
 from benchmarks.serving.workloads import Workload
 
 OURS = "fusionrnn"
@@ -24,6 +25,9 @@ _COLUMNS = (
 _RATIOS = (
     "same runtime: torch", "same runtime: fusionrnn's", "each at its best", "over Mosec, torch", "of the loop, torch",
     "of the loop, fusionrnn's",
+)  # fmt: skip
+_STAGES = (
+    "decode", "features", *(f"network, {rows} together" for rows in BATCHES), "in fusionrnn", "in the best other",
 )  # fmt: skip
 TARGETS = {"torch": 1.2, "best": 1.5, "limit": 0.85}
 
@@ -135,6 +139,35 @@ def ratios(journal: Journal, measured: Sequence[Workload]) -> Iterator[str]:
         f"Targets: {TARGETS['best']} at each one's best in every workload, {TARGETS['torch']} on the same runtime in "
         f"w2 and w3, {TARGETS['limit']:.0%} of the loop in w1 and w4."
     )
+    yield ""
+
+
+def shares(journal: Journal, measured: Sequence[Workload]) -> Iterator[str]:
+    """What of a request's processor time each stage takes, and what is left for the server around it."""
+    found = {(key["workload"], key["runtime"]): result for key, result in journal.all(kind="stages")}
+    if not found:
+        return
+    yield "## Where the time goes"
+    yield ""
+    yield _paragraph(
+        "Processor time of one item, ms, in a loop without HTTP: decoding, features, and the network's answer for rows "
+        "of like lengths, alone and in batches. Beside it what a request costs fusionrnn and the best of the four "
+        "others at their goodput; HTTP, threads, padding and waiting are the difference."
+    )
+    yield ""
+    yield _header("workload", *_STAGES)
+    yield _rule(len(_STAGES))
+    for workload in measured:
+        for runtime, told in RUNTIMES.items():
+            if (run := found.get((workload.name, runtime))) is None:
+                continue
+            cells = [_scaled(run[name], 1e3) for name in ("decode", "features")]
+            cells += [_scaled(value, 1e3) for value in run["network"].values()]
+            others = max(RIVALS, key=lambda name: _median(journal, workload, name, runtime) or 0.0)
+            for server in (OURS, others):
+                one = figure(journal, workload, server, runtime)
+                cells.append(_scaled(one.of_runs("cpu") if one else None, 1e3))
+            yield f"| {workload.name}, {told} | {' | '.join(cells)} |"
     yield ""
 
 

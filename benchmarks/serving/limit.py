@@ -13,21 +13,24 @@ from benchmarks.serving.peers.work import BATCH, MODEL, PART, RUNTIME, Work
 from benchmarks.serving.servers import ROOT
 from benchmarks.serving.workloads import Workload
 
-_FOLDER, _SECONDS = "BENCH_FOLDER", "BENCH_SECONDS"
-
 
 def limit(workload: Workload, folder: Path, *, runtime: str, seconds: float, cores: Sequence[int]) -> Record:
     """Requests a second, of the pool's items in turn, each decoded and answered before the next begins."""
+    found: Record = json.loads(alone(__name__, workload, folder, str(seconds), runtime=runtime, cores=cores))
+    return found
+
+
+def alone(module: str, workload: Workload, folder: Path, *more: str, runtime: str, cores: Sequence[int]) -> str:
+    """What ``module`` prints, run as a program on these cores over the items in ``folder``."""
     environment = {
         **os.environ, MODEL: workload.model, PART: workload.part, RUNTIME: runtime, BATCH: "1",
-        _FOLDER: str(folder), _SECONDS: str(seconds), "OMP_NUM_THREADS": str(len(cores)),
+        "OMP_NUM_THREADS": str(len(cores)),
     }  # fmt: skip
-    command = [sys.executable, "-m", "benchmarks.serving.limit"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, env=environment) as process:  # noqa: S603  our own
+    command = [sys.executable, "-m", module, str(folder), *more]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, env=environment, text=True) as process:  # noqa: S603  our own
         os.sched_setaffinity(process.pid, cores)
         assert process.stdout is not None
-        found: Record = json.loads(process.stdout.read())
-    return found
+        return process.stdout.read()
 
 
 def _loop(pool: Sequence[bytes], seconds: float) -> Record:
@@ -42,5 +45,5 @@ def _loop(pool: Sequence[bytes], seconds: float) -> Record:
 
 
 if __name__ == "__main__":
-    items = [path.read_bytes() for path in sorted(Path(os.environ[_FOLDER]).iterdir())]
-    print(json.dumps(_loop(items, float(os.environ[_SECONDS]))))
+    items = [path.read_bytes() for path in sorted(Path(sys.argv[1]).iterdir())]
+    print(json.dumps(_loop(items, float(sys.argv[2]))))

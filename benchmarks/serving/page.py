@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.serving.bench import BEHIND
-from benchmarks.serving.comparison import ratios, table
+from benchmarks.serving.comparison import ratios, shares, table
 from benchmarks.serving.goodput import SHARE
 from benchmarks.serving.journal import Journal
 from benchmarks.serving.servers import SERVERS
@@ -25,7 +25,7 @@ def write(journal: Journal, out: Path, command: str, absent: Mapping[str, str]) 
     lines = [*_head(command), *_settings(journal, absent)]
     for workload in measured:
         lines += table(journal, workload, pictures)
-    lines += [*ratios(journal, measured), *tables(journal, measured)]
+    lines += [*ratios(journal, measured), *shares(journal, measured), *tables(journal, measured)]
     lines += ["## GPU", "", "Not measured: torch saw no GPU." if not torch.cuda.is_available() else "Not measured.", ""]
     out.write_text("\n".join(lines), encoding="utf-8")
 

@@ -59,6 +59,16 @@ def test_the_page_has_the_ratio_to_the_best_and_marks_what_misses(journal: Journ
     assert "## Memory" not in page
 
 
+def test_what_each_stage_takes_stands_beside_what_a_request_costs(journal: Journal, tmp_path: Path) -> None:
+    note(journal, "fusionrnn", {110.0: True})
+    note(journal, "litserve", {100.0: True})
+    spent = {"decode": 0.001, "features": 0.0005, "network": {"1": 0.003, "4": 0.002, "16": 0.0015}}
+    journal.get({"kind": "stages", "workload": "w3", "runtime": "torch"}, lambda: spent)
+    out = tmp_path / "serving.md"
+    write(journal, out, "make bench", {})
+    assert "| w3, torch's own kernels | 1 | 0.5 | 3 | 2 | 1.5 | 4 | 4 |" in out.read_text(encoding="utf-8")
+
+
 def test_the_service_alone_is_told_where_it_was_measured(journal: Journal, tmp_path: Path) -> None:
     note(journal, "fusionrnn", {100.0: True})
     run = {"rate": 200.0, "seconds": 10.0, "within": 950, "answered": 960, "refused": 1000, "expired": 40, "failed": 0}

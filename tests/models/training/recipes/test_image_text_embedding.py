@@ -17,6 +17,7 @@ from models.training.manifest import DataError
 from models.training.objectives import info_nce
 from models.training.recipes.captioner.data import CUT
 from models.training.recipes.image_text_embedding import recipe, stage
+from models.training.recipes.image_text_embedding.ambiguity import recall
 from models.training.trainer import Schedule
 from tests.models.training.recipes.transformer import pretrained
 
@@ -144,3 +145,11 @@ def test_what_is_missing_is_named(data: Path, tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(recipe, "CAPTIONER", tmp_path / "nowhere")
     with pytest.raises(DataError, match="nowhere"):
         recipe.train(data, tmp_path / "run", 0)
+
+
+def test_a_caption_that_fits_every_photo_finds_none_in_particular() -> None:
+    telling = [[f"dog {place}", f"{place} a dog"] for place in "bcdefghijklmnopqrstu"]
+    assert recall(telling)[1] == 100
+    vague = [[*captions, "\u4e00\u53ea\u72d7"] for captions in telling]
+    # Two of three captions still tell; the third fits all photos alike.
+    assert recall(vague) == pytest.approx(dict.fromkeys((1, 5, 10), 100 * 2 / 3))
