@@ -53,7 +53,9 @@ class Settings(BaseSettings):
     """Where networks run; auto is cuda where there is one."""
 
     runtime: Literal["auto", "torch", "packed", "bf16"] = "auto"
-    """Kernels on a CPU: torch's own; packed, equal and faster; bf16, faster still and rounded; auto is packed."""
+    """Kernels: torch's own; packed for a CPU, equal and faster; bf16, rounded; auto is packed on a CPU.
+
+    On a CUDA device all but torch replay a decoder's steps as CUDA graphs where that is faster."""
 
     threads: int = Field(0, ge=0, le=1024)
     """Threads of one network step; 0 leaves the choice to torch."""

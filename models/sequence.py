@@ -22,8 +22,8 @@ class Padded:
     lengths: Tensor
 
     def to(self, device: torch.device) -> "Padded":
-        """The same sequences on another device."""
-        return Padded(self.values.to(device), self.lengths.to(device))
+        """The same sequences on another device; to a CUDA device they go while the CPU does something else."""
+        return Padded(_moved(self.values, device), _moved(self.lengths, device))
 
     def row(self, index: int) -> "Padded":
         """One of the sequences by itself, without padding."""
@@ -103,6 +103,13 @@ def absent(like: SequenceOutput, size: int) -> SequenceOutput:
     rows = len(like.lengths)
     sequence = like.sequence.new_zeros(rows, 1, size)
     return SequenceOutput(sequence, torch.zeros_like(like.lengths), sequence[:, 0])
+
+
+def _moved(tensor: Tensor, device: torch.device) -> Tensor:
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        # From memory that is pinned nobody has to wait for the copy.
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def pad(sequences: Sequence[Tensor | None]) -> Padded:

@@ -145,12 +145,10 @@ class CaptioningHead(nn.Module):
             for query, shape, call in zip(queries, shapes, calls, strict=True)
         ]
         tokens = torch.cat([call.tokens.flatten() for call in calls])
-        context = torch.cat([context.flatten(0, 1) for context, _ in looks])
-        state, context = self._recur(self.embed(tokens), state, context)
-        scores = self.scores(self.features(state["h"], context))
         languages = torch.cat([call.memory.languages.repeat_interleave(call.tokens.shape[1]) for call in calls])
-        scores = scores.masked_fill(~self.spoken[languages].bool(), float("-inf")).log_softmax(1)
-        after = {name: torch.split(value, sizes) for name, value in state.items()}
+        context = torch.cat([context.flatten(0, 1) for context, _ in looks])
+        scores, *values = self.write(tokens, languages, context, *state.values())
+        after = {name: torch.split(value, sizes) for name, value in zip(state, values, strict=True)}
         return [
             (
                 part.reshape(*shape, -1),
@@ -159,6 +157,18 @@ class CaptioningHead(nn.Module):
             )
             for index, (part, shape) in enumerate(zip(torch.split(scores, sizes), shapes, strict=True))
         ]
+
+    def write(self, tokens: Tensor, languages: Tensor, context: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        """What a step does after it has looked, for R hypotheses in rows.
+
+        From the last ``tokens`` int64 [R], ``languages`` int64 [R], what was looked at [R, D] and the state's tensors
+        [R, H] to log-probabilities [R, V] (-inf outside the row's language) and the next state's tensors.
+        """
+        before = dict(zip(self.cell.state_names, state, strict=True))
+        after, context = self._recur(self.embed(tokens), before, context)
+        scores = self.scores(self.features(after["h"], context))
+        scores = scores.masked_fill(~self.spoken[languages].bool(), float("-inf")).log_softmax(1)
+        return scores, *(after[name] for name in self.cell.state_names)
 
     def _query(self, hidden: Tensor) -> Tensor:
         return hidden if self.attention is None else self.attention.query(hidden)
