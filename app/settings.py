@@ -55,7 +55,8 @@ class Settings(BaseSettings):
     runtime: Literal["auto", "torch", "packed", "bf16"] = "auto"
     """Kernels: torch's own; packed for a CPU, equal and faster; bf16, rounded; auto is packed on a CPU.
 
-    On a CUDA device all but torch replay a decoder's steps as CUDA graphs where that is faster."""
+    On a CUDA device all but torch replay a decoder's steps as CUDA graphs where that is faster.
+    """
 
     threads: int = Field(0, ge=0, le=1024)
     """Threads of one network step; 0 leaves the choice to torch."""
