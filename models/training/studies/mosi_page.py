@@ -189,7 +189,8 @@ class Report:
             fusion; none was better by more than the folds differ. With `decision`: votes taught or not, with the
             weights 0.3 and 1, constant modality dropout, no auxiliary loss. The contextual fusion has 64 units a
             direction; of 32 and 64 units, LSTM or GRU, dropout 0, 0.3 or 0.5, that had the lowest mean loss on the
-            development videos, without context encoders."""
+            development videos, without context encoders. With eight networks a run, each trained on seven eighths of
+            the training videos, it had 79.7 without context encoders and 79.4 with them."""
         )
 
     def _cells(self, label: str) -> list[str]:
