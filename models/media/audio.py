@@ -39,6 +39,9 @@ _MICROSECOND = Fraction(1, 1_000_000)
 _BLOCK = 1 << 17
 """Values decoded at a time, over all channels."""
 
+_JOINED = 1 << 14
+"""Values, about, that are averaged and resampled at a time."""
+
 _RATES = range(1_000, 768_001)
 """Sample rates in Hz that a sound can have; others come from broken headers."""
 
@@ -122,7 +125,7 @@ def _assemble(blocks: Iterator[Block], rate: int, modality: str, most: float) ->
     source = heard = lead = 0
     resampler: soxr.ResampleStream | None = None
     pieces: list[Samples] = []
-    for found, block in blocks:
+    for found, block in _joined(blocks):
         if not source:
             source = _plausible(found, modality)
             resampler, lead = _resampler(source, rate) if source != rate else (None, 0)
@@ -139,6 +142,20 @@ def _assemble(blocks: Iterator[Block], rate: int, modality: str, most: float) ->
     if resampler is not None:
         pieces.append(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
     return Audio(np.concatenate([np.zeros(0, np.float32), *pieces])[lead:], rate)
+
+
+def _joined(blocks: Iterator[Block]) -> Iterator[Block]:
+    """The same signal in larger blocks: a coder's frames are so short that each step with one is mostly the call."""
+    held: list[Samples] = []
+    rate = count = 0
+    for found, block in blocks:
+        if held and (found != rate or block.shape[1] != held[0].shape[1] or count >= _JOINED):
+            yield rate, np.concatenate(held)
+            held, count = [], 0
+        rate, count = found, count + block.size
+        held.append(block)
+    if held:
+        yield rate, np.concatenate(held)
 
 
 def _resampler(source: int, rate: int) -> tuple[soxr.ResampleStream, int]:
