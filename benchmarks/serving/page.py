@@ -41,9 +41,8 @@ def _head(command: str) -> Iterator[str]:
         "the client has another. Requests come as a Poisson process whatever the server does, and a latency counts "
         f"from the scheduled arrival. Goodput is the highest rate at which {SHARE:.0%} of all requests are answered "
         "within the objective, a refused one counting as not answered; medians of the rounds, with the least and "
-        f"the most; Mosec, which no target is set against, and what was below {BEHIND:.0%} of the best in the first round, "
-        "have one. CPU seconds and "
-        "memory (PSS) are of all of a server's processes, at its goodput."
+        f"the most; Mosec, which no target is set against, and what was below {BEHIND:.0%} of the best in the first "
+        "round, have one. CPU seconds and memory (PSS) are of all of a server's processes, at its goodput."
     )
     yield ""
     release = torch.__version__.partition("+")[0]

@@ -22,7 +22,7 @@ would shake the lips more than speaking moves them."""
 _SMALLEST = 1 / 8
 """Of the frame's shorter side."""
 
-_NEAR, _RESIZED = 0.75, 1.18
+_NEAR, _RESIZED = 0.75, 1.33
 """How far from its centre, in sides, a face is looked for again, and how much larger or smaller it may have become."""
 
 
@@ -58,7 +58,7 @@ class FaceFinder:
         return max(faces, key=lambda face: face.side, default=None)
 
     def _near(self, frame: Grey, last: Face) -> Face | None:
-        """The same face a little later: a small part of the frame, and few sizes: a seventh of the work."""
+        """The same face a little later: a small part of the frame, and few sizes: a sixth of the work."""
         reach = _NEAR * last.side
         left, top = (max(0, round(middle - reach)) for middle in (last.x, last.y))
         part = frame[top : round(last.y + reach), left : round(last.x + reach)]
