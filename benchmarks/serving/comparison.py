@@ -152,7 +152,8 @@ def shares(journal: Journal, measured: Sequence[Workload]) -> Iterator[str]:
     yield _paragraph(
         "Processor time of one item, ms, in a loop without HTTP: decoding, features, and the network's answer for rows "
         "of like lengths, alone and in batches. Beside it what a request costs fusionrnn and the best of the four "
-        "others at their goodput; HTTP, threads, padding and waiting are the difference."
+        "others at their goodput; HTTP, threads, padding and waiting are the difference. What follows for the targets "
+        "that are missed, and what was tried, is [here](serving-misses.md)."
     )
     yield ""
     yield _header("workload", *_STAGES)

@@ -7,6 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+_BLOCK = 1 << 15
+"""Samples that are transformed at a time: their windows, which overlap, fit into a cache."""
+
 
 def mel(hertz: float) -> float:
     """The HTK mel scale, 2595 log10(1 + f / 700)."""
@@ -69,8 +72,11 @@ class LogMel:
 
     def __call__(self, samples: NDArray[np.float32]) -> Tensor:
         """All frames [ceil(N / hop), bands] of ``samples`` [N >= 1]."""
-        frames, remembered = self.step(torch.from_numpy(samples), self.start())
-        return torch.cat([frames, self.finish(remembered)])
+        frames, remembered = [], self.start()
+        for block in torch.from_numpy(samples).split(_BLOCK):
+            some, remembered = self.step(block, remembered)
+            frames.append(some)
+        return torch.cat([*frames, self.finish(remembered)])
 
     def _frames(self, signal: Tensor, count: int) -> Tensor:
         if not count:
