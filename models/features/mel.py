@@ -73,7 +73,7 @@ class LogMel:
     def __call__(self, samples: NDArray[np.float32]) -> Tensor:
         """All frames [ceil(N / hop), bands] of ``samples`` [N >= 1]."""
         frames, remembered = [], self.start()
-        for block in torch.from_numpy(samples).split(_BLOCK):
+        for block in torch.split(torch.from_numpy(samples), _BLOCK):
             some, remembered = self.step(block, remembered)
             frames.append(some)
         return torch.cat([*frames, self.finish(remembered)])
