@@ -91,8 +91,10 @@ class Bench:
         """
         if server.name == OURS:
             return True
-        if runtime != "torch" or not round_:
-            return runtime == "torch"
+        if runtime != "torch":
+            return False
+        if not round_:
+            return True
         rivals = {name: figure(self.journal, workload, name, runtime) for name in RIVALS}
         first = {name: one.rounds[0] for name, one in rivals.items() if one}
         return first.get(server.name, 0.0) >= BEHIND * max(first.values(), default=0.0) > 0
@@ -119,7 +121,7 @@ class Bench:
     ) -> float:
         """What a server answers a second at most."""
         key = {"kind": "capacity", "workload": workload.name, "server": server.name, "runtime": runtime, "batch": batch}
-        return float(self.journal.get(key, lambda: capacity(get(), workload))["rate"])
+        return float(self.journal.get(key, lambda: capacity(get()))["rate"])
 
     def stages(self, workload: Workload) -> None:
         """Where the processor time goes, on either runtime."""

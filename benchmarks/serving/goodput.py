@@ -24,6 +24,7 @@ _OBJECTIVES = 8
 """How many a run takes at least."""
 
 _CLIENTS, _SATURATED_SECONDS = 16, 4.0
+"""Who asks again at once, and for how long at least, to find what a server answers at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +83,14 @@ def holds(result: Record) -> bool:
     return bool(result["within"] >= SHARE * result["requests"])
 
 
-def capacity(running: Running, workload: Workload) -> Record:
+def capacity(running: Running) -> Record:
     """What it answers a second when ``_CLIENTS`` clients each ask again as soon as they are answered."""
     patience, count, began = 60.0, 0, time.perf_counter()
     while (spent := time.perf_counter() - began) < _SATURATED_SECONDS:
         drawn = np.random.default_rng(count).integers(len(running.posts), size=4 * _CLIENTS)
         outcomes = in_turn(running.url, [running.posts[number] for number in drawn], _CLIENTS, patience)
         count += sum(outcome.status == OK for outcome in outcomes)
-    return {"rate": count / spent, "requests": count, "workload": workload.name}
+    return {"rate": count / spent, "requests": count}
 
 
 def found(journal: Journal, key: Record, effort: Effort) -> bool:

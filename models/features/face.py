@@ -22,9 +22,6 @@ would shake the lips more than speaking moves them."""
 _SMALLEST = 1 / 8
 """Of the frame's shorter side."""
 
-_NEAR, _RESIZED = 0.75, 1.33
-"""How far from its centre, in sides, a face is looked for again, and how much larger or smaller it may have become."""
-
 
 class Face(NamedTuple):
     """A square from the brows to the chin: its centre and its side, in pixels."""
@@ -38,7 +35,7 @@ _own = threading.local()
 
 
 def _cascade() -> cv2.CascadeClassifier:
-    """The calling thread's own: to load one takes as long as to search a frame, and two threads must not share it."""
+    """The calling thread's own: two threads must not share one, and to load it takes a dozen milliseconds."""
     if not hasattr(_own, "cascade"):
         weights = Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_default.xml"
         _own.cascade = cv2.CascadeClassifier(str(weights))
@@ -58,11 +55,10 @@ class FaceFinder:
         return max(faces, key=lambda face: face.side, default=None)
 
     def _near(self, frame: Grey, last: Face) -> Face | None:
-        """The same face a little later: a small part of the frame, and few sizes: a sixth of the work."""
-        reach = _NEAR * last.side
-        left, top = (max(0, round(middle - reach)) for middle in (last.x, last.y))
-        part = frame[top : round(last.y + reach), left : round(last.x + reach)]
-        faces = self._search(part, round(last.side / _RESIZED), round(last.side * _RESIZED))
+        """The same face a little later: a small part of the frame, and few sizes: a third of the work."""
+        left, top = (max(0, round(middle - last.side)) for middle in (last.x, last.y))
+        part = frame[top : round(last.y + last.side), left : round(last.x + last.side)]
+        faces = self._search(part, round(0.75 * last.side), round(1.33 * last.side))
         moved = [Face(face.x + left, face.y + top, face.side) for face in faces]
         return min(moved, key=lambda face: abs(face.x - last.x) + abs(face.y - last.y), default=None)
 

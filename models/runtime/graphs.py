@@ -49,7 +49,7 @@ class Graphed:
         count = len(tensors[0])
         rows = next((rows for rows in ROWS if rows >= count), None)
         if rows is None:
-            return self._run(*tensors)
+            return self.straight(*tensors)
         inputs, replay, outputs = self._graphs[rows]
         for place, tensor in zip(inputs, tensors, strict=True):
             place[:count].copy_(tensor)
@@ -57,7 +57,8 @@ class Graphed:
         # The next replay overwrites them.
         return tuple(output[:count].clone() for output in outputs)
 
-    def _run(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def straight(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """What a replay stands for."""
         with self._precision():
             return tuple(output.float() for output in self._method(self._module(), *tensors))
 
@@ -66,7 +67,7 @@ class Graphed:
     ) -> tuple[list[Tensor], Callable[[], Any], Sequence[Tensor]]:
         # Zeros are valid everywhere, as tokens too; later the rows beyond a batch hold what came before.
         inputs = [tensor.new_zeros(rows, *tensor.shape[1:]) for tensor in like]
-        return inputs, *record(lambda: self._run(*inputs))
+        return inputs, *record(lambda: self.straight(*inputs))
 
 
 def on_cuda(thunk: Thunk) -> tuple[Callable[[], Any], Sequence[Tensor]]:
@@ -95,7 +96,9 @@ def _build(head: CaptioningHead, precision: torch.dtype) -> Fast | None:
     generator = torch.Generator().manual_seed(0)
     one, several, *_ = _examples(head, generator)
     graphed = Graphed(head, "write", one, on_cuda, autocast)
-    return graphed if all(_seconds(graphed, each) < _seconds(graphed._run, each) for each in (one, several)) else None  # noqa: SLF001
+    return (
+        graphed if all(_seconds(graphed, each) < _seconds(graphed.straight, each) for each in (one, several)) else None
+    )
 
 
 def _seconds(call: Callable[..., Any], arguments: Sequence[Tensor]) -> float:

@@ -67,7 +67,7 @@ def test_a_slow_server_is_charged_for_those_it_made_wait() -> None:
     # It does 20 a second: the last wait for about three seconds though each takes 50 ms.
     assert run.answered == len(run.outcomes)
     assert run.quantile(0.99) > 1
-    assert run.late < run.quantile(0.5)
+    assert run.late < 0.2
 
 
 def test_answers_refusals_and_losses_are_told_apart() -> None:
