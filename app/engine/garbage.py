@@ -1,7 +1,7 @@
 """The collector of cycles, told what will stay.
 
 A full pass looks at everything alive: some 230,000 objects that torch, the libraries and the checkpoints brought, for
-which all threads stand still for a tenth of a second, every few thousand requests.
+which no other Python runs for a tenth of a second.
 """
 
 import gc
