@@ -118,3 +118,13 @@ def pad(sequences: Sequence[Tensor | None]) -> Padded:
     given = [some[:0] if sequence is None else sequence for sequence in sequences]
     lengths = torch.tensor([len(sequence) for sequence in given], dtype=torch.int64)
     return Padded(torch.nn.utils.rnn.pad_sequence(given, batch_first=True), lengths)
+
+
+def round_length(length: int) -> int:
+    """The next number of four significant binary digits: at most an eighth more, and 4 % in the mean.
+
+    oneDNN plans a convolution, or an LSTM, anew for every length that it has not seen lately, which takes up to a
+    quarter of a short sound's time, and keeps a thousand plans. Of rounded lengths there are eight to an octave.
+    """
+    unit = 1 << max(length.bit_length() - 4, 0)
+    return -(-length // unit) * unit

@@ -13,6 +13,9 @@ from models.registry import ENCODERS
 from models.sequence import SequenceOutput
 from models.state import State
 
+_PIECE = 4096
+"""Frames, 41 seconds at the usual hop, of which a long sound's maps are still memory that is kept for the next run."""
+
 _Channels = Annotated[int, Field(ge=1, le=1024)]
 _Stride = Annotated[int, Field(ge=1, le=8)]
 
@@ -92,6 +95,18 @@ class AudioRNN(nn.Module):
         """
         if state is not None and not self.causal:
             raise ValueError("an encoder that looks ahead needs the whole sequence and cannot go on from a state")
+        if not (self.causal and len(x) == 1 and x.shape[1] > _PIECE):
+            return self._encode(x, lengths, state)
+        # A row by itself goes piece by piece, as a stream does: what it takes grows no faster than its length.
+        outputs: list[SequenceOutput] = []
+        for start in range(0, x.shape[1], _PIECE):
+            outputs.append(self._encode(x[:, start : start + _PIECE], (lengths - start).clamp(0, _PIECE), state))
+            state = outputs[-1].state
+        sequence = torch.cat([output.sequence for output in outputs], 1)
+        steps = torch.stack([output.lengths for output in outputs]).sum(0)
+        return SequenceOutput(sequence, steps, self.pooling(sequence, steps), outputs[-1].state)
+
+    def _encode(self, x: Tensor, lengths: Tensor, state: State | None) -> SequenceOutput:
         before = self.initial_state(len(x), x.device) if state is None else state
         after: State = {}
         maps = x.unsqueeze(2)

@@ -1,15 +1,19 @@
 """Convolutions whose result does not depend on batch, padding or, over time, on where a stream was cut."""
 
+from collections.abc import Callable
 from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from models.encoders.mobilenet import CHANNELS, MobileNetV2
-from models.sequence import length_mask
+from models.sequence import length_mask, round_length
 from models.state import State
 
 Backbone: TypeAlias = Literal["small", "mobilenet-v2"]
+
+_TOGETHER = 64
+"""Frames that a CNN sees at once."""
 
 
 class SmallCNN(nn.Module):
@@ -67,15 +71,16 @@ class SequenceConv(nn.Module):
         size = x.shape[1]
         # Padding must look to the last real steps as the end of the sequence would: zeros.
         x = x.masked_fill(~length_mask(lengths, size)[:, :, None, None], 0)
+        room = round_length(size) - size
         if not self.causal:
             half = self.reach // 2
-            outputs = self._outputs(nn.functional.pad(x, (0, 0, 0, 0, half, self.reach - half)), size)
+            outputs = self._outputs(nn.functional.pad(x, (0, 0, 0, 0, half, self.reach - half + room)), size)
             return outputs, self._count(lengths), {}
         phase = int(state["phase"][0])
         if bool((state["phase"] != phase).any()):
             raise ValueError("rows at different places between two outputs cannot be stepped together")
         skipped = -phase % self.stride
-        heard = torch.cat([state["context"], x], 1)
+        heard = torch.cat([state["context"], x, x.new_zeros(len(x), room, *self.shape)], 1)
         outputs = self._outputs(heard[:, skipped:], size - skipped)
         last = lengths.unsqueeze(1) + torch.arange(self.reach, device=x.device)
         after = {
@@ -90,8 +95,15 @@ class SequenceConv(nn.Module):
     def _outputs(self, x: Tensor, steps: int) -> Tensor:
         if steps <= 0:
             return x.new_zeros(len(x), 0, self.conv.out_channels, self.bands)
-        maps: Tensor = self.norm(self.conv(x.transpose(1, 2)).transpose(1, 2))
+        count = (steps + self.stride - 1) // self.stride
+        maps: Tensor = self.norm(self.conv(x.transpose(1, 2))[:, :, :count].transpose(1, 2))
         return maps.relu()
+
+
+def by_parts(see: Callable[[Tensor], Tensor], frames: Tensor) -> Tensor:
+    """``see(frames)``, of at least one, some at a time: so memory, and what oneDNN plans, stay bounded."""
+    parts = [see(part) for part in torch.split(frames, _TOGETHER)]
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
 def backbone(name: Backbone, planes: int, channels: tuple[int, ...]) -> tuple[nn.Module, int]:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from models.encoders.convolution import by_parts
 from models.encoders.recurrent import RecurrentConfig, StepwiseEncoder
 from models.registry import ENCODERS
 from models.sequence import SequenceOutput, length_mask
@@ -106,9 +107,14 @@ class LipsCNN(nn.Module):
             pixels = F.pad(standardized(x, real), (0, 0, 0, 0, behind, self.kernel - 1 - behind))
         # Of one plane, a convolution over time is one over neighbouring frames as planes; its kernels are faster.
         around = pixels.unfold(1, self.kernel, 1)
-        maps = self.layers(around[real].movedim(-1, 1).contiguous(memory_format=torch.channels_last))
-        seen = self.project(maps.flatten(1)).relu()
+        seen = by_parts(self._see, around[real])
         return vectors.to(seen.dtype).masked_scatter(real.unsqueeze(2), seen)
+
+    def _see(self, around: Tensor) -> Tensor:
+        """Frames and those around them [N, H, W, kernel] -> vectors [N, vector]."""
+        maps = self.layers(around.movedim(-1, 1).contiguous(memory_format=torch.channels_last))
+        seen: Tensor = self.project(maps.flatten(1)).relu()
+        return seen
 
 
 def standardized(x: Tensor, real: Tensor, *, each: bool = False) -> Tensor:

@@ -7,15 +7,13 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from models.encoders.convolution import by_parts
 from models.encoders.mobilenet import BLOCKS, MobileNetV2
 from models.encoders.recurrent import RecurrentConfig
 from models.pooling import Pooling
 from models.registry import ENCODERS
 from models.sequence import SequenceOutput, length_mask
 from models.state import State
-
-_TOGETHER = 64
-"""Pictures that the CNN sees at once: its memory does not grow with the length of a sound."""
 
 
 class SpectrogramRNNConfig(RecurrentConfig):
@@ -76,7 +74,8 @@ class SpectrogramRNN(nn.Module):
 
     def __init__(self, config: SpectrogramRNNConfig) -> None:
         super().__init__()
-        self.frames, self.fill, self.stride = config.frames, config.fill, stride(config.blocks)
+        self.frames, self.bands = config.frames, config.bands
+        self.fill, self.stride = config.fill, stride(config.blocks)
         cnn = MobileNetV2()
         self.stem, self.blocks = cnn.stem, cnn.blocks[: config.blocks]
         last: Any = self.blocks[-1]
@@ -106,7 +105,7 @@ class SpectrogramRNN(nn.Module):
         per = self.frames // self.stride
         vectors = x.new_zeros(*real.shape, per, self.size)
         if bool(real.any()):
-            seen = torch.cat([self._see(part) for part in torch.split(pictures[real], _TOGETHER)])
+            seen = by_parts(self.see, pictures[real])
             vectors = vectors.to(seen.dtype).masked_scatter(real[:, :, None, None], seen)
         most = max(1, int(steps.max()))
         vectors = vectors.flatten(1, 2)[:, :most]
@@ -117,10 +116,19 @@ class SpectrogramRNN(nn.Module):
         sequence = torch.cat([output.sequence, seen], 2)
         return SequenceOutput(sequence, steps, torch.cat([output.pooled, self.beside(seen, steps)], 1))
 
-    def _see(self, pictures: Tensor) -> Tensor:
+    def see(self, pictures: Tensor) -> Tensor:
         """Pictures [N, frames, bands] -> vectors [N, frames / stride, channels * places across the bands]."""
-        planes = pictures.unsqueeze(1).expand(-1, 3, -1, -1).contiguous(memory_format=torch.channels_last)
-        maps = F.relu6(self.stem(planes))
+        maps = F.relu6(self.stem(planes(pictures).contiguous(memory_format=torch.channels_last)))
         for block in self.blocks:
             maps = block(maps)
-        return maps.permute(0, 2, 1, 3).flatten(2)
+        return by_step(maps)
+
+
+def planes(pictures: Tensor) -> Tensor:
+    """Grey pictures [N, frames, bands] as MobileNetV2 takes them: [N, 3, frames, bands]."""
+    return pictures.unsqueeze(1).expand(-1, 3, -1, -1)
+
+
+def by_step(maps: Tensor) -> Tensor:
+    """Maps [N, channels, steps, places] -> what stands side by side at a step: [N, steps, channels * places]."""
+    return maps.permute(0, 2, 1, 3).flatten(2)

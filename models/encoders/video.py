@@ -6,7 +6,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from models.encoders.convolution import Backbone, backbone
+from models.encoders.convolution import Backbone, backbone, by_parts
 from models.encoders.independent import IndependentEncoder
 from models.encoders.recurrent import RecurrentConfig, StepwiseEncoder
 from models.registry import ENCODERS, EncoderConfig
@@ -55,9 +55,13 @@ class FrameCNN(nn.Module):
         frames = x[real]
         if not len(frames):
             return vectors
-        maps = self.cnn(frames.float() / 127.5 - 1)
-        seen = self.project(self.pool(maps).flatten(1)).relu()
+        seen = by_parts(self._see, frames)
         return vectors.to(seen.dtype).masked_scatter(real.unsqueeze(2), seen)
+
+    def _see(self, frames: Tensor) -> Tensor:
+        """Frames [N, planes, H, W] of 0..255 -> vectors [N, width]."""
+        seen: Tensor = self.project(self.pool(self.cnn(frames.float() / 127.5 - 1)).flatten(1)).relu()
+        return seen
 
 
 class VideoRNNConfig(_Frames, RecurrentConfig):

@@ -170,6 +170,24 @@ def test_audio_outputs_stand_at_multiples_of_the_stride(strides: tuple[int, int]
         assert differs[first:].all()
 
 
+@pytest.mark.parametrize("frames", [4096, 4097, 12_300])
+@pytest.mark.parametrize("strides", [(2, 2), (3, 2)])
+def test_a_long_sound_in_pieces_gives_what_it_gives_beside_another(frames: int, strides: tuple[int, int]) -> None:
+    encoder = built(configured("audio-rnn", causal=True, strides=strides, pooling="attention"))
+    x = torch.randn(1, frames + 9, 64, generator=torch.Generator().manual_seed(0))
+    state = encoder.step(x[:, :7], encoder.initial_state(1))[1] if strides == (2, 2) else encoder.initial_state(1)
+    alone = encoder(x, torch.tensor([frames]), state)
+    # Two rows are not taken in pieces.
+    twice = {name: value.expand(2, *value.shape[1:]) for name, value in state.items()}
+    together = encoder(x.expand(2, -1, -1), torch.tensor([frames, 0]), twice)
+    steps = int(alone.lengths)
+    assert torch.equal(alone.lengths, together.lengths[:1])
+    torch.testing.assert_close(alone.sequence[:, :steps], together.sequence[:1, :steps], atol=1e-5, rtol=0)
+    torch.testing.assert_close(alone.pooled, together.pooled[:1], atol=1e-5, rtol=0)
+    for part, value in alone.state.items():
+        torch.testing.assert_close(value, together.state[part][:1], atol=1e-5, rtol=0)
+
+
 def test_audio_rows_at_different_places_cannot_be_stepped_together() -> None:
     encoder = built(configured("audio-rnn", causal=True))
     state = encoder.initial_state(2)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
 from models.encoders.mobilenet import MobileNetV2
+from models.encoders.spectrogram import SpectrogramRNN, SpectrogramRNNConfig
 from models.runtime import accelerate
 from models.stepwise import StepLinear
 from tests.models.runtime.closeness import close
@@ -42,6 +43,18 @@ def test_mobilenet(sides: tuple[int, int], rows: int) -> None:
     before, after = both(MobileNetV2())
     picture = numbers(rows, 3, *sides).clamp(-1, 1)
     assert close(after(picture), before(picture))
+
+
+@pytest.mark.parametrize("frames", [32, 128])
+def test_spectrograms(frames: int) -> None:
+    config = SpectrogramRNNConfig(frames=frames, blocks=7, hidden=8)
+    before = halved(SpectrogramRNN(config))
+    after = copy.deepcopy(before)
+    assert accelerate(after).parts.keys() == {""}
+    for pictures in (1, 3, 9):
+        lengths = torch.tensor([pictures * frames, 5])
+        sounds = numbers(2, pictures * frames, 64)
+        assert close(after(sounds, lengths).sequence, before(sounds, lengths).sequence)
 
 
 @pytest.mark.parametrize("kind", [nn.Linear, StepLinear])
