@@ -16,9 +16,11 @@ from app.engine.service import Service
 from app.engine.sessions import Sessions
 from app.settings import Settings
 from app.telemetry import RequestLog
-from models.memory import keep_freed_memory
+from models.memory import bound_plans, give_back, keep_freed_memory
 
 _DESCRIPTION = "Multimodal fusion RNNs: post image, text, audio and video; get captions, classes, words and embeddings."
+
+_TIDY_SECONDS = 60.0
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -26,6 +28,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     settings = settings or Settings()
     # Before there are threads, which would have heaps of their own.
     keep_freed_memory()
+    bound_plans()
     service = Service(settings)
     sessions = Sessions(service)
 
@@ -34,6 +37,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         service.loading = asyncio.create_task(asyncio.to_thread(service.load))
         measuring = asyncio.create_task(_measure(service.loading, service))
         watch = asyncio.create_task(service.swaps.watch())
+        tidying = asyncio.create_task(_tidy())
         if settings.workers > 1:
             # The socket opens after this: while another process serves there, one that cannot yet must not answer.
             await asyncio.shield(service.loading)
@@ -41,6 +45,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             yield
         finally:
             watch.cancel()
+            tidying.cancel()
             service.draining = True
             await sessions.drain()
             await service.loading
@@ -64,6 +69,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 async def _measure(loading: "asyncio.Task[None]", service: Service) -> None:
     await asyncio.shield(loading)
     await asyncio.to_thread(service.measure)
+
+
+async def _tidy() -> None:
+    """Give back what is free, now and then: between what stays, requests of all sizes leave more and more holes."""
+    while True:
+        await asyncio.sleep(_TIDY_SECONDS)
+        await asyncio.to_thread(give_back)
 
 
 def _version() -> str:

@@ -1,7 +1,6 @@
 """Checkpoints come, are replaced and go while requests run; whoever has begun on one finishes on it."""
 
 import asyncio
-import ctypes
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from app.engine.garbage import collect
 from app.engine.registry import Registry
 from app.errors import LoadFailed, Unavailable
 from app.metrics import Metrics
+from models.memory import give_back
 
 if TYPE_CHECKING:
     from models.pipeline import Pipeline
@@ -118,6 +118,4 @@ class Swaps:
 def free() -> None:
     """Give what was freed back to the system: a network's tensors lie in cycles, and glibc keeps what it has."""
     collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+    give_back()

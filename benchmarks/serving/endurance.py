@@ -1,5 +1,6 @@
 """What load does to the service: at twice what it sustains, and over twenty thousand requests of all kinds."""
 
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from benchmarks.serving.workloads import WORKLOADS, Workload
 
 _CLIENTS = 8
 _PATIENCE = 120.0
+REST_SECONDS = 75
+"""After which the service has given back what it keeps for the next request."""
+
 _SHARES: Mapping[str, float] = {"w1": 0.06, "w2 events": 0.12, "w2 commands": 0.2, "w3": 0.6, "w4": 0.02}
 """Of the mixed requests: more of what takes less, so that each kind keeps the machine about as busy."""
 
@@ -31,14 +35,17 @@ def overload(running: Running, workload: Workload, sustained: float, effort: Eff
 
 
 def memory(running: Running, folder: Path, requests: int, *, first: int) -> Record:
-    """Bytes of the server after the ``first`` and after all of the mixed ``requests``, and in between."""
+    """Bytes of the server after each ``first`` of the mixed ``requests``, and at rest after the first and the last."""
     posts = _mixed(folder, requests)
-    marks, failed = [], 0
+    marks, rest, failed = [], [], 0
     for start in range(0, requests, first):
         outcomes = in_turn(running.url, posts[start : start + first], _CLIENTS, _PATIENCE)
         failed += sum(outcome.status != 200 for outcome in outcomes)
         marks.append(running.usage().memory)
-    return {"requests": requests, "first": first, "marks": marks, "failed": failed}
+        if start in (0, requests - first):
+            time.sleep(REST_SECONDS)
+            rest.append(running.usage().memory)
+    return {"requests": requests, "first": first, "marks": marks, "rest": rest, "failed": failed}
 
 
 def _mixed(folder: Path, requests: int, seed: int = 0) -> Sequence[Post]:

@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Iterator, Sequence
 
+from benchmarks.serving.endurance import REST_SECONDS
 from benchmarks.serving.journal import Journal
 from benchmarks.serving.workloads import Workload
 
@@ -86,13 +87,14 @@ def _overload(journal: Journal, measured: Sequence[Workload]) -> Iterator[str]:
 
 def _memory(journal: Journal) -> Iterator[str]:
     for _, run in journal.all(kind="memory"):
-        marks = [mark / 1e6 for mark in run["marks"]]
+        marks, rest = ([mark / 1e6 for mark in run[name]] for name in ("marks", "rest"))
         yield "## Memory"
         yield ""
         yield _paragraph(
             f"{run['requests']} mixed requests, 8 at a time, {run['failed']} of them failed. Memory (PSS) after each "
             f"{run['first']}: {', '.join(f'{mark:.0f}' for mark in marks)} MB. The last over the first: "
-            f"{marks[-1] / marks[0] - 1:+.1%}; target: within 3 %."
+            f"{marks[-1] / marks[0] - 1:+.1%}; target: within 3 %. At rest, {REST_SECONDS} s after the last answer: "
+            f"{rest[0]:.0f} MB after the first {run['first']}, {rest[-1]:.0f} after all, {rest[-1] / rest[0] - 1:+.1%}."
         )
         yield ""
 

@@ -73,7 +73,8 @@ def test_the_service_alone_is_told_where_it_was_measured(journal: Journal, tmp_p
     note(journal, "fusionrnn", {100.0: True})
     run = {"rate": 200.0, "seconds": 10.0, "within": 950, "answered": 960, "refused": 1000, "expired": 40, "failed": 0}
     journal.get({"kind": "overload", "workload": "w3"}, lambda: run | {"sustained": 100.0})
-    journal.get({"kind": "memory"}, lambda: {"requests": 20, "first": 10, "marks": [10**8, 102 * 10**6], "failed": 0})
+    marks = {"marks": [10**8, 102 * 10**6], "rest": [90 * 10**6, 99 * 10**6]}
+    journal.get({"kind": "memory"}, lambda: marks | {"requests": 20, "first": 10, "failed": 0})
     seconds = {"1": 0.01, "4": 0.04, "1800": None}
     journal.get({"kind": "length", "model": "av-speech", "unit": "s"}, lambda: {"seconds": seconds})
     lines = [

@@ -160,3 +160,55 @@ def test_freed_memory_is_used_again(where: tuple[str, str]) -> None:
         return int(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout)
 
     assert faults("keep") < 1000 < faults("give")
+
+
+PLANS = """
+import torch
+from models.memory import bound_plans
+bound_plans()
+layer = torch.nn.Conv2d(16, 16, 3)
+with torch.inference_mode():
+    for _ in range(2):
+        for size in range(300):
+            layer(torch.ones(1, 16, 32, 64 + size))
+"""
+
+
+def test_fewer_plans_are_kept_unless_somebody_says_how_many() -> None:
+    def planned(**given: str) -> int:
+        environment = os.environ | {"ONEDNN_VERBOSE": "profile_create"} | given
+        said = subprocess.run(
+            [sys.executable, "-c", PLANS], check=True, capture_output=True, text=True, env=environment
+        )
+        return sum("cache_miss" in line and "convolution" in line for line in said.stdout.splitlines())
+
+    once = planned(ONEDNN_PRIMITIVE_CACHE_CAPACITY="4096")
+    assert once > 200
+    # The second time they are gone.
+    assert planned() == 2 * once
+
+
+HOLES = """
+import torch
+from pathlib import Path
+from models.memory import give_back, keep_freed_memory
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 >> 20
+keep_freed_memory()
+before = resident()
+held = [torch.ones(2**14) for _ in range(3200)]
+held = held[::100]
+between = resident()
+give_back()
+print(between - before, resident() - before)
+"""
+
+
+def test_what_is_free_between_what_is_used_can_be_given_back() -> None:
+    if not keep_freed_memory():
+        pytest.skip("this malloc has no such options")
+    answer = subprocess.run([sys.executable, "-c", HOLES], check=True, capture_output=True, text=True).stdout
+    kept, left = map(int, answer.split())
+    # 200 MiB, of which a hundredth is held.
+    assert kept > 150
+    assert left < 50
