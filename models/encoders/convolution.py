@@ -80,7 +80,7 @@ class SequenceConv(nn.Module):
         if bool((state["phase"] != phase).any()):
             raise ValueError("rows at different places between two outputs cannot be stepped together")
         skipped = -phase % self.stride
-        heard = torch.cat([state["context"], x, x.new_zeros(len(x), room, *self.shape)], 1)
+        heard = torch.cat([state["context"], x, *([x.new_zeros(len(x), room, *self.shape)] if room else [])], 1)
         outputs = self._outputs(heard[:, skipped:], size - skipped)
         last = lengths.unsqueeze(1) + torch.arange(self.reach, device=x.device)
         after = {
