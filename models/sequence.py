@@ -123,8 +123,8 @@ def pad(sequences: Sequence[Tensor | None]) -> Padded:
 def round_length(length: int) -> int:
     """The next number of four significant binary digits: at most an eighth more, and 4 % in the mean.
 
-    oneDNN plans a convolution, or an LSTM, anew for every length that it has not seen lately, which takes up to a
-    quarter of a short sound's time, and keeps a thousand plans. Of rounded lengths there are eight to an octave.
+    oneDNN plans a convolution anew for every length that it has not seen lately, which takes up to a quarter of a short
+    sound's time. Of rounded lengths there are eight to an octave.
     """
     unit = 1 << max(length.bit_length() - 4, 0)
     return -(-length // unit) * unit

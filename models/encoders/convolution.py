@@ -95,7 +95,7 @@ class SequenceConv(nn.Module):
     def _outputs(self, x: Tensor, steps: int) -> Tensor:
         if steps <= 0:
             return x.new_zeros(len(x), 0, self.conv.out_channels, self.bands)
-        count = (steps + self.stride - 1) // self.stride
+        count = -(-steps // self.stride)
         maps: Tensor = self.norm(self.conv(x.transpose(1, 2))[:, :, :count].transpose(1, 2))
         return maps.relu()
 

@@ -2,6 +2,8 @@
 
 import base64
 import gc
+import os
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,16 @@ def test_requests_of_every_kind_leave_nothing_behind(client: TestClient, jpeg: b
     ]
     # A megabyte kept of every seventh request would be ten.
     assert growth(lambda number: client.post(f"{URL}/predict", **asked[number % len(asked)]), 70) < 8
+
+
+def test_memory_is_given_back_and_plans_are_bounded(open_client: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = threading.Event()
+    monkeypatch.setattr("app.main._TIDY_SECONDS", 0.01)
+    monkeypatch.setattr("app.main.give_back", given.set)
+    monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
+    open_client()
+    assert given.wait(30)
+    assert os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"] == "512"
 
 
 def test_replaced_checkpoints_leave_nothing_behind(open_client: Open) -> None:

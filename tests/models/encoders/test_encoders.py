@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import models.encoders  # noqa: F401  registers them
+from models.encoders.convolution import by_parts
 from models.registry import ENCODERS, ComponentConfig
 from models.sequence import SequenceOutput
 
@@ -186,6 +187,38 @@ def test_a_long_sound_in_pieces_gives_what_it_gives_beside_another(frames: int, 
     torch.testing.assert_close(alone.pooled, together.pooled[:1], atol=1e-5, rtol=0)
     for part, value in alone.state.items():
         torch.testing.assert_close(value, together.state[part][:1], atol=1e-5, rtol=0)
+
+
+def sizes_seen(encoder: nn.Module, frames: list[int]) -> set[int]:
+    """Lengths that the first convolution meets."""
+    seen: set[int] = set()
+    layers: Any = encoder.convolutions
+    layers[0].conv.register_forward_pre_hook(lambda _, given: seen.add(given[0].shape[2]))
+    for count in frames:
+        encoder(torch.zeros(1, count, 64), torch.tensor([count]))
+    return seen
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_convolutions_over_time_meet_few_lengths(causal: bool) -> None:
+    encoder = built(configured("audio-rnn", causal=causal))
+    assert len(sizes_seen(encoder, list(range(128, 256)))) == 9
+
+
+def test_a_long_sound_is_never_held_whole() -> None:
+    assert max(sizes_seen(built(configured("audio-rnn", causal=True)), [20_000])) < 4200
+
+
+def test_a_cnn_sees_frames_by_parts() -> None:
+    parts: list[int] = []
+
+    def see(frames: Tensor) -> Tensor:
+        parts.append(len(frames))
+        return frames * 2
+
+    frames = torch.arange(150.0)
+    assert torch.equal(by_parts(see, frames), frames * 2)
+    assert parts == [64, 64, 22]
 
 
 def test_audio_rows_at_different_places_cannot_be_stepped_together() -> None:

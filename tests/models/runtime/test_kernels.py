@@ -1,6 +1,7 @@
 """Each accelerator gives what the module itself gives, at shapes it was not compared on when it was built."""
 
 import copy
+import sys
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 from models.encoders.mobilenet import MobileNetV2
 from models.encoders.spectrogram import SpectrogramRNN, SpectrogramRNNConfig
 from models.runtime import accelerate
+from models.runtime.mobilenet import FusedSight
 from models.stepwise import StepLinear
 from tests.models.runtime.closeness import close
 
@@ -45,8 +47,11 @@ def test_mobilenet(sides: tuple[int, int], rows: int) -> None:
     assert close(after(picture), before(picture))
 
 
+@pytest.mark.parametrize("far", [0.0, float("inf")], ids=["products", "convolutions"])
 @pytest.mark.parametrize("frames", [32, 128])
-def test_spectrograms(frames: int) -> None:
+def test_spectrograms(frames: int, far: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The package has an accelerator of the module's name.
+    monkeypatch.setattr(sys.modules[FusedSight.__module__], "_FAR", far)
     config = SpectrogramRNNConfig(frames=frames, blocks=7, hidden=8)
     before = halved(SpectrogramRNN(config))
     after = copy.deepcopy(before)
