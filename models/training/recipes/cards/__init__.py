@@ -36,7 +36,7 @@ def took(metrics: Mapping[str, Any]) -> str:
     """A sentence about how long training takes."""
     minutes = metrics["seeds"]["minutes"]
     each = f"{minutes[0]:g}" if len(minutes) == 1 else f"{min(minutes):g} to {max(minutes):g}"
-    return f"A seed took {each} minutes on one core with AMX, beside other work."
+    return f"A seed took {each} minutes on one core, beside other work."
 
 
 def calibration(metrics: Mapping[str, Any]) -> str:
