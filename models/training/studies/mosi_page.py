@@ -192,7 +192,8 @@ class Report:
             development videos, without context encoders. With eight networks a run, each trained on seven eighths of
             the training videos, it had 79.7 without context encoders and 79.4 with them. Trained in two steps as
             published, over single modalities' context encoders that are frozen, it had 79.6 (79.5 if they go on
-            learning); with a layer beside the LSTM, which skips it, 79.2 without context encoders and 79.9 with them."""
+            learning); with a layer beside the LSTM, which skips it, 79.2 without context encoders and 79.9 with
+            them."""
         )
 
     def _cells(self, label: str) -> list[str]:
