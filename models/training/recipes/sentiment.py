@@ -1,11 +1,12 @@
 """``sentiment``: whether an English or Chinese text is positive or negative, by one bidirectional LSTM for both.
 
 SST-2 (Socher et al. 2013) has only 6920 sentences, so the English half learns from a teacher as well: MiniLM,
-fine-tuned on the same sentences, gives its opinion of them and of pieces of them (Tang et al. 2019, "Distilling
-Task-Specific Knowledge from BERT into Simple Neural Networks"), and what it makes of single words is where word vectors
-start, so that words which no training sentence has are not unknown. The Chinese half, which has no teacher, starts from
-what the network learns by guessing the next and the previous character of the reviews (Dai and Le 2015,
-"Semi-supervised Sequence Learning"). Traditional characters read as simplified ones.
+fine-tuned on the same sentences, gives its opinion of them, of pieces of them and of pieces joined (Tang et al. 2019,
+"Distilling Task-Specific Knowledge from BERT into Simple Neural Networks"), and what it makes of single words is where
+word vectors start, so that words which no training sentence has are not unknown. The Chinese half, which has no
+teacher, starts from what the network learns by guessing the next and the previous character of the reviews (Dai and Le
+2015, "Semi-supervised Sequence Learning"), and reads parts of reviews too. Traditional characters read as simplified
+ones.
 """
 
 from collections import Counter
@@ -50,14 +51,21 @@ from models.training.trainer import Schedule, Trainer
 LABELS = ("negative", "positive")
 SETS = ("sst2", "chn_hotel")
 SEEDS = 3
-EPOCHS = 6
+EPOCHS = 8
+TEACHER_EPOCHS = 3
 READING_EPOCHS = 12
 """In which neighbours of Chinese characters are guessed, before anything is judged."""
 EMBEDDING = 64
+LINKS = (" . ", " , ", " , but ", " , and ")
+"""What stands between pieces that are joined."""
 LONGEST = 128
 """Words of a text that are read in training; the served network reads more."""
-PIECES = 3
-"""Pieces of each English sentence that the teacher judges."""
+PIECES, JOINED = 8, 4
+"""Of each English sentence the teacher judges so many pieces, and so many that are joined with one of another."""
+ENGLISH = 3
+"""How often an English sentence or one of its pieces comes in an epoch, in which a review comes once."""
+SHORTEST = 20
+"""Characters of a review of which parts are read, too."""
 COMMON = 12_000
 """Frequent English words that are in the vocabulary even if no training sentence has them."""
 
@@ -123,6 +131,11 @@ def piece(text: str) -> str:
     return " ".join(chosen)
 
 
+def joined(text: str, other: str) -> str:
+    """A piece of each of two texts, as one sentence or two."""
+    return piece(text) + LINKS[choice(len(LINKS))] + piece(other)
+
+
 class Draw:
     """Batches of lessons, padded with a token of their own that counts as a word.
 
@@ -133,15 +146,21 @@ class Draw:
         self.lessons, self.padding = lessons, padding
 
     def __call__(self, rows: Tensor) -> tuple[Inputs, Tensor]:
-        """Token ids and goals; half of the English texts are replaced by one of their pieces."""
+        """Token ids and goals; two of three English texts are replaced by a piece, half of the reviews by a part."""
         drawn = [self._drawn(self.lessons[int(row)]) for row in rows]
         ids = pad_sequence([ids for ids, _ in drawn], batch_first=True, padding_value=self.padding)
         lengths = torch.full((len(ids),), ids.shape[1], dtype=torch.int64)
         return {"text": Padded(ids, lengths)}, torch.stack([goal for _, goal in drawn])
 
     def _drawn(self, lesson: Lesson) -> tuple[Tensor, Tensor]:
-        if lesson.pieces and chance(0.5):
-            return lesson.pieces[choice(len(lesson.pieces))]
+        if lesson.pieces:
+            return lesson.pieces[choice(len(lesson.pieces))] if chance(2 / 3) else (lesson.ids, lesson.goal)
+        length = len(lesson.ids)
+        if length > SHORTEST and chance(0.5):
+            size = SHORTEST // 2 + choice(length - SHORTEST // 2)
+            start = choice(length - size + 1)
+            # A part says less surely what the whole says.
+            return lesson.ids[start : start + size], 0.8 * lesson.goal + 0.2 / len(LABELS)
         return lesson.ids, lesson.goal
 
 
@@ -285,8 +304,10 @@ def _teacher(folder: Path, pieces: WordPieces, taught: Texts, asked: Texts, out:
 
     held = Held([({"text": pad(pieces(asked.texts[i : i + 64]))}, asked.classes[i : i + 64])
                  for i in range(0, len(asked.texts), 64)])  # fmt: skip
-    schedule = Schedule(epochs=1, metric="score", averaging=0.98, bf16=True, weight_decay=1e-2)
-    stage = TeacherStage(teacher, draw, len(ids), held, schedule, rate=1e-4, batch=32)
+    schedule = Schedule(
+        epochs=TEACHER_EPOCHS, metric="score", averaging=0.98, patience=TEACHER_EPOCHS, bf16=True, weight_decay=1e-2
+    )
+    stage = TeacherStage(teacher, draw, len(ids), held, schedule, rate=5e-5, batch=32)
     stage.lengths = [len(row) for row in ids]
     Trainer(teacher, [stage], out, seed=seed).run()
     return teacher.eval()
@@ -320,9 +341,13 @@ def _lessons(
 ) -> list[Lesson]:
     """Chinese texts with smoothed labels; English ones with the mean of label and the teacher's opinion, and pieces."""
     english, chinese = (taught[name] for name in SETS)
+    each = PIECES + JOINED
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        parts = [piece(text) for text in english.texts for _ in range(PIECES)]
+        parts = []
+        for text in english.texts:
+            parts += [piece(text) for _ in range(PIECES)]
+            parts += [joined(text, english.texts[choice(len(english.texts))]) for _ in range(JOINED)]
     if not path.exists():
         torch.save(teacher.answers(pieces([*english.texts, *parts])), path)
     opinions = torch.load(path, weights_only=True)
@@ -334,10 +359,10 @@ def _lessons(
 
     lessons = []
     for row, text in enumerate(english.texts):
-        places = range(row * PIECES, (row + 1) * PIECES)
+        places = range(row * each, (row + 1) * each)
         judged = tuple((ids(parts[place]), opinions[count + place]) for place in places)
         lessons.append(Lesson(ids(text), 0.5 * (hard["sst2"][row] + opinions[row]), judged))
-    return lessons + [Lesson(ids(text), hard["chn_hotel"][row]) for row, text in enumerate(chinese.texts)]
+    return lessons * ENGLISH + [Lesson(ids(text), hard["chn_hotel"][row]) for row, text in enumerate(chinese.texts)]
 
 
 def _batches(asked: Texts, tokenizer: TextTokenizer, batch: int = 64) -> list[tuple[Inputs, Tensor]]:

@@ -13,7 +13,17 @@ from models.sequence import pad
 from models.training.manifest import DataError
 from models.training.recipes import sentiment
 from models.training.recipes.minilm import MiniLM, WordPieces
-from models.training.recipes.sentiment import Draw, Lesson, describe, piece, read_alike, vocabulary
+from models.training.recipes.sentiment import (
+    LINKS,
+    SHORTEST,
+    Draw,
+    Lesson,
+    describe,
+    joined,
+    piece,
+    read_alike,
+    vocabulary,
+)
 from models.training.recipes.traditional import SIMPLIFIED
 from tests.models.training.recipes.transformer import pretrained
 
@@ -93,6 +103,44 @@ def test_a_piece_is_some_of_the_words_in_their_order() -> None:
     assert all(part == sorted(part) and 2 <= len(part) <= 12 for part in found)
     assert len({len(part) for part in found}) > 5
     assert piece("alone") == "alone"
+
+
+def test_joined_pieces_are_one_of_each_text_with_a_link_between() -> None:
+    torch.manual_seed(0)
+    links = set()
+    for _ in range(100):
+        found = joined("a b c d", "w x y z")
+        link = max((link for link in LINKS if link in found), key=len)
+        first, second = (part.split() for part in found.split(link))
+        assert set(first) <= set("abcd")
+        assert set(second) <= set("wxyz")
+        assert first == sorted(first)
+        assert second == sorted(second)
+        assert len(first) >= 2
+        assert len(second) >= 2
+        links.add(link)
+    assert links == set(LINKS)
+
+
+def test_parts_of_long_texts_without_pieces_are_learned_less_surely() -> None:
+    whole, goal = torch.arange(5, 5 + 2 * SHORTEST), torch.tensor([0.0, 1.0])
+    draw = Draw([Lesson(whole, goal), Lesson(whole[:SHORTEST], goal)], 0)
+    torch.manual_seed(0)
+    parts = 0
+    for _ in range(100):
+        inputs, goals = draw(torch.tensor([0]))
+        read = inputs["text"].values[0]
+        assert torch.equal(read, torch.arange(int(read[0]), int(read[0]) + len(read)))
+        assert read[0] >= 5
+        assert read[-1] < 5 + len(whole)
+        assert len(read) >= SHORTEST // 2
+        whole_read = len(read) == len(whole)
+        assert whole_read or torch.allclose(goals[0], torch.tensor([0.1, 0.9]))
+        parts += not whole_read
+        inputs, goals = draw(torch.tensor([1]))
+        assert torch.equal(inputs["text"].values[0], whole[:SHORTEST])
+        assert torch.equal(goals[0], goal)
+    assert 30 < parts < 70
 
 
 def test_padding_counts_as_words_so_that_rows_are_of_one_length() -> None:
