@@ -8,8 +8,9 @@ import torch
 from models.config import CheckpointConfig
 from models.features import Modality
 from models.media.limits import MediaLimits
+from models.options import Options
 from models.runtime import Runtime
-from models.tasks.task import Options, Result
+from models.tasks.task import Result
 
 
 @dataclass(eq=False)

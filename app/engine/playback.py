@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from models.features import Features
+    from models.options import Options
     from models.pipeline import Decoded, Pipeline
     from models.streaming.recurrent import RecurrentStreams
     from models.streaming.track import Array, Track, Work
-    from models.tasks.task import Options
 
 _TOGETHER = 16
 """Files in one step: as long as 32 ticks of that many take, a session in real time may wait for its own step."""
@@ -39,7 +39,7 @@ class Player:
 
     def open(self, decoded: "Decoded", asked: "BaseModel") -> "Playback":
         """A session for what was decoded. Of the options it takes those of a stream's that a file has too."""
-        from models.tasks.task import narrowed
+        from models.options import narrowed
 
         media = {str(name): _arrays(self.features[name], items) for name, items in decoded.media.items()}
         return Playback(self.streams, media, narrowed(asked, self.streams.options))

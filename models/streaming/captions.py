@@ -17,6 +17,7 @@ from torch import Tensor
 
 from models.features import Extracted
 from models.features.image import ImageFeatures, squared
+from models.options import Options
 from models.sequence import pad
 from models.state import State
 from models.streaming.errors import BadStart
@@ -24,7 +25,7 @@ from models.streaming.pictures import Pictures, decoded
 from models.streaming.reading import Event, Listener
 from models.streaming.session import Reader, Session
 from models.streaming.track import Queue, Track, Work
-from models.tasks.task import Options, Query
+from models.tasks.task import Query
 
 if TYPE_CHECKING:
     from models.pipeline import Pipeline

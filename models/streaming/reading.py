@@ -8,8 +8,8 @@ from typing import Any, ClassVar, TypeAlias
 from torch import Tensor
 
 from models.encoded import Encoded
+from models.options import Options
 from models.state import State
-from models.tasks.task import Options
 
 Event: TypeAlias = dict[str, Any]
 """What a client is told: ``type`` is partial, final or warning, times are seconds since the session began."""

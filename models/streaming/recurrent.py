@@ -14,6 +14,7 @@ from torch import Tensor
 
 from models.encoded import Encoded
 from models.network import FusionRNN
+from models.options import Options
 from models.state import State, part, under
 from models.streaming.errors import BadStart
 from models.streaming.pool import StatePool
@@ -21,7 +22,6 @@ from models.streaming.reading import Event, Reading
 from models.streaming.session import Reader, Session
 from models.streaming.sound import SoundFront
 from models.streaming.track import Array, Queue, Track, Work
-from models.tasks.task import Options
 
 _ROWS = 64
 """Sessions that are stepped by one run of the network. More gain nothing, and their frames would not fit a cache."""

@@ -18,9 +18,9 @@ from models.decoding.prefixes import PrefixBeam
 from models.encoded import Encoded
 from models.features.text import TextTokenizer, join
 from models.heads.transcription import TranscriptionHead
+from models.options import Options
 from models.state import State
 from models.streaming.reading import Event, Listener, Reading, Told
-from models.tasks.task import Options
 
 _LONGEST = 30.0
 """Seconds of a sentence; longer ones are cut, so that the state stays small."""

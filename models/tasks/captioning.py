@@ -19,10 +19,11 @@ from models.encoders.image import MobileNetEncoder
 from models.features.image import ImageFeatures
 from models.features.text import join
 from models.heads.captioning import CaptioningHead, CaptionMemory
+from models.options import Options
 from models.sequence import Padded
 from models.tasks.overlay import draw_attention
 from models.tasks.streaming import Told, sampled, tell_search
-from models.tasks.task import Options, Query, Result
+from models.tasks.task import Query, Result
 from models.tasks.writing import WritingTask
 
 

@@ -7,8 +7,9 @@ from torch import Tensor
 
 from models.checkpoint import Checkpoint
 from models.encoded import Encoded
+from models.options import Options
 from models.sequence import Padded
-from models.tasks.task import Options, Query, Result, Task
+from models.tasks.task import Query, Result, Task
 
 
 class Prediction(BaseModel):

@@ -12,10 +12,11 @@ from models.decoding.decoder import Hypothesis, Search, StepAnswer, StepCall
 from models.decoding.sampling import sample_steps
 from models.features.text import join
 from models.heads.language_model import LanguageModelHead
+from models.options import Options
 from models.sequence import Padded
 from models.state import State
 from models.tasks.streaming import Told, sampled, tell_search
-from models.tasks.task import Contribution, Options, Query, Result
+from models.tasks.task import Contribution, Query, Result
 from models.tasks.writing import WritingTask
 
 

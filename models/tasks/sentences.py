@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from models.network import FusionRNN
+from models.options import Options, narrowed
 from models.sequence import Padded
 from models.state import State
 from models.streaming.reading import Event
 from models.streaming.transcription import Transcription
-from models.tasks.task import Options, narrowed
 
 _CHUNK = 32
 """Steps that are taken at once after the first sentence: at most so many are taken twice where another one ends."""

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from models.checkpoint import Checkpoint
 from models.features import Extracted
+from models.options import Options
 from models.sequence import FusionOutput, Padded
 from models.tasks.streaming import Event
 
@@ -26,17 +27,6 @@ class Result(BaseModel):
 
     modalities: dict[str, Contribution]
     notices: dict[str, list[str]] | None = Field(None, description="What was noticed about the media, such as silence")
-
-
-class Options(BaseModel):
-    """Base of every task's options: flat scalars, unknown ones refused, a checkpoint's defaults held to the bounds."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-
-
-def narrowed(options: BaseModel, kind: type[Options]) -> Options:
-    """Options of another kind, with what ``options`` say of those that both have."""
-    return kind.model_validate(options.model_dump(include=type(options).model_fields.keys() & kind.model_fields.keys()))
 
 
 @dataclass(frozen=True, slots=True)

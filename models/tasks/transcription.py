@@ -15,11 +15,12 @@ from models.decoding.grammar import Grammar
 from models.encoded import Encoded
 from models.features.text import TextTokenizer, join
 from models.heads.transcription import TranscriptionConfig, TranscriptionHead
+from models.options import Options
 from models.sequence import FusionOutput, Padded
 from models.streaming.transcription import Transcription, endpoint_option
 from models.tasks.sentences import Sentences
 from models.tasks.streaming import tell
-from models.tasks.task import Options, Query, Result, Task
+from models.tasks.task import Query, Result, Task
 
 
 class Word(BaseModel):

@@ -56,8 +56,6 @@ TEACHER_EPOCHS = 3
 READING_EPOCHS = 12
 """In which neighbours of Chinese characters are guessed, before anything is judged."""
 EMBEDDING = 64
-LINKS = (" . ", " , ", " , but ", " , and ")
-"""What stands between pieces that are joined."""
 LONGEST = 128
 """Words of a text that are read in training; the served network reads more."""
 PIECES, JOINED = 8, 4
@@ -96,7 +94,7 @@ def describe(vocabulary: int, heat: float | None = None) -> CheckpointConfig:
     return CheckpointConfig.model_validate(
         {
             "name": "sentiment",
-            "version": "1.0.0",
+            "version": "1.1.0",
             "task": "classification",
             "description": "Whether a text in English or Chinese speaks well or ill of its subject.",
             "modalities": {"text": {"required": True, "features": {"type": "tokens", "max_tokens": 512}}},
@@ -133,7 +131,9 @@ def piece(text: str) -> str:
 
 def joined(text: str, other: str) -> str:
     """A piece of each of two texts, as one sentence or two."""
-    return piece(text) + LINKS[choice(len(LINKS))] + piece(other)
+    first, second = piece(text), piece(other)
+    link = ", but" if chance(0.2) else ", and" if chance(0.2) else "," if chance(0.5) else "."
+    return f"{first} {link} {second}"
 
 
 class Draw:
@@ -154,7 +154,7 @@ class Draw:
 
     def _drawn(self, lesson: Lesson) -> tuple[Tensor, Tensor]:
         if lesson.pieces:
-            return lesson.pieces[choice(len(lesson.pieces))] if chance(2 / 3) else (lesson.ids, lesson.goal)
+            return lesson.pieces[choice(len(lesson.pieces))] if chance(0.67) else (lesson.ids, lesson.goal)
         length = len(lesson.ids)
         if length > SHORTEST and chance(0.5):
             size = SHORTEST // 2 + choice(length - SHORTEST // 2)

@@ -59,7 +59,7 @@ from models.training.trainer import Schedule
 COMMANDS = ("down", "go", "left", "no", "off", "on", "right", "stop", "up", "yes")
 LABELS = (*COMMANDS, "silence", "unknown")
 SEEDS = 3
-EPOCHS = 13
+EPOCHS = 60
 RATE = 16_000
 FEATURES: dict[str, Any] = {"type": "log-mel", "sample_rate": RATE, "n_mels": 40, "mean": -6.0, "std": 4.0}
 SHOWN = ("yes", "stop", "unknown")
@@ -81,7 +81,7 @@ def describe(heat: float | None = None) -> CheckpointConfig:
     return CheckpointConfig.model_validate(
         {
             "name": "voice-commands",
-            "version": "1.0.0",
+            "version": "1.1.0",
             "task": "classification",
             "description": "Which of ten English commands is spoken, if any; it can follow a stream.",
             "modalities": {"audio": {"required": True, "features": FEATURES}},

@@ -50,10 +50,10 @@ its test set, so the figures are not comparable with published ones. Mixed in as
 
 - Words that sound alike: most mistakes are among "down", "go" and "no", and among "off", "on" and "up". The confusion
   matrix is in `docs/results/voice-commands.md`. Commands in other languages are unknown words.
-- Environmental sounds pass for a command even above the threshold, more of them than unknown words: it was taught
-  speech, not the world.
+- Environmental sounds pass for a command even above the threshold, several times as many of them as of unknown words:
+  it was taught speech, not the world. A higher threshold keeps more of them out.
 - 303 recordings of unknown words are few. A word that was not among them is a guess.
-- Clearly softer recordings lose some points; whispered, sung and children's speech were not measured.
+- Clearly softer recordings lose a little; whispered, sung and children's speech were not measured.
 """
 
 
