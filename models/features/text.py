@@ -11,6 +11,9 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 PAD, UNKNOWN, END = "<pad>", "<unk>", "<end>"
 # Scripts written without spaces: each character is a token of its own.
 _SPACELESS = r"\p{Han}\p{Hiragana}\p{Katakana}"
+# The apostrophe of a contraction whose second part begins behind it; that of n't is part of the word.
+_CONTRACTED = r"(?<=\p{L})'(?=(?:s|m|re|ve|ll|d)(?![\p{L}\p{N}]))"
+_NEGATED = r"n't(?![\p{L}\p{N}])"
 # What is neither letter, accent, number nor apostrophe.
 _MARKS = r"[^\p{L}\p{M}\p{N}']"
 
@@ -29,7 +32,8 @@ class TextTokenizer:
     def build(cls, words: Sequence[str], languages: Iterable[str] = (), marks: bool = False) -> "TextTokenizer":
         """A tokenizer for ``words`` (as ``split`` returns them), with a start token ``<xx>`` for each language.
 
-        With ``marks``, each punctuation mark, symbol and emoji is a word as well; else they only separate words.
+        With ``marks``, each punctuation mark, symbol and emoji is a word as well, and contractions are two words, as in
+        the Penn Treebank (``is n't``, ``it s``); else marks only separate words, and contractions are one.
         """
         specials = [PAD, UNKNOWN, END, *(start_token(language) for language in languages)]
         vocabulary = {word: index for index, word in enumerate([*specials, *dict.fromkeys(words)])}
@@ -39,7 +43,11 @@ class TextTokenizer:
                 normalizers.NFKC(),
                 normalizers.Lowercase(),
                 normalizers.Replace(Regex("[\u2018\u2019`]"), "'"),
-                *([] if marks else [normalizers.Replace(Regex(f"{_MARKS}+"), " ")]),
+                *(
+                    [normalizers.Replace(Regex(_NEGATED), " n't"), normalizers.Replace(Regex(_CONTRACTED), " ")]
+                    if marks
+                    else [normalizers.Replace(Regex(f"{_MARKS}+"), " ")]
+                ),
                 normalizers.Replace(Regex(r"(?<![\p{L}\p{N}])'+|'+(?![\p{L}\p{N}])"), " "),
             ]
         )
