@@ -67,7 +67,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_commands_are_told_as_they_are_heard_and_the_answer_is_the_same(client: TestClient) -> None:
-    sound = wav(babble(20, 2))
+    sound = wav(babble(20, 34))
     whole = client.post(COMMANDS, files={"audio": sound}, data={"top_k": "3"}).json()
     *heard, (last, result) = events(
         client.post(COMMANDS, files={"audio": sound}, data={"top_k": "3"}, headers=ASKED).text
