@@ -62,11 +62,14 @@ def card(metrics: Mapping[str, Any]) -> str:
     taught, read = (metrics["seeds"][f"minutes_of_{name}"] for name in ("teacher", "reading"))
     if len(metrics["seeds"]["of"]) == 1:
         said = seeds(metrics, [])
+    # Of one set the network may be too sure and of the other not enough, which in both together cancels.
+    errors = {name: percent(metrics["figures"][name]["expected_calibration_error"]) for name in sets}
+    by_set = ", ".join(f"{error} % on {name}" for name, error in errors.items())
     return _TEXT.format(
         seed=metrics["seed"],
         figures=table(["accuracy", *sets], rows),
         seeds=said,
-        calibration=calibration(metrics),
+        calibration=f"{calibration(metrics)} Set by set it is {by_set}.",
         command=metrics["command"],
         took=f"{took(metrics)} The teacher took {taught:g}, and reading {read:g}, once.",
     )
