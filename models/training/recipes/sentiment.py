@@ -19,13 +19,12 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from models.config import CheckpointConfig, NetworkConfig
 from models.encoders.text import TextRNN
 from models.features.text import TextTokenizer, frequent
 from models.network import FusionRNN
-from models.sequence import Padded, pad
+from models.sequence import pad
 from models.training.manifest import DataError, read_manifest
 from models.training.recipes.cards.sentiment import card
 from models.training.recipes.classifier import (
@@ -41,10 +40,10 @@ from models.training.recipes.classifier import (
     train_seeds,
     without_recurrence,
 )
+from models.training.recipes.lessons import ENGLISH, JOINED, PIECES, Draw, Lesson, parts
 from models.training.recipes.minilm import MiniLM, WordPieces, word_vectors
 from models.training.recipes.neighbours import Neighbours, NeighboursStage
 from models.training.recipes.traditional import SIMPLIFIED
-from models.training.recipes.waveforms import chance, choice
 from models.training.stage import bucketed
 from models.training.trainer import Schedule, Trainer
 
@@ -58,12 +57,6 @@ READING_EPOCHS = 12
 EMBEDDING = 64
 LONGEST = 128
 """Words of a text that are read in training; the served network reads more."""
-PIECES, JOINED = 8, 4
-"""Of each English sentence the teacher judges so many pieces, and so many that are joined with one of another."""
-ENGLISH = 3
-"""How often an English sentence or one of its pieces comes in an epoch, in which a review comes once."""
-SHORTEST = 20
-"""Characters of a review of which parts are read, too."""
 COMMON = 12_000
 """Frequent English words that are in the vocabulary even if no training sentence has them."""
 
@@ -74,15 +67,6 @@ class Texts:
 
     texts: list[str]
     classes: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class Lesson:
-    """What is learned from one text: its words, what to answer, and, of English ones, judged pieces of it."""
-
-    ids: Tensor
-    goal: Tensor
-    pieces: tuple[tuple[Tensor, Tensor], ...] = ()
 
 
 def describe(vocabulary: int, heat: float | None = None) -> CheckpointConfig:
@@ -116,52 +100,6 @@ def vocabulary(english: Sequence[str], chinese: Sequence[str], common: Sequence[
     known = dict.fromkeys([*frequent(words[0], 2), *frequent(words[1], 2), *common])
     traditional = [old for old, new in SIMPLIFIED.items() if new in known and old not in known]
     return TextTokenizer.build([*known, *traditional], marks=True)
-
-
-def piece(text: str) -> str:
-    """Some neighbouring words of a text, two at least, at times with one word left out."""
-    words = text.split()
-    size = min(len(words), 2 + choice(max(len(words) - 1, 1)))
-    start = choice(len(words) - size + 1)
-    chosen = words[start : start + size]
-    if len(chosen) > 3 and chance(0.3):
-        del chosen[choice(len(chosen))]
-    return " ".join(chosen)
-
-
-def joined(text: str, other: str) -> str:
-    """A piece of each of two texts, as one sentence or two."""
-    first, second = piece(text), piece(other)
-    link = ", but" if chance(0.2) else ", and" if chance(0.2) else "," if chance(0.5) else "."
-    return f"{first} {link} {second}"
-
-
-class Draw:
-    """Batches of lessons, padded with a token of their own that counts as a word.
-
-    So all rows are of one length, for which torch's kernels take a seventh of the time that packed ones take.
-    """
-
-    def __init__(self, lessons: Sequence[Lesson], padding: int) -> None:
-        self.lessons, self.padding = lessons, padding
-
-    def __call__(self, rows: Tensor) -> tuple[Inputs, Tensor]:
-        """Token ids and goals; two of three English texts are replaced by a piece, half of the reviews by a part."""
-        drawn = [self._drawn(self.lessons[int(row)]) for row in rows]
-        ids = pad_sequence([ids for ids, _ in drawn], batch_first=True, padding_value=self.padding)
-        lengths = torch.full((len(ids),), ids.shape[1], dtype=torch.int64)
-        return {"text": Padded(ids, lengths)}, torch.stack([goal for _, goal in drawn])
-
-    def _drawn(self, lesson: Lesson) -> tuple[Tensor, Tensor]:
-        if lesson.pieces:
-            return lesson.pieces[choice(len(lesson.pieces))] if chance(0.67) else (lesson.ids, lesson.goal)
-        length = len(lesson.ids)
-        if length > SHORTEST and chance(0.5):
-            size = SHORTEST // 2 + choice(length - SHORTEST // 2)
-            start = choice(length - size + 1)
-            # A part says less surely what the whole says.
-            return lesson.ids[start : start + size], 0.8 * lesson.goal + 0.2 / len(LABELS)
-        return lesson.ids, lesson.goal
 
 
 class TextStage(ClassifierStage):
@@ -341,15 +279,9 @@ def _lessons(
 ) -> list[Lesson]:
     """Chinese texts with smoothed labels; English ones with the mean of label and the teacher's opinion, and pieces."""
     english, chinese = (taught[name] for name in SETS)
-    each = PIECES + JOINED
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        parts = []
-        for text in english.texts:
-            parts += [piece(text) for _ in range(PIECES)]
-            parts += [joined(text, english.texts[choice(len(english.texts))]) for _ in range(JOINED)]
+    each, pieced = PIECES + JOINED, parts(english.texts)
     if not path.exists():
-        torch.save(teacher.answers(pieces([*english.texts, *parts])), path)
+        torch.save(teacher.answers(pieces([*english.texts, *pieced])), path)
     opinions = torch.load(path, weights_only=True)
     count = len(english.texts)
     hard = {name: 0.9 * F.one_hot(texts.classes, len(LABELS)).float() + 0.05 for name, texts in taught.items()}
@@ -360,7 +292,7 @@ def _lessons(
     lessons = []
     for row, text in enumerate(english.texts):
         places = range(row * each, (row + 1) * each)
-        judged = tuple((ids(parts[place]), opinions[count + place]) for place in places)
+        judged = tuple((ids(pieced[place]), opinions[count + place]) for place in places)
         lessons.append(Lesson(ids(text), 0.5 * (hard["sst2"][row] + opinions[row]), judged))
     return lessons * ENGLISH + [Lesson(ids(text), hard["chn_hotel"][row]) for row, text in enumerate(chinese.texts)]
 

@@ -12,17 +12,9 @@ from models.pipeline import Pipeline
 from models.sequence import pad
 from models.training.manifest import DataError
 from models.training.recipes import sentiment
+from models.training.recipes.lessons import SHORTEST, Draw, Lesson, joined, piece
 from models.training.recipes.minilm import MiniLM, WordPieces
-from models.training.recipes.sentiment import (
-    SHORTEST,
-    Draw,
-    Lesson,
-    describe,
-    joined,
-    piece,
-    read_alike,
-    vocabulary,
-)
+from models.training.recipes.sentiment import describe, read_alike, vocabulary
 from models.training.recipes.traditional import SIMPLIFIED
 from tests.models.training.recipes.transformer import pretrained
 
