@@ -69,7 +69,7 @@ class MobileNetConfig(EncoderConfig):
     width: int = Field(512, ge=8, le=4096, description="Size of a region's vector")
     dropout: float = Field(0.0, ge=0, lt=1)
 
-    reads: ClassVar[tuple[str, ...]] = ("pixels",)
+    reads: ClassVar[tuple[str, ...]] = ("pixels", "ink")
 
     @classmethod
     def tiny(cls) -> Self:
@@ -94,7 +94,7 @@ class SmallImageConfig(EncoderConfig):
     width: int = Field(128, ge=1, le=4096, description="Size of a region's vector")
     dropout: float = Field(0.0, ge=0, lt=1)
 
-    reads: ClassVar[tuple[str, ...]] = ("pixels",)
+    reads: ClassVar[tuple[str, ...]] = ("pixels", "ink")
 
     @classmethod
     def tiny(cls) -> Self:

@@ -4,6 +4,7 @@ from models.features.audio import AudioFeatures
 from models.features.features import FEATURES, Extracted, Features, Modality
 from models.features.frames import VideoFeatures
 from models.features.image import ImageFeatures
+from models.features.ink import InkFeatures
 from models.features.mouth import MouthFeatures
 from models.features.tokens import TextFeatures
 from models.features.vectors import VectorFeatures
@@ -14,6 +15,7 @@ __all__ = [
     "Extracted",
     "Features",
     "ImageFeatures",
+    "InkFeatures",
     "Modality",
     "MouthFeatures",
     "TextFeatures",

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from models.config import CheckpointConfig
 from models.features.audio import AudioFeatures
+from models.features.ink import InkFeatures
 from models.features.text import TextTokenizer
 from models.sequence import Padded, pad
 from models.training.manifest import DataError, read_manifest
@@ -88,9 +89,10 @@ class Maker:
     def __init__(self, split: Split, config: CheckpointConfig, tokenizer: TextTokenizer, *, varied: bool) -> None:
         """``varied``: also move, turn, invert, speed up and reword, as in training."""
         self.split, self.tokenizer, self.varied = split, tokenizer, varied
-        features = config.modalities["audio"].features
+        features, ink = (config.modalities[name].features for name in ("audio", "image"))
         assert isinstance(features, AudioFeatures)
-        self.features = features
+        assert isinstance(ink, InkFeatures)
+        self.features, self.ink = features, ink
         self.window = RATE
         self.rows = {name: split.rows_of(name) for name in ("audio", "image", "video")}
 

@@ -37,6 +37,7 @@ from models.training.recipes.classifier import (
 )
 from models.training.recipes.digits.data import DIGITS, MODALITIES, RATE, Maker, Split, load
 from models.training.recipes.digits.measure import measured, singles
+from models.training.recipes.digits.pages import on_pages
 from models.training.recipes.digits.words import tokenizer
 from models.training.stage import drop_modalities
 from models.training.trainer import Schedule, Stage
@@ -65,12 +66,12 @@ def describe(words: TextTokenizer, heat: float | None = None) -> CheckpointConfi
     return CheckpointConfig.model_validate(
         {
             "name": "digits",
-            "version": "1.0.0",
+            "version": "1.1.0",
             "task": "classification",
             "description": "Which digit is seen, heard, written or read from lips, from any of the four together.",
             "modalities": {
                 "audio": {"features": audio},
-                "image": {"features": {"type": "pixels", "size": 28}},
+                "image": {"features": {"type": "ink", "size": 28}},
                 "text": {"features": {"type": "tokens", "max_tokens": 64}},
                 "video": {"features": {"type": "mouth"}},
             },
@@ -196,7 +197,12 @@ def remeasured(folder: Path, data: Path, cache: Path) -> dict[str, Any]:
     assert checkpoint.tokenizer is not None
     plain = Maker(load(data, cache)["val"], checkpoint.config, checkpoint.tokenizer, varied=False)
     found, _, _ = measured(checkpoint.network, plain, BUNDLES)
-    return {**found["figures"], **singles(checkpoint.network, plain)}
+    return {**found["figures"], **_every(checkpoint.network, plain)}
+
+
+def _every(network: FusionRNN, plain: Maker) -> dict[str, Any]:
+    """Figures on every held-back medium once: as it is, and pictures on a page, too."""
+    return singles(network, plain) | on_pages(network, plain.ink, plain.split.pictures, plain.split.picture_classes)
 
 
 def _bundle_stage(network: FusionRNN, draw: BundleDraw, held: Held, name: str = "bundles") -> BundleStage:
@@ -217,7 +223,7 @@ def _publish(data: Path, out: Path, runs: list[Run], plain: Maker, words: TextTo
         "n": len(truth),
         "command": f"fusionrnn train digits --data {data.resolve().name}",
         "seed": best.seed,
-        "figures": found.pop("figures") | singles(best.network, plain),
+        "figures": found.pop("figures") | _every(best.network, plain),
         "seeds": {
             "accuracy": over_seeds([run.accuracy for run in runs]),
             "of": [run.seed for run in runs],

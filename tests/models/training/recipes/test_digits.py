@@ -4,11 +4,15 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+import models
+from models.checkpoint import load_checkpoint
+from models.features import InkFeatures
 from models.media.limits import MediaLimits
 from models.network import FusionRNN
 from models.pipeline import Pipeline
@@ -17,6 +21,7 @@ from models.training.recipes.digits import data as digits_data
 from models.training.recipes.digits import measure, recipe
 from models.training.recipes.digits.corruption import spoilt_pictures, spoilt_sound
 from models.training.recipes.digits.data import DIGITS, MARGIN, MODALITIES, Maker, Split, load
+from models.training.recipes.digits.pages import on_page
 from models.training.recipes.digits.recipe import describe, train
 from models.training.recipes.digits.words import FORMS, garbled, misspelt, tokenizer, written
 from tests.models.training.recipes.sounds import write_sounds
@@ -178,3 +183,19 @@ def test_sounds_are_spoilt_by_noise_of_a_stated_level() -> None:
     kept = noise.abs() < 0.2
     ratio = 10 * np.log10(float(clean[kept].square().mean() / noise[kept].square().mean()))
     assert 1 < ratio < 8
+
+
+def test_a_digit_on_a_page_lies_anywhere_and_is_read_by_the_shipped_network() -> None:
+    drawn = np.zeros((28, 28), np.uint8)
+    cv2.polylines(drawn, [np.array([(8, 7), (19, 7), (13, 23)])], False, 255, 2, cv2.LINE_AA)
+    torch.manual_seed(0)
+    pages = [on_page(drawn) for _ in range(20)]
+    assert {page.shape for page in pages} == {(480, 640, 3)}
+    darkest = [np.unravel_index(cv2.blur(page[:, :, 0], (5, 5)).argmin(), page.shape[:2]) for page in pages]
+    assert np.std(np.array(darkest), axis=0).min() > 40
+    shipped = load_checkpoint(Path(next(iter(models.__path__))) / "zoo" / "digits")
+    features = shipped.config.modalities["image"].features
+    assert isinstance(features, InkFeatures)
+    with torch.inference_mode():
+        found = shipped.network({"image": pad([features.extract([page]) for page in pages])}).argmax(1)
+    assert (found == 7).float().mean() >= 0.95

@@ -1,0 +1,144 @@
+"""A sign found on its ground: wherever it is, however large, and in whatever light."""
+
+import io
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from models.features import ImageFeatures, InkFeatures
+from models.media import MediaLimits
+from tests.support import noticed
+
+SIZE = 28
+
+
+def sign(side: int) -> NDArray[np.float32]:
+    """A seven with thick strokes, 1 on 0, in a box of 5 : 7."""
+    height, width = side, round(side * 5 / 7)
+    thick = max(1, round(side / 7))
+    drawn = np.zeros((height, width), np.uint8)
+    cv2.line(drawn, (thick // 2, thick // 2), (width - 1 - thick // 2, thick // 2), 255, thick)
+    cv2.line(drawn, (width - 1 - thick // 2, thick // 2), (thick // 2 + thick, height - 1 - thick // 2), 255, thick)
+    return np.asarray(drawn / 255, np.float32)
+
+
+def page(side: int, top: int, left: int, *, ink: float = -140, paper: float = 210) -> NDArray[np.float32]:
+    """A sign ``side`` pixels high on a page of 240 x 320."""
+    grey = np.full((240, 320), paper, np.float32)
+    drawn = sign(side)
+    grey[top : top + drawn.shape[0], left : left + drawn.shape[1]] += ink * drawn
+    return grey
+
+
+def read(grey: NDArray[Any]) -> torch.Tensor:
+    """Light ink on black, in 0 to 1 [28, 28]."""
+    pixels = np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[:, :, None], 3, 2)
+    found = InkFeatures(size=SIZE).extract([pixels])
+    assert found.shape == (1, 3, SIZE, SIZE)
+    assert found.dtype == torch.uint8
+    assert torch.equal(found[0, 0], found[0, 2])
+    return found[0, 0].float() / 255
+
+
+def alike(first: torch.Tensor, second: torch.Tensor) -> float:
+    """The correlation of two pictures."""
+    return float(torch.corrcoef(torch.stack([first.flatten(), second.flatten()]))[0, 1])
+
+
+WANTED = read(page(150, 40, 100))
+
+
+def test_the_sign_is_scaled_into_the_box_with_its_mass_in_the_middle() -> None:
+    rows, columns = np.flatnonzero(WANTED.amax(1) > 0.5), np.flatnonzero(WANTED.amax(0) > 0.5)
+    assert rows[-1] - rows[0] + 1 == pytest.approx(20, abs=1)
+    assert columns[-1] - columns[0] + 1 == pytest.approx(20 * 5 / 7, abs=1.5)
+    steps = torch.arange(SIZE) + 0.5
+    assert float((WANTED.sum(1) @ steps) / WANTED.sum()) == pytest.approx(SIZE / 2, abs=0.2)
+    assert float((WANTED.sum(0) @ steps) / WANTED.sum()) == pytest.approx(SIZE / 2, abs=0.2)
+    assert WANTED.max() == 1
+
+
+@pytest.mark.parametrize(("side", "top", "left"), [(40, 5, 5), (40, 190, 280), (90, 100, 30), (220, 10, 80)])
+def test_place_and_size_do_not_matter(side: int, top: int, left: int) -> None:
+    assert alike(WANTED, read(page(side, top, left))) > 0.95
+
+
+def test_a_sign_that_fills_the_picture_is_found_whole() -> None:
+    drawn = sign(200)
+    across, down = np.flatnonzero(drawn.any(0)), np.flatnonzero(drawn.any(1))
+    close = drawn[down[0] : down[-1] + 1, across[0] : across[-1] + 1]
+    assert alike(WANTED, read(200 * close)) > 0.95
+    assert alike(WANTED, read(230 - 200 * close)) > 0.95
+
+
+def test_light_ink_on_dark_and_faint_ink_are_found() -> None:
+    assert alike(WANTED, read(page(90, 60, 60, ink=170, paper=40))) > 0.95
+    assert alike(WANTED, read(page(90, 60, 60, ink=-30))) > 0.95
+
+
+def test_uneven_light_shadows_lines_and_noise_do_not_matter() -> None:
+    lit = page(90, 60, 60) + np.linspace(-60, 40, 320, dtype=np.float32)
+    shadow = page(90, 60, 60)
+    shadow[:, 100:] -= 50
+    ruled = page(90, 60, 60)
+    ruled[20::40] -= 30
+    noisy = page(90, 60, 60) + np.random.default_rng(0).normal(0, 15, (240, 320))
+    for grey in (lit, shadow, ruled, noisy):
+        assert alike(WANTED, read(grey)) > 0.93
+
+
+def test_specks_and_what_the_border_cuts_are_not_the_sign() -> None:
+    other = page(90, 60, 60)
+    other[200:212, 250:262] -= 140
+    other[:, 300:] -= 150
+    assert alike(WANTED, read(other)) > 0.95
+
+
+def test_parts_that_lie_close_together_are_one_sign() -> None:
+    apart = page(90, 60, 60)
+    apart[100:104, 55:130] = 210
+    assert alike(WANTED, read(apart)) > 0.85
+
+
+def test_a_blot_is_ink_in_its_middle_too() -> None:
+    blot = np.full((240, 240), 0, np.float32)
+    cv2.circle(blot, (120, 120), 95, 255, -1)
+    assert read(blot)[SIZE // 2, SIZE // 2] > 0.9
+
+
+def test_thin_strokes_survive() -> None:
+    thin = np.full((300, 300), 230, np.float32)
+    cv2.line(thin, (60, 50), (240, 50), 60, 2)
+    cv2.line(thin, (240, 50), (120, 250), 60, 2)
+    assert alike(WANTED, read(thin)) > 0.6
+    assert read(thin).sum() > 0.5 * WANTED.sum()
+
+
+def test_small_pictures_and_pictures_without_ink_are_taken_as_they_are() -> None:
+    rng = np.random.default_rng(0)
+    small = rng.integers(0, 255, (SIZE, 2 * SIZE, 3), np.uint8)
+    noise = rng.normal(128, 20, (200, 200, 3)).clip(0, 255).astype(np.uint8)
+    flat = np.full((200, 300, 3), 200, np.uint8)
+    plain = ImageFeatures(size=SIZE)
+    for picture in (small, noise, flat):
+        assert torch.equal(InkFeatures(size=SIZE).extract([picture]), plain.extract([picture]))
+
+
+@pytest.mark.parametrize("shape", [(1, 400), (400, 1), (57, 3), (2000, 90)])
+def test_odd_shapes_do_no_harm(shape: tuple[int, int]) -> None:
+    read(np.random.default_rng(0).integers(0, 255, shape))
+
+
+def test_only_a_picture_of_one_colour_is_blank() -> None:
+    features = InkFeatures(size=SIZE)
+    assert noticed(features, [np.full((60, 60, 3), 90, np.uint8)]) == ["blank"]
+    file = io.BytesIO()
+    Image.fromarray(page(90, 60, 60).astype(np.uint8)).save(file, "JPEG")
+    photos = features.decode("image", {"image": [file.getvalue()]}, MediaLimits(), 1)
+    assert noticed(features, photos) == []
+    assert alike(WANTED, features.extract(photos)[0, 0].float()) > 0.95
