@@ -53,7 +53,7 @@ def describe(tokenizer: TextTokenizer, *, bag: bool = False) -> CheckpointConfig
     return CheckpointConfig.model_validate(
         {
             "name": NAME,
-            "version": "1.0.0",
+            "version": "1.1.0",
             "task": "embedding",
             "description": "Photos, English and Chinese sentences as unit vectors of one space: like lies by like.",
             "modalities": {
@@ -116,14 +116,14 @@ def train(data_folder: Path, out: Path, seed: int) -> None:
 
 def bag_stages(model: FusionRNN, data: PairData) -> list[Stage]:
     """How the bag of words is trained."""
-    schedule = Schedule(epochs=8, metric="score", warmup_steps=50, averaging=0.98, bf16=True)
+    schedule = Schedule(epochs=14, metric="score", patience=14, warmup_steps=50, averaging=0.98, bf16=True)
     return [PairStage("bag", model, data, schedule, rate=2e-3, trains="regions")]
 
 
 def stages(model: FusionRNN, data: PairData) -> list[Stage]:
     """The recipe, from the bag of words on."""
-    sentences = Schedule(epochs=6, metric="score", warmup_steps=30, averaging=0.98, bf16=True)
-    tuned = Schedule(epochs=8, metric="score", warmup_steps=30, averaging=0.98, bf16=True)
+    sentences = Schedule(epochs=8, metric="score", warmup_steps=30, averaging=0.98, bf16=True)
+    tuned = Schedule(epochs=12, metric="score", warmup_steps=30, averaging=0.98, bf16=True)
     return [
         PairStage("sentences", model, data, sentences, rate=1e-3, trains="nothing"),
         PairStage("fine-tune", model, data, tuned, rate=5e-4, trains="cnn", cnn_rate=2e-4),

@@ -20,8 +20,8 @@ from models.training.trainer import Schedule, Stage, multiplies_bf16
 
 SOFT = 0.5
 """Share of what is asked for that goes to like photos, and to the photo itself as one of them."""
-HEAT = 0.1
-"""How unlike they may be: differences of cosines count tenfold."""
+HEAT = 0.2
+"""How unlike they may be: differences of cosines count fivefold."""
 ABSENT_SHARE = 0.25
 """How often the fused vector has to do without the photo, and how often without the sentence."""
 
