@@ -4,6 +4,7 @@ MNIST's digits were scaled, with their shape kept, into 20 x 20 pixels and set w
 of 28 x 28 (LeCun et al. 1998, "Gradient-Based Learning Applied to Document Recognition", section III.A).
 """
 
+from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 import cv2
@@ -27,6 +28,10 @@ _SEARCHED = 320
 """Longer side, in pixels, at which the sign is searched."""
 _STRIP = 16
 """Shorter side of that, below which there is nothing to search in."""
+_ALIKE = 8
+"""Levels of grey, of 256, that a picture of one colour may span."""
+_MOST = 0.7
+"""The least share of one sign in what stands out."""
 _WINDOW = 0.5
 """Side of the window in which the ground is looked for, as a share of the picture's longer side."""
 _CONTRAST = 8.0
@@ -39,11 +44,20 @@ Ink = NDArray[np.float32]
 """Of how far it is from the ground."""
 
 
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """What is read of a picture, uint8 [3, size, size], and what is to be noticed about it, if anything."""
+
+    pixels: Tensor
+    notice: Literal["blank", "no_sign", "several_signs"] | None = None
+
+
 class InkFeatures(Features):
     """One sign, dark on light or light on dark, as light ink on black.
 
-    The ground may be lit unevenly and hold other, smaller things. A picture without ink that stands out, and one that
-    is too small to be a page, are taken as they are, stretched to the square.
+    The ground may be lit unevenly and hold other, smaller things; where they are much, that is noticed as
+    ``several_signs``. A picture without ink that stands out, which is noticed as ``no_sign``, and one that is too small
+    to be a page are taken as they are, stretched to the square.
     """
 
     type: Literal["ink"] = "ink"
@@ -53,32 +67,41 @@ class InkFeatures(Features):
     def tiny(cls) -> Self:
         return cls(size=16)
 
-    def decode(self, modality: Modality, sources: Sources, limits: MediaLimits, room: int) -> list[NDArray[np.uint8]]:
-        """The photos."""
+    def decode(self, modality: Modality, sources: Sources, limits: MediaLimits, room: int) -> list[Sign]:
+        """The sign of each photo."""
         target = max(_SEARCHED, self.size)
-        return [decode_image(as_bytes(data), limits, target=target) for data in sources.get(modality, [])[:room]]
+        photos = sources.get(modality, [])[:room]
+        return [self.find(decode_image(as_bytes(data), limits, target=target)) for data in photos]
+
+    def find(self, picture: NDArray[np.uint8]) -> Sign:
+        """The sign in an RGB picture [H, W, 3]."""
+        whole = squared(picture, self.size)
+        if int(picture.max()) - int(picture.min()) < _ALIKE:
+            return Sign(whole, "blank")
+        if min(picture.shape[:2]) <= _PAGE * self.size:
+            return Sign(whole)
+        found = _ink(picture)
+        if found is None:
+            return Sign(whole, "no_sign")
+        ink, share = found
+        pixels = torch.from_numpy(_centred(ink, self.size)).expand(3, -1, -1).contiguous()
+        return Sign(pixels, "several_signs" if share < _MOST else None)
 
     def extract(self, media: list[Any], tokenizer: TextTokenizer | None = None) -> Tensor:  # noqa: ARG002
-        """RGB pictures [H, W, 3] -> uint8 [T, 3, size, size]."""
-        return torch.stack([self._read(picture) for picture in media])
+        """Signs -> uint8 [T, 3, size, size]."""
+        return torch.stack([sign.pixels for sign in media])
 
-    def blank(self) -> list[NDArray[np.uint8]]:
+    def blank(self) -> list[Sign]:
         """One grey picture."""
-        return [np.full((_SEARCHED, _SEARCHED, 3), 127, np.uint8)]
+        return [self.find(np.full((_SEARCHED, _SEARCHED, 3), 127, np.uint8))]
 
     def notices(self, media: list[Any], read: Tensor, tokenizer: TextTokenizer | None = None) -> list[str]:  # noqa: ARG002
-        """``blank``: all of the picture is alike."""
-        return ["blank"] if all(int(picture.max()) - int(picture.min()) < 8 for picture in media) else []
-
-    def _read(self, picture: NDArray[np.uint8]) -> Tensor:
-        found = _ink(picture) if min(picture.shape[:2]) > _PAGE * self.size else None
-        if found is None:
-            return squared(picture, self.size)
-        return torch.from_numpy(_centred(found, self.size)).expand(3, -1, -1).contiguous()
+        """``blank``: a picture of one colour; ``no_sign``: nothing stands out; ``several_signs``: much else does."""
+        return sorted({sign.notice for sign in media if sign.notice is not None})
 
 
-def _ink(picture: NDArray[np.uint8]) -> Ink | None:
-    """The sign, cut out: [H, W], 0 beside it; None where nothing stands out, or from a strip."""
+def _ink(picture: NDArray[np.uint8]) -> tuple[Ink, float] | None:
+    """The sign, cut out, and its share in all that stands out; None where nothing does, and in a strip."""
     scale = _SEARCHED / max(picture.shape[:2])
     if scale * min(picture.shape[:2]) < _STRIP:
         return None
@@ -99,14 +122,14 @@ def _ink(picture: NDArray[np.uint8]) -> Ink | None:
     under = cv2.dilate(cv2.fillConvexPoly(np.zeros_like(grey), hull, 1), np.ones((9, 9), np.uint8))
     small = cv2.resize(under, ground.shape[::-1], interpolation=cv2.INTER_NEAREST)
     away, mask = _far(grey, np.asarray(cv2.inpaint(ground, small, 3, cv2.INPAINT_TELEA), np.uint8))
-    mask = _sign(mask)
-    if not mask.any():
+    sign = _sign(mask)
+    if not sign.any():
         return None
-    return _cut_out(away, mask)
+    return _cut_out(away, sign), float(sign.sum()) / float(mask.sum())
 
 
 def _cut_out(away: Ink, mask: Grey) -> Ink:
-    """The ink under the mask, in 0 to 1, with strokes that are not too thin to survive scaling."""
+    """The ink under the mask [H, W], in 0 to 1, with strokes that are not too thin to survive scaling."""
     across, down = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
     box = slice(int(down[0]), int(down[-1]) + 1), slice(int(across[0]), int(across[-1]) + 1)
     mask, away = mask[box], away[box]

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.features import ImageFeatures, InkFeatures
+from models.features import InkFeatures
+from models.features.image import squared
 from models.media import MediaLimits
 from tests.support import noticed
 
@@ -35,10 +36,14 @@ def page(side: int, top: int, left: int, *, ink: float = -140, paper: float = 21
     return grey
 
 
+def rgb(grey: NDArray[Any]) -> NDArray[np.uint8]:
+    return np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[:, :, None], 3, 2)
+
+
 def read(grey: NDArray[Any]) -> torch.Tensor:
     """Light ink on black, in 0 to 1 [28, 28]."""
-    pixels = np.repeat(np.clip(grey, 0, 255).astype(np.uint8)[:, :, None], 3, 2)
-    found = InkFeatures(size=SIZE).extract([pixels])
+    features = InkFeatures(size=SIZE)
+    found = features.extract([features.find(rgb(grey))])
     assert found.shape == (1, 3, SIZE, SIZE)
     assert found.dtype == torch.uint8
     assert torch.equal(found[0, 0], found[0, 2])
@@ -124,9 +129,10 @@ def test_small_pictures_and_pictures_without_ink_are_taken_as_they_are() -> None
     small = rng.integers(0, 255, (SIZE, 2 * SIZE, 3), np.uint8)
     noise = rng.normal(128, 20, (200, 200, 3)).clip(0, 255).astype(np.uint8)
     flat = np.full((200, 300, 3), 200, np.uint8)
-    plain = ImageFeatures(size=SIZE)
-    for picture in (small, noise, flat):
-        assert torch.equal(InkFeatures(size=SIZE).extract([picture]), plain.extract([picture]))
+    for picture, notice in ((small, None), (noise, "no_sign"), (flat, "blank")):
+        found = InkFeatures(size=SIZE).find(picture)
+        assert torch.equal(found.pixels, squared(picture, SIZE))
+        assert found.notice == notice
 
 
 @pytest.mark.parametrize("shape", [(1, 400), (400, 1), (57, 3), (2000, 90)])
@@ -134,11 +140,20 @@ def test_odd_shapes_do_no_harm(shape: tuple[int, int]) -> None:
     read(np.random.default_rng(0).integers(0, 255, shape))
 
 
-def test_only_a_picture_of_one_colour_is_blank() -> None:
+def test_more_than_one_sign_is_noticed() -> None:
+    two = page(90, 60, 60)
+    two[60:150, 200:264] -= 140 * sign(90)
     features = InkFeatures(size=SIZE)
-    assert noticed(features, [np.full((60, 60, 3), 90, np.uint8)]) == ["blank"]
+    assert noticed(features, [features.find(rgb(two))]) == ["several_signs"]
+    speck = page(90, 60, 60)
+    speck[200:204, 250:254] -= 140
+    assert noticed(features, [features.find(rgb(speck))]) == []
+
+
+def test_a_photo_posted_as_jpeg_is_read_like_its_pixels() -> None:
     file = io.BytesIO()
     Image.fromarray(page(90, 60, 60).astype(np.uint8)).save(file, "JPEG")
+    features = InkFeatures(size=SIZE)
     photos = features.decode("image", {"image": [file.getvalue()]}, MediaLimits(), 1)
     assert noticed(features, photos) == []
     assert alike(WANTED, features.extract(photos)[0, 0].float()) > 0.95

@@ -42,7 +42,7 @@ def on_pages(network: FusionRNN, features: InkFeatures, pictures: Tensor, classe
     """Figures of uint8 pictures [N, 28 * 28] of digits int64 [N], each on a page: always the same pages."""
     with torch.random.fork_rng():
         torch.manual_seed(4)
-        found = [features.extract([on_page(picture.view(28, 28).numpy())]) for picture in pictures]
+        found = [features.extract([features.find(on_page(picture.view(28, 28).numpy()))]) for picture in pictures]
     batches = [
         ({"image": pad(found[start : start + BATCH])}, classes[start : start + BATCH])
         for start in range(0, len(found), BATCH)

@@ -197,5 +197,5 @@ def test_a_digit_on_a_page_lies_anywhere_and_is_read_by_the_shipped_network() ->
     features = shipped.config.modalities["image"].features
     assert isinstance(features, InkFeatures)
     with torch.inference_mode():
-        found = shipped.network({"image": pad([features.extract([page]) for page in pages])}).argmax(1)
+        found = shipped.network({"image": pad([features.extract([features.find(page)]) for page in pages])}).argmax(1)
     assert (found == 7).float().mean() >= 0.95
