@@ -75,14 +75,13 @@ class InkFeatures(Features):
 
     def find(self, picture: NDArray[np.uint8]) -> Sign:
         """The sign in an RGB picture [H, W, 3]."""
-        whole = squared(picture, self.size)
         if int(picture.max()) - int(picture.min()) < _ALIKE:
-            return Sign(whole, "blank")
+            return Sign(squared(picture, self.size), "blank")
         if min(picture.shape[:2]) <= _PAGE * self.size:
-            return Sign(whole)
+            return Sign(squared(picture, self.size))
         found = _ink(picture)
         if found is None:
-            return Sign(whole, "no_sign")
+            return Sign(squared(picture, self.size), "no_sign")
         ink, share = found
         pixels = torch.from_numpy(_centred(ink, self.size)).expand(3, -1, -1).contiguous()
         return Sign(pixels, "several_signs" if share < _MOST else None)
