@@ -48,8 +48,8 @@ come from one event may err together, and the answer is then too sure.
 - Speech: six speakers, one word at a time, in English. See the speakers that were left out above.
 - Pictures: one digit, written by hand, light on dark or dark on light, on a plain ground. It is searched for in
   pictures of more than 56 pixels a side. Where nothing stands out the answer has the notice `no_sign`, and where much
-  else does, `several_signs`: of several signs the largest counts. The pages are drawn, not photographed. It did not learn
-  printed digits.
+  else does, `several_signs`: of several signs the largest counts. The pages are drawn, not photographed. It did not
+  learn printed digits.
 - Text: one digit. Of "twenty seven" or "19" it names one of the digits, or another.
 - A bundle whose parts contradict each other gets one answer; `explain=true` shows what each part would have answered.
 """
