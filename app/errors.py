@@ -1,5 +1,6 @@
 """The one family of errors that clients see, each class with its HTTP status; answered as RFC 9457 problem+json."""
 
+import json
 from typing import Any, ClassVar
 
 from fastapi import FastAPI, Request
@@ -10,6 +11,15 @@ from starlette.exceptions import HTTPException
 from models.media.errors import MediaError, MediaOutOfBounds, MediaTooLarge, UndecodableMedia, UnsupportedMedia
 
 PROBLEM = "application/problem+json"
+
+
+class Problem(JSONResponse):
+    """A problem object; what a client sent and no encoding can hold, half of a surrogate pair, is a question mark."""
+
+    media_type = PROBLEM
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 class ServiceError(Exception):
@@ -48,9 +58,9 @@ class ServiceError(Exception):
         said = {key: value for key, value in self.extensions.items() if value is not None}
         return problem_body(self.status, self.kind, self.title, self.detail) | said
 
-    def response(self) -> JSONResponse:
+    def response(self) -> Problem:
         """The whole answer."""
-        return JSONResponse(self.body(), self.status, self.headers, media_type=PROBLEM)
+        return Problem(self.body(), self.status, self.headers)
 
 
 class BadRequest(ServiceError):

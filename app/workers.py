@@ -48,9 +48,9 @@ class Worker:
                 self._said = str(self.ready.recv())
         return self._said
 
-    def wait_until_ready(self) -> str | None:
-        """What it serves, or None if it died or took too long."""
-        while self.said(_POLL) is None and self.process.is_alive():
+    def wait_until_ready(self, is_stopping: Callable[[], bool]) -> str | None:
+        """What it serves, or None if it died or took too long, or all is to stop."""
+        while self.said(_POLL) is None and self.process.is_alive() and not is_stopping():
             if time.monotonic() > self.started + _READY_SECONDS:
                 break
         return self.said()
@@ -76,7 +76,7 @@ class Workers:
         self._settings = shared(settings)
         self._announce = announce
         self._workers: list[Worker] = []
-        self._signals: list[int] = []
+        self._stops = self._replaces = False
 
     def run(self) -> None:
         """Return when all is over."""
@@ -88,7 +88,7 @@ class Workers:
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = figures
             try:
                 self._workers = [Worker(self._settings, listening) for _ in range(self._count)]
-                said = {worker.wait_until_ready() for worker in self._workers}
+                said = {worker.wait_until_ready(self._is_stopping) for worker in self._workers}
                 if None not in said:
                     host, port = listening.getsockname()[:2]
                     address = f"http://{_shown(host)}:{port}/docs"
@@ -105,16 +105,22 @@ class Workers:
         return self._settings.drain_seconds + self._settings.shutdown_seconds + 1
 
     def _note(self, number: int, _: FrameType | None) -> None:
-        self._signals.append(number)
+        if number == signal.SIGHUP:
+            self._replaces = True
+        else:
+            self._stops = True
+
+    def _is_stopping(self) -> bool:
+        return self._stops
 
     def _watch(self, listening: socket.socket) -> None:
         while True:
             wait([worker.process.sentinel for worker in self._workers], timeout=_POLL)
-            numbers, self._signals = self._signals, []
-            if {signal.SIGTERM, signal.SIGINT} & set(numbers):
-                return
+            replaces, self._replaces = self._replaces, False
             for place, worker in enumerate(self._workers):
-                if signal.SIGHUP in numbers:
+                if self._is_stopping():
+                    return
+                if replaces:
                     self._replace(place, listening)
                 elif not worker.process.is_alive():
                     worker.stop(0)
@@ -127,9 +133,10 @@ class Workers:
     def _replace(self, place: int, listening: socket.socket) -> None:
         """Bring another process into service, and only then let the one at ``place`` go."""
         new = Worker(self._settings, listening)
-        if new.wait_until_ready() is None:
+        if new.wait_until_ready(self._is_stopping) is None:
             new.stop(0)
-            log.error("a process did not start anew; the old one goes on")
+            if not self._stops:
+                log.error("a process did not start anew; the old one goes on")
             return
         self._workers[place].stop(self._patience)
         self._workers[place] = new

@@ -6,6 +6,7 @@ import re
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.api.parts import Rules
 from app.engine.service import Service
 from app.errors import ServiceError, WrongFields
 
@@ -29,7 +30,7 @@ class Door:
         headers = Headers(scope=scope)
         try:
             # A body of more is refused for itself.
-            nbytes = min(_declared(headers), self.service.settings.max_request_bytes)
+            nbytes = min(_declared(headers), self._most_bytes(model))
             place = self.service.admission.enter(model, nbytes, _timeout(headers))
         except ServiceError as error:
             await error.response()(scope, receive, send)
@@ -44,6 +45,11 @@ class Door:
         found = _PREDICT.fullmatch(scope["path"].removeprefix(scope.get("root_path", "")))
         registry = self.service.registry
         return found[1] if found and (found[1] in registry.pipelines or found[1] in registry.resting) else None
+
+    def _most_bytes(self, model: str) -> int:
+        registry, settings = self.service.registry, self.service.settings
+        profile = registry.pipelines.get(model) or registry.resting[model]
+        return Rules.of(profile, settings.limits, settings.max_request_bytes).body_bytes
 
 
 def _declared(headers: Headers) -> int:

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 EXPLAIN = "explain"
 _OPTION_BYTES = 4096
+_AROUND = 2048
+"""Bytes around a part: a boundary and headers, or quotes and a key."""
+_BASE64, _ESCAPED = 4 / 3, 6
+"""Bytes of JSON for a byte of a file, and for a character of a text as ``\\u0041``."""
 _SHORT_BODY = 16 * 2**10
 _CLOSE = {"Connection": "close"}
 
@@ -53,6 +57,16 @@ class Rules:
     def known(self) -> list[str]:
         """Every name that a body may use."""
         return [*self.accepts, *self.options]
+
+    @property
+    def body_bytes(self) -> int:
+        """Most bytes of a body: the server's bound, or less where its parts have less together, written as JSON."""
+        media = sum(
+            most * self.part_bytes[part] * (_ESCAPED if part in self.written else _BASE64)
+            for part, most in self.accepts.items()
+        )
+        parts = sum(self.accepts.values()) + len(self.options)
+        return min(self.most_bytes, round(media) + len(self.options) * _ESCAPED * _OPTION_BYTES + parts * _AROUND)
 
     def bytes_of(self, name: str) -> int:
         """Most bytes of a part."""
@@ -128,7 +142,7 @@ async def read_body(request: Request, rules: Rules, runner: Runner, place: Place
         ServiceError: too large, unreadable, or not what the model takes.
     """
     declared = request.headers.get("content-length")
-    if declared is not None and int(declared) > rules.most_bytes:
+    if declared is not None and int(declared) > rules.body_bytes:
         raise _body_too_large(rules)
     if declared == "0" or (declared is None and "transfer-encoding" not in request.headers):
         parts = ", ".join(rules.accepts)
@@ -140,7 +154,7 @@ async def read_body(request: Request, rules: Rules, runner: Runner, place: Place
         body = bytearray()
         async for chunk in _bounded(request, rules, place):
             body += chunk
-        # Parsing megabytes of base64 would hold up every other request; a sentence takes less time than the way there.
+        # Decoding megabytes of base64 would hold up every other request; a sentence takes less time than the way there.
         if len(body) <= _SHORT_BODY:
             posted = _read_json(body, rules)
         else:
@@ -154,17 +168,17 @@ async def read_body(request: Request, rules: Rules, runner: Runner, place: Place
 
 
 async def _bounded(request: Request, rules: Rules, place: Place) -> AsyncIterator[bytes]:
-    received = 0
+    received, most = 0, rules.body_bytes
     async for chunk in request.stream():
         received += len(chunk)
         place.receive(len(chunk))
-        if received > rules.most_bytes:
+        if received > most:
             raise _body_too_large(rules)
         yield chunk
 
 
 def _body_too_large(rules: Rules) -> ServiceError:
-    limit = f"{rules.most_bytes} bytes"
+    limit = f"{rules.body_bytes} bytes"
     said = f"The request's body has more than {limit}, its parts {', '.join(rules.accepts)} together."
     return TooLarge(said, "Send smaller or fewer parts.", limit=limit, headers=_CLOSE)
 
@@ -270,6 +284,12 @@ def check_parts(bundle: Mapping[str, list[Any]], rules: Rules) -> Posted:
 
 
 def _read_json(body: bytes | bytearray, rules: Rules) -> Posted:
+    # An array of empty arrays takes a hundred times its size in memory, and as long as it is read nothing else runs.
+    values = sum(rules.accepts.values()) + len(rules.options)
+    text = sum(rules.accepts[part] * rules.part_bytes[part] for part in rules.written)
+    if sum(map(body.count, b",[{")) > values + text + len(rules.options) * _OPTION_BYTES:
+        remedy = f"Send one object whose keys are {', '.join(rules.known)}, with media as base64."
+        raise BadRequest(f"The body holds more than {values} values.", remedy, limit=f"{values} values")
     try:
         value = json.loads(body)
     except (ValueError, RecursionError) as error:

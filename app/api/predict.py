@@ -71,8 +71,9 @@ async def _awake(service: Service, request: Request) -> "Pipeline":
     """The checkpoint, which may have to be loaded again first: that takes no longer than an answer may."""
     name = request.path_params["model"]
     if name not in service.registry.resting:
+        pipeline = service.registry.get(name)
         service.swaps.use(name)
-        return service.registry.get(name)
+        return pipeline
     waking = asyncio.ensure_future(service.swaps.awake(name))
     await asyncio.wait([waking], timeout=service.settings.deadline_seconds)
     if not waking.done():

@@ -18,6 +18,8 @@ _MARGIN = 0.7
 """Of the time that a client gives, how much the estimate may take up: half of all requests take longer than theirs."""
 _STALLED = 1.0
 """Seconds after which a body that is still arriving no longer counts as work to be done soon."""
+_LATE = 30.0
+"""Seconds that the rest of a body may take, at its pace so far, for room to be kept for it."""
 _MEMORY = 0.95
 """What the measured speed keeps of its past with each request."""
 
@@ -145,6 +147,12 @@ class Admission:
             Unavailable: they do not.
         """
         if self.nbytes + more > self.bounds.nbytes:
+            # What was announced and does not come must keep nobody out.
+            now = self.clock()
+            for place in self.places:
+                if place.is_late(now):
+                    place.hold_received()
+        if self.nbytes + more > self.bounds.nbytes:
             said = f"{self.nbytes} bytes are already waiting, of at most {self.bounds.nbytes}."
             raise self._refuse("bytes", said)
 
@@ -199,7 +207,7 @@ class Place:
         """More of the body has come.
 
         Raises:
-            Unavailable: it was not announced, and there is no room for it.
+            Unavailable: no room was kept for it, and there is none.
         """
         self._received += nbytes
         if (more := self._received - self.nbytes) > 0:
@@ -240,6 +248,15 @@ class Place:
     def is_stalled(self, now: float) -> bool:
         """Whether its body has been arriving for so long that it may as well never be there."""
         return not self.is_here and now > self.since + _STALLED
+
+    def is_late(self, now: float) -> bool:
+        """Whether its body comes so slowly, or not at all, that no room is kept for the rest of it."""
+        rest = (self.nbytes - self._received) * (now - self.since)
+        return self.is_stalled(now) and rest > self._received * _LATE
+
+    def hold_received(self) -> None:
+        """Keep no room for what was announced; what comes of it must find room then."""
+        self._hold(self._received, self.steps)
 
     def __enter__(self) -> "Place":
         return self

@@ -67,37 +67,45 @@ class Batcher:
         self.rows.append(row)
 
     def patience(self) -> float:
-        """Seconds for which ``take`` may still wait for more rows: none, once the oldest has waited its delay."""
-        if not self.rows or not self.rows[0].lane.most_steps:
-            return 0.0
-        return max(self.rows[0].since + self.delay - time.perf_counter(), 0.0)
+        """Seconds for which ``take`` may still wait for more rows: none, once a lane's oldest has waited its delay."""
+        return min(map(self._patience, self.rows), default=0.0)
+
+    def _patience(self, row: Row) -> float:
+        return max(row.since + self.delay - time.perf_counter(), 0.0) if row.lane.most_steps else 0.0
 
     def take(self) -> list[Row]:
         """The next batch; rows whose future was cancelled are gone. Empty if there is none, or not yet."""
         self.rows = [row for row in self.rows if not row.future.cancelled()]
-        if not self.rows:
-            return []
-        oldest = self.rows[0]
-        batch, longest, real, full = [oldest], dict(oldest.lengths), oldest.steps, False
+        passed: set[Lane] = set()
+        for oldest in self.rows:
+            if oldest.lane in passed:
+                continue
+            batch, full = self._batch(oldest)
+            if full or not self._patience(oldest):
+                chosen = set(batch)
+                self.rows = [row for row in self.rows if row not in chosen]
+                return batch
+            # It waits for more of its lane, and holds up no other.
+            passed.add(oldest.lane)
+        return []
+
+    def _batch(self, oldest: Row) -> tuple[list[Row], bool]:
+        """Whom a row takes along, and whether they leave no room for more."""
+        batch, longest, real = [oldest], dict(oldest.lengths), oldest.steps
         for row in sorted(self._mates(oldest), key=oldest.distance):
             wider = longest | {name: max(length, longest.get(name, 0)) for name, length in row.lengths.items()}
             padded = {name: (len(batch) + 1) * length for name, length in wider.items()}
             together = real + row.steps
-            full = together < sum(padded.values()) * (1 - _MOST_PADDING) or any(
+            if together < sum(padded.values()) * (1 - _MOST_PADDING) or any(
                 steps > oldest.lane.most_steps.get(name, 0) for name, steps in padded.items()
-            )
-            if full:
-                break
+            ):
+                return batch, True
             batch.append(row)
             longest, real = wider, together
-        if not full and self.patience():
-            return []
-        chosen = set(batch)
-        self.rows = [row for row in self.rows if row not in chosen]
-        return batch
+        return batch, False
 
     def _mates(self, oldest: Row) -> Iterable[Row]:
-        return (row for row in self.rows[1:] if row.lane is oldest.lane and oldest.lane.most_steps)
+        return (row for row in self.rows if row is not oldest and row.lane is oldest.lane and oldest.lane.most_steps)
 
 
 def cost(rows: Sequence[Row]) -> tuple[int, int]:

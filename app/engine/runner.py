@@ -1,6 +1,7 @@
 """Where requests run: media in a bounded pool of threads, networks on one thread a device, the event loop free."""
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +20,7 @@ from app.engine.warmup import most_steps
 from app.errors import DeadlinePassed
 from app.metrics import Metrics
 from app.telemetry import ServerTiming
+from models.media.patience import while_wanted
 
 if TYPE_CHECKING:
     import torch
@@ -83,17 +85,24 @@ class Runner:
             DeadlinePassed: it took too long.
         """
 
+        given_up = threading.Event()
+
         def work() -> "tuple[Decoded, Extracted]":
-            with call.timing.measure("decode"):
-                decoded = call.pipeline.decode(bundle, self.limits)
-            with call.timing.measure("features"):
-                return decoded, call.pipeline.features(decoded)
+            with while_wanted(lambda: not given_up.is_set()):
+                with call.timing.measure("decode"):
+                    decoded = call.pipeline.decode(bundle, self.limits)
+                with call.timing.measure("features"):
+                    return decoded, call.pipeline.features(decoded)
 
         if not self.admission.has_room():
             await self._within(call, asyncio.ensure_future(self.admission.room()))
         # A few sentences are tokens sooner than another thread has taken them up.
         short = all(call.pipeline.is_written(part) and sum(map(len, found)) <= _SHORT for part, found in bundle.items())
-        decoded, features = work() if short else await self._run(self._media, call, work)
+        try:
+            decoded, features = work() if short else await self._run(self._media, call, work)
+        finally:
+            # A thread that is still at it would keep others waiting for an answer that nobody waits for.
+            given_up.set()
         if call.place is not None:
             stages = call.timing.stages
             seconds = (stages["decode"] + stages["features"]) / 1e3

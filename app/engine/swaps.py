@@ -1,6 +1,7 @@
 """Checkpoints come, are replaced and go while requests run; whoever has begun on one finishes on it."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -55,17 +56,14 @@ class Swaps:
         self.metrics.swaps.labels(name, "load").inc()
         return pipeline
 
-    async def unload(self, name: str, *, rest: bool = False) -> None:
-        """Serve it no more, or, if it rests, not until somebody asks.
+    async def unload(self, name: str) -> None:
+        """Serve it no more.
 
         Raises:
             NotFound: it is not served.
         """
         async with self._lock:
-            self.registry.unload(name, rest=rest)
-            self._used.pop(name, None)
-            await asyncio.to_thread(free)
-        self.metrics.swaps.labels(name, "rest" if rest else "unload").inc()
+            await self._unload(name, rest=False)
 
     async def awake(self, name: str) -> "Pipeline":
         """The checkpoint called ``name``, loaded again if it rests: all who ask meanwhile wait for the same load.
@@ -74,9 +72,11 @@ class Swaps:
             NotFound: there is none.
             Unavailable: it may still be loading, or cannot be loaded again.
         """
-        self.use(name)
         if name not in self.registry.resting:
-            return self.registry.get(name)
+            pipeline = self.registry.get(name)
+            self.use(name)
+            return pipeline
+        self.use(name)
         if (task := self._waking.get(name)) is None:
             task = self._waking[name] = asyncio.create_task(self._wake(name))
             task.add_done_callback(lambda _: self._waking.pop(name))
@@ -92,11 +92,24 @@ class Swaps:
         """Let checkpoints rest that nobody has used for the idle time; never returns."""
         while self.idle_seconds:
             await asyncio.sleep(self.idle_seconds / _LOOKS)
-            busy = {place.model for place in self.admission.places}
             for name in self.registry.pipelines:
-                last = self._used.setdefault(name, time.monotonic())
-                if name not in busy and time.monotonic() > last + self.idle_seconds:
-                    await self.unload(name, rest=True)
+                self._used.setdefault(name, time.monotonic())
+                if self._is_idle(name):
+                    async with self._lock:
+                        # While another change was made, somebody may have asked for it, or unloaded it.
+                        if self._is_idle(name):
+                            await self._unload(name, rest=True)
+
+    def _is_idle(self, name: str) -> bool:
+        busy = any(place.model == name for place in self.admission.places)
+        last = self._used.get(name, math.inf)
+        return name in self.registry.pipelines and not busy and time.monotonic() > last + self.idle_seconds
+
+    async def _unload(self, name: str, *, rest: bool) -> None:
+        self.registry.unload(name, rest=rest)
+        self._used.pop(name, None)
+        await asyncio.to_thread(free)
+        self.metrics.swaps.labels(name, "rest" if rest else "unload").inc()
 
     async def _wake(self, name: str) -> "Pipeline":
         async with self._lock:

@@ -167,8 +167,6 @@ class Collections:
             limit = f"{self._most_moments} moments"
             said = f"With it the collection '{name}' would have {count} moments: photos, and seconds of videos."
             raise CollectionConflict(said, "DELETE items, or start another collection.", limit=limit)
-        if before is not None:
-            self._client.delete(place, self._points(before), wait=True)
         shared = {"item": item.id, "kind": item.kind, "moments": item.moments, "sha256": item.sha256}
         points = [
             models.PointStruct(
@@ -178,7 +176,10 @@ class Collections:
             )
             for order, (point, moment) in enumerate(zip(self._points(item), moments, strict=True))
         ]
+        # Before anything is deleted: should it fail, the collection is as it was.
         self._client.upsert(place, points, wait=True)
+        if before is not None and (surplus := self._points(before)[len(points) :]):
+            self._client.delete(place, surplus, wait=True)
         return before is None
 
     def delete(self, name: str, item: str | None = None) -> None:

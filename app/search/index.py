@@ -79,9 +79,11 @@ class FolderIndex:
             raise IndexFault(f"{path} cannot be opened: {error}") from error
         try:
             if folder is not None:
-                self._claim(folder, {"format": _FORMAT, "model": model, "captioner": captioner})
+                self._make({"format": _FORMAT, "model": model, "captioner": captioner, "folder": ""})
                 self._check("captioner", captioner, "whose captions are not those")
             self._check("model", model, "whose vectors mean nothing to the network")
+            if folder is not None:
+                self._claim(folder)
             self._database.execute("PRAGMA foreign_keys = ON")
         except sqlite3.Error as error:
             self._database.close()
@@ -188,11 +190,14 @@ class FolderIndex:
         assert inserted.lastrowid is not None
         return inserted.lastrowid
 
-    def _claim(self, folder: Path, made: dict[str, str]) -> None:
+    def _make(self, meta: dict[str, str]) -> None:
+        """Tables, where there are none yet."""
         if not self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             self._database.executescript(_SCHEMA)
             with self._database:
-                self._database.executemany("INSERT INTO meta VALUES (?, ?)", (made | {"folder": ""}).items())
+                self._database.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+
+    def _claim(self, folder: Path) -> None:
         with self._database:
             self._database.execute("UPDATE meta SET value = ? WHERE key = 'folder'", (str(folder),))
 

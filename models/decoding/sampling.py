@@ -9,6 +9,9 @@ from torch import Tensor
 from models.decoding.decoder import Decoder, Memory, Search, StepCall, run
 from models.state import State
 
+COLDEST = 1e-3
+"""Temperature below which quotients leave float32, long after all but the most probable token have become hopeless."""
+
 
 @dataclass(frozen=True, slots=True)
 class Samples:
@@ -56,7 +59,7 @@ def sample_steps(
     """Draw step by step; returns one sequence a row of the state.
 
     Tokens come from softmax(log p / temperature) over the ``top_k`` most probable ones (Fan et al. 2018), or over all;
-    a temperature of 0 takes the most probable one.
+    a temperature of 0, or below ``COLDEST``, takes the most probable one.
     """
     count = next(iter(state.values())).shape[1]
     tokens = starts.unsqueeze(1).expand(-1, count)
@@ -88,7 +91,7 @@ def _drawn(written: list[Tensor], end: int) -> list[int]:
 def _choose(
     log_probabilities: Tensor, temperature: float, top_k: int | None, generator: torch.Generator | None
 ) -> Tensor:
-    if temperature == 0:
+    if temperature < COLDEST:
         return log_probabilities.argmax(2)
     if top_k is None or top_k >= log_probabilities.shape[2]:
         return draw((log_probabilities / temperature).softmax(2), generator)

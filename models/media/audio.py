@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from models.media.container import AUDIO_CODECS, check_codec, opened, packets, picture_stream, seconds
 from models.media.errors import MediaOutOfBounds, UndecodableMedia, UnsupportedMedia, shielded
 from models.media.limits import MediaLimits
+from models.media.patience import check_wanted
 from models.media.sniff import FLAC, M4A, MKV, MOV, MP4, WAV, WEBM, recognize
 
 _STATING_LENGTH = frozenset((FLAC, MP4, MOV, M4A, WEBM, MKV))
@@ -42,8 +43,8 @@ _BLOCK = 1 << 17
 _JOINED = 1 << 14
 """Values, about, that are averaged and resampled at a time."""
 
-_RATES = range(1_000, 768_001)
-"""Sample rates in Hz that a sound can have; others come from broken headers."""
+_RATES = range(1_000, 384_001)
+"""Sample rates in Hz that a sound can have: bats are recorded at the highest. Others come from broken headers."""
 
 _LOUDEST = 2.0**31
 """No file has larger values, not even one that stores 32-bit integers as floating point."""
@@ -201,6 +202,7 @@ def _wav_blocks(data: bytes, most: float) -> Iterator[Block]:
             raise _too_long("audio", most)
         size = max(1, _BLOCK // file.channels)
         while len(block := file.read(size, dtype="float32", always_2d=True)):
+            check_wanted()
             yield rate, block
 
 
@@ -250,9 +252,9 @@ def _aligned(frames: Iterator[AudioFrame], start: float | None, most: float) -> 
             late = 0.0 if begin is None or start is None else begin - start
             if late > most:
                 raise _too_long("video", most)
-            missing = round(late * rate)
-            if missing > 0:
-                yield rate, np.zeros((missing, 1), np.float32)
+            missing = round(late * _plausible(rate, "video"))
+            for done in range(0, missing, _BLOCK):
+                yield rate, np.zeros((min(_BLOCK, missing - done), 1), np.float32)
         kept = block[max(0, -missing) :]
         missing = min(0, missing + len(block)) if missing < 0 else missing
         yield rate, kept

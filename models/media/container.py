@@ -18,6 +18,7 @@ from av.video.stream import VideoStream
 
 from models.media.errors import MediaOutOfBounds, UndecodableMedia, UnsupportedMedia, shielded
 from models.media.limits import MediaLimits
+from models.media.patience import check_wanted
 from models.media.sniff import (
     AAC,
     AVI,
@@ -109,6 +110,7 @@ def packets(container: InputContainer, stream: Stream, modality: str, size: int)
         UndecodableMedia: the file's index, read by the end, promises more than the file has.
     """
     for packet in container.demux(stream):
+        check_wanted()
         if packet.has_sidedata("encryption_info"):
             raise UnsupportedMedia(modality, f"The {modality} is encrypted.", "Send it without copy protection.")
         if packet.size:

@@ -39,16 +39,19 @@ _LONGEST = 65_535
 _SCANS = 100
 """Scans in a JPEG. A progressive photo has about ten; each costs a walk over all pixels and may take 20 bytes."""
 
-_UPRIGHT: dict[int, Image.Transpose] = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+_UPRIGHT: dict[int, tuple[bool, int, int]] = {
+    2: (False, 1, -1),
+    3: (False, -1, -1),
+    4: (False, -1, 1),
+    5: (True, 1, 1),
+    6: (True, 1, -1),
+    7: (True, -1, -1),
+    8: (True, -1, 1),
 }
-"""What turns an image of each EXIF orientation upright."""
+"""What turns an image of each EXIF orientation upright: whether rows become columns, then the order of each."""
+
+_STRIP = 1 << 20
+"""Pixels that are converted at a time: each conversion keeps several copies of what it is given."""
 
 _ORIENTATION, _PHOTOMETRIC = 0x0112, 0x0106
 
@@ -83,9 +86,8 @@ def decode_image(data: bytes, limits: MediaLimits, *, target: int | None = None)
         if target is not None:
             image.draft(image.mode, (target, target))
         image.load()
-        upright = _UPRIGHT.get(_orientation(image))
-        rgb = _rgb(image)
-        return np.array(rgb if upright is None else rgb.transpose(upright))
+        orientation = _orientation(image)
+        return _turned(_rgb(image), orientation)
 
 
 def _too_large(size: str, limit: str) -> MediaOutOfBounds:
@@ -102,8 +104,39 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) else 1
 
 
-def _rgb(image: ImageFile) -> Image.Image:
-    """The pixels as RGB, whatever mode they were stored in."""
+def _turned(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Pixels [H, W, 3] of an EXIF orientation, upright."""
+    if (upright := _UPRIGHT.get(orientation)) is None:
+        return pixels
+    flipped, rows, columns = upright
+    turned = pixels.swapaxes(0, 1) if flipped else pixels
+    return np.ascontiguousarray(turned[::rows, ::columns])
+
+
+def _rgb(image: ImageFile) -> NDArray[np.uint8]:
+    """The pixels as RGB [H, W, 3], whatever mode they were stored in."""
+    plain = _plain(image)
+    height = max(1, _STRIP // plain.width)
+    if height >= plain.height:
+        return np.array(_on_white(plain))
+    pixels = np.empty((plain.height, plain.width, 3), np.uint8)
+    for top in range(0, plain.height, height):
+        strip = plain.crop((0, top, plain.width, min(top + height, plain.height)))
+        pixels[top : top + height] = np.asarray(_on_white(strip))
+    return pixels
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """An image as RGB, in which white stands where it is transparent."""
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    pixels = image.convert("RGBA")
+    white = Image.new("RGBA", pixels.size, "white")
+    return Image.alpha_composite(white, pixels).convert("RGB")
+
+
+def _plain(image: ImageFile) -> Image.Image:
+    """An image in a mode that Pillow converts as it should."""
     plain: Image.Image = image
     if image.mode.startswith("I;16"):
         plain = _eight_bit(image)
@@ -115,17 +148,16 @@ def _rgb(image: ImageFile) -> Image.Image:
         )
     elif image.mode == "CMYK" and isinstance(image, JpegImageFile) and "adobe" not in image.info:
         plain = ImageChops.invert(image)  # Pillow takes every CMYK JPEG for Adobe's, whose inks are inverted
-    if not plain.has_transparency_data:
-        return plain.convert("RGB")
-    pixels = plain.convert("RGBA")
-    white = Image.new("RGBA", pixels.size, "white")
-    return Image.alpha_composite(white, pixels).convert("RGB")
+    return plain
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
     """16-bit gray scaled to 8 bits (Pillow's own conversion clips), with its transparent value if it has one."""
     deep = np.asarray(image)
-    gray = Image.fromarray(((deep.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))
+    scaled = np.empty(deep.shape, np.uint8)
+    for deep_row, row in zip(deep, scaled, strict=True):
+        row[:] = (deep_row.astype(np.uint32) * 255 + 32767) // 65535
+    gray = Image.fromarray(scaled)
     if isinstance(image, TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == 0:
         gray = ImageChops.invert(gray)  # 0 is white here, which Pillow heeds at 8 bits but not at 16
     clear = image.info.get("transparency")

@@ -12,6 +12,9 @@ from models.media.sniff import sniff
 _HEADER = 4096
 """Most bytes of a header; NumPy writes 128."""
 
+_LARGEST = 2.0**31
+"""Squares of such numbers, thousands of them together, are still far from the end of float32."""
+
 _WIDEST = 8
 """Bytes of the widest number that is read, float64."""
 
@@ -58,9 +61,13 @@ def decode_vectors(data: bytes, modality: str, *, size: int, most: int) -> NDArr
     values = np.frombuffer(data, dtype, offset=start).reshape(steps, size, order="F" if column_major else "C")
     with np.errstate(over="ignore"):
         vectors = np.ascontiguousarray(values, np.float32)
-    if not np.isfinite(vectors).all():
+    # Phrased so that NaN, which compares false, fails too.
+    if not np.abs(vectors).max(initial=0) <= _LARGEST:
         raise UndecodableMedia(
-            modality, f"The {modality}'s vectors hold NaN or numbers beyond float32.", "Send finite numbers."
+            modality,
+            f"The {modality}'s vectors hold NaN or numbers beyond {_LARGEST:.0f}.",
+            "Send finite numbers, scaled as those of training were.",
+            f"{_LARGEST:.0f}",
         )
     return vectors
 

@@ -153,6 +153,8 @@ class CaptioningTask(WritingTask):
         assert isinstance(features, ImageFeatures)
         side = math.ceil(features.size / 32)
         words = self.tokenizer.words(hypothesis.tokens)
+        if not words:
+            return CaptionExplanation(tokens=[])
         maps = hypothesis.attention.reshape(len(words), -1, side, side)
         rounded = (maps * 1e5).round().div(1e5).tolist()
         return CaptionExplanation(

@@ -92,6 +92,33 @@ def test_one_alone_may_be_larger_than_the_bound() -> None:
     assert admission.nbytes == 6000
 
 
+def test_no_room_is_kept_for_a_body_that_does_not_come() -> None:
+    admission = house(nbytes=1000)
+    silent, slow, steady = (admission.enter("m", 300) for _ in range(3))
+    steady.receive(100)
+    slow.receive(1)
+    assert "bytes" in refusal(admission, 300)[0]
+    pass_time(admission, 2)
+    other = admission.enter("m", 600)
+    assert admission.nbytes == 0 + 1 + 300 + 600
+    # What was announced by the two may still come, as far as there is room.
+    slow.receive(99)
+    with pytest.raises(Unavailable):
+        silent.receive(1)
+    other.decoded(0.1, 1)
+    silent.receive(1)
+
+
+def test_a_body_that_comes_at_a_good_pace_keeps_its_room() -> None:
+    admission = house(nbytes=1000)
+    phone = admission.enter("m", 900)
+    for _ in range(5):
+        pass_time(admission, 4)
+        phone.receive(150)
+        assert "bytes" in refusal(admission, 200)[0]
+    assert admission.nbytes == 900
+
+
 def test_bounded_in_steps() -> None:
     admission = house(steps=100)
     place = admission.enter("m")

@@ -204,6 +204,40 @@ def test_malformed_json(client: TestClient, body: bytes, named: str | None) -> N
     assert problem(answer, 400).get("modality") == named
 
 
+@pytest.mark.parametrize(
+    "body",
+    [b'{"image": [' + b"[]," * 300_000 + b"[]]}", b"[" + b"{}," * 300_000 + b"{}]", b'{"a":' * 300_000],
+    ids=["arrays", "objects", "nested"],
+)
+def test_json_of_many_values_is_not_even_parsed(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, body: bytes
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("app.api.parts.json.loads", lambda _: pytest.fail("it was parsed"))
+        answer = client.post(URL, content=body, headers={"Content-Type": "application/json"})
+    assert problem(answer, 400)["limit"].endswith(" values")
+
+
+def test_half_a_surrogate_pair_is_told_as_a_question_mark(client: TestClient) -> None:
+    answer = client.post(URL, content=b'{"\\ud800": 1}', headers={"Content-Type": "application/json"})
+    assert "'?'" in problem(answer, 422)["detail"]
+
+
+@pytest.mark.parametrize("temperature", ["1e-39", "1e-320", "0.0005"])
+def test_the_coldest_temperatures_are_taken_for_zero(client: TestClient, temperature: str) -> None:
+    answers = [
+        client.post(URL, files={"image": JPEG}, data={"temperature": value, "num_captions": "2"})
+        for value in (temperature, "0")
+    ]
+    assert [answer.status_code for answer in answers] == [200, 200]
+
+
+def test_a_body_has_no_more_bytes_than_its_parts_may_have(open_client: Open) -> None:
+    small = open_client(limits={"image_bytes": 500, "video_bytes": 500})
+    body = problem(small.post(URL, content=b"x" * 1_000_000, headers=FORM), 413)
+    assert int(body["limit"].split()[0]) < 1_000_000
+
+
 def test_a_part_over_its_limit(open_client: Open) -> None:
     small = open_client(limits={"image_bytes": 500})
     for answer in (

@@ -86,6 +86,17 @@ def test_with_a_delay_a_batch_waits_for_more_until_it_is_full_or_the_oldest_has_
     assert batcher.take() == [third]
 
 
+def test_a_lane_that_waits_for_more_holds_up_no_other() -> None:
+    batcher = Batcher(delay=60)
+    waiting, step, other = row(), row(lane=Lane("streams")), row(lane=OTHERS)
+    for one in (waiting, other, step):
+        batcher.put(one)
+    assert batcher.patience() == 0
+    assert batcher.take() == [step]
+    assert batcher.take() == []
+    assert 59 < batcher.patience() <= 60
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_every_row_is_taken_once_and_no_batch_breaks_its_bounds(seed: int) -> None:
     chance = random.Random(seed)

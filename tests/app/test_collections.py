@@ -112,6 +112,20 @@ def test_another_upload_replaces_an_item_and_the_same_one_is_not_looked_at(
     assert (again.status_code, again.json()) == (200, replaced.json())
 
 
+def test_an_upload_that_cannot_be_stored_leaves_what_was_there(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = put(client, "kept/item", video=film(RED, GREEN, BLUE)).json()
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError("No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("qdrant_client.QdrantClient.upsert", full)
+        assert put(client, "kept/item", image=picture(GREEN)).status_code == 500
+    assert client.get("/v1/collections/kept/items/item").json() == before
+
+
 def test_json_with_base64_is_taken(client: TestClient) -> None:
     answer = client.put("/v1/collections/json/items/a", json={"image": coded(picture(RED))})
     assert answer.status_code == 201

@@ -12,6 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.engine.service import Service
+from models.media.patience import check_wanted
 from tests.app.conftest import Open, running_server, service
 
 URL = "/v1/models/captioner/predict"
@@ -75,6 +76,25 @@ def test_the_deadline_is_kept_and_the_next_request_works(
         answer = client.post(URL, files={"image": jpeg})
         gate.opened.set()
     assert (answer.status_code, answer.headers["content-type"]) == (504, "application/problem+json")
+    assert client.post(URL, files={"image": jpeg}).status_code == 200
+
+
+def test_decoding_that_nobody_waits_for_ends(open_client: Open, jpeg: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = open_client(deadline_seconds=0.5, decode_workers=1)
+    ended = threading.Event()
+
+    def endless(*_: object) -> None:
+        try:
+            while True:
+                time.sleep(0.01)
+                check_wanted()
+        finally:
+            ended.set()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(service(client).registry.get("captioner"), "decode", endless)
+        assert client.post(URL, files={"image": jpeg}).status_code == 504
+        assert ended.wait(5)
     assert client.post(URL, files={"image": jpeg}).status_code == 200
 
 

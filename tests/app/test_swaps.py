@@ -188,6 +188,35 @@ def test_a_model_that_nobody_asks_for_rests_and_wakes_when_asked(open_client: Op
     assert ask(client, jpeg)[0] == "1.0.0"
 
 
+def test_an_unloading_meanwhile_ends_no_watch(open_client: Open, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(root / "other", "1.0.0", seed=2)
+    client = open_client(model_dir=[root], idle_unload_seconds=0.4, admin_key="secret")
+    state = service(client)
+    gate, real = threading.Event(), Registry.load
+
+    def slow(self: Registry, name: str, prepare: Any) -> Any:
+        assert gate.wait(30)
+        return real(self, name, prepare)
+
+    monkeypatch.setattr(Registry, "load", slow)
+    with ThreadPoolExecutor(1) as pool:
+        # While this one loads, the watch waits for its turn to let the other one rest.
+        loading = pool.submit(load, client)
+        time.sleep(0.8)
+        state.registry.unload("captioner", rest=False)
+        gate.set()
+        assert loading.result(30).status_code == 200
+    _until(lambda: "captioner" in state.registry.resting, "the watch is over")
+
+
+def test_names_that_are_not_served_leave_no_trace(open_client: Open, root: Path, jpeg: bytes) -> None:
+    client = open_client(model_dir=[root], idle_unload_seconds=60)
+    known = set(service(client).swaps._used)
+    for number in range(5):
+        assert client.post(f"/v1/models/unknown-{number}/predict", files={"image": jpeg}).status_code == 404
+    assert set(service(client).swaps._used) <= known | {"captioner"}
+
+
 def test_all_who_ask_for_a_resting_model_wait_for_one_load(
     open_client: Open, root: Path, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,17 +2,20 @@
 
 import os
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import httpx2
 import pytest
 
 from app.settings import Settings
-from app.workers import shared
+from app.workers import Worker, Workers, shared
 from models.checkpoint import save_checkpoint
 from tests.app.conftest import Open
 from tests.app.process import started
@@ -70,6 +73,34 @@ def test_processes_share_a_port_are_started_again_replaced_and_ended(tmp_path: P
         last = children(parent.pid)
     assert parent.returncode == 0
     assert not any(Path(f"/proc/{pid}").exists() for pid in last)
+
+
+def test_a_signal_to_stop_is_heeded_while_processes_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers = Workers(Settings(workers=4), lambda _: None)
+    made = []
+
+    class Slow:
+        def __init__(self, *_: object) -> None:
+            made.append(self)
+            self.process = SimpleNamespace(is_alive=lambda: True, sentinel=os.pipe()[0], terminate=lambda: None)
+            self.is_stopped = False
+
+        def wait_until_ready(self, is_stopping: Callable[[], bool]) -> str | None:
+            if len(made) == 6:
+                workers._note(signal.SIGTERM, None)
+            return None if is_stopping() else "Serving."
+
+        def stop(self, seconds: float) -> None:
+            self.is_stopped = True
+
+    monkeypatch.setattr("app.workers.Worker", Slow)
+    workers._workers = [cast("Worker", Slow()) for _ in range(4)]
+    workers._note(signal.SIGHUP, None)
+    with socket.socket() as listening:
+        workers._watch(listening)
+    assert len(made) == 6
+    # The first was replaced; the second's successor did not get ready, and is gone.
+    assert [worker.is_stopped for worker in made] == [True, False, False, False, False, True]
 
 
 def test_each_process_has_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,6 +89,19 @@ def test_overlay_is_a_picture(pipeline: Pipeline) -> None:
     assert picture.width > 224
 
 
+def test_a_caption_without_a_word_has_nothing_to_explain(pipeline: Pipeline) -> None:
+    decoded = pipeline.decode({"image": [encoded_photo()]}, LIMITS)
+    features = pipeline.features(decoded)
+    for seed in range(200):
+        options = pipeline.options.model_validate({"temperature": 2.0, "seed": seed})
+        if not pipeline.predict(features, options).model_dump()["captions"][0]["text"]:
+            break
+    result = pipeline.predict(features, options, explain=True)
+    assert result.model_dump()["captions"][0]["text"] == ""
+    assert result.model_dump()["explanation"]["tokens"] == []
+    assert Image.open(io.BytesIO(pipeline.overlay(decoded, result))).format == "PNG"
+
+
 def test_a_broken_photo_is_a_media_error(pipeline: Pipeline) -> None:
     with pytest.raises(MediaError):
         pipeline.decode({"image": [encoded_photo()[:200]]}, LIMITS)

@@ -140,6 +140,15 @@ def test_an_index_is_for_one_checkpoint(tmp_path: Path, index: FolderIndex, anno
         FolderIndex(index.path, model=other.model, size=other.size)
 
 
+def test_a_refused_index_still_has_its_folder(
+    tmp_path: Path, index: FolderIndex, folder: Path, annotator: Annotator
+) -> None:
+    for model, captioner in (("another", ""), (annotator.model, "another")):
+        with pytest.raises(IndexFault, match="was made with"):
+            FolderIndex(index.path, model=model, size=index.size, folder=tmp_path, captioner=captioner)
+    assert index.folder == folder
+
+
 @pytest.mark.parametrize("content", [b"", b"not a database, and long enough for one" * 100])
 def test_another_file_is_no_index(tmp_path: Path, annotator: Annotator, content: bytes) -> None:
     path = tmp_path / "other.file"

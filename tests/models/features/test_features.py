@@ -152,8 +152,9 @@ def test_vectors_that_cannot_be_used_are_refused_with_the_reason() -> None:
         (good[:40], "header is broken", None),
         (b"\x93NUMPY\x09\x00" + good[8:], "header is broken", None),
         (good.replace(b"<f4", b"(("), "header is broken", None),
-        (npy(np.array([[0, np.nan, 0]])), "NaN", None),
-        (npy(np.array([[0, 1e300, 0]])), "beyond float32", None),
+        (npy(np.array([[0, np.nan, 0]])), "NaN", "2147483648"),
+        (npy(np.array([[0, 1e300, 0]])), "beyond 2147483648", "2147483648"),
+        (npy(np.array([[0, -1e38, 0]])), "beyond 2147483648", "2147483648"),
     ):
         with pytest.raises(MediaError, match="The audio") as caught:
             read(VectorFeatures(size=3, max_steps=5), "audio", {"audio": [data]})

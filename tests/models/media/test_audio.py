@@ -242,6 +242,18 @@ def test_a_sound_track_starts_with_the_pictures() -> None:
     assert early.seconds == pytest.approx(0.5, abs=0.1)
 
 
+def test_silence_before_the_sound_is_made_piece_by_piece() -> None:
+    late = clip(5, container="matroska", sound=tone(440, 0.5), sound_start=Fraction(500))
+    tracemalloc.start()
+    audio = video_audio(late, LIMITS, rate=1000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert audio is not None
+    assert audio.seconds == pytest.approx(500.5, abs=0.1)
+    # 500 seconds at the track's own 48 kHz are 96 MB.
+    assert peak < 16e6
+
+
 def test_silence_before_the_sound_counts_and_cannot_fill_the_memory() -> None:
     days = clip(5, container="matroska", sound=tone(440, 0.5), sound_start=Fraction(500_000))
     with pytest.raises(MediaOutOfBounds, match="longer than 600 seconds"):

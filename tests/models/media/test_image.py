@@ -271,3 +271,21 @@ def test_only_the_sniffed_format_is_tried() -> None:
         decode_image(b"\xff\xd8\xff" + disguised.getvalue(), LIMITS)
     with pytest.raises(UnsupportedMedia):
         decode_image(b"%!PS-Adobe-3.0 EPSF-3.0\n", LIMITS)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P", "L", "1"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_large_image_is_converted_strip_by_strip_to_the_same_pixels(
+    monkeypatch: pytest.MonkeyPatch, mode: str, orientation: int
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (57, 31, 4)).astype(np.uint8)
+    image = Image.fromarray(pixels, "RGBA")
+    image = image.convert("RGB").convert("P") if mode == "P" else image.convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    image.save(file, "PNG", exif=exif, **({"transparency": 3} if mode == "P" else {}))
+    whole = decode_image(file.getvalue(), LIMITS)
+    assert whole.flags.c_contiguous
+    monkeypatch.setattr("models.media.image._STRIP", 100)
+    assert np.array_equal(decode_image(file.getvalue(), LIMITS), whole)
