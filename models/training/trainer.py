@@ -102,6 +102,8 @@ class Trainer:
         torch.set_flush_denormal(True)
         try:
             resumed = self._resume()
+            if resumed is not None:
+                torch.set_rng_state(resumed["random"])
             while self._at.stage < len(self.stages):
                 self._run_stage(self.stages[self._at.stage], resumed)
                 resumed = None
@@ -123,7 +125,6 @@ class Trainer:
         if resumed is not None and resumed["optimizer"] is not None:
             self._optimizer.load_state_dict(resumed["optimizer"])
             self._average, self._best = resumed["average"], resumed["best"]
-            torch.set_rng_state(resumed["random"])
         while self._at.epoch < stage.schedule.epochs:
             self._run_epoch(stage, rates)
             with self._averaged():

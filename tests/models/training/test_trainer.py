@@ -62,6 +62,16 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path: Path, kill_at: 
         assert torch.equal(value, resumed[name])
 
 
+def test_a_run_that_is_interrupted_between_two_stages_has_the_same_chance_afterwards(tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole", {}, {})
+    with pytest.raises(Killed):
+        # Before anything of the second stage is saved: its first batch is the sixteenth.
+        run(tmp_path / "killed", {}, {"kill_at": 1})
+    resumed = run(tmp_path / "killed", {}, {})
+    for name, value in whole.items():
+        assert torch.equal(value, resumed[name])
+
+
 def test_training_learns_logs_and_draws(tmp_path: Path) -> None:
     run(tmp_path, {})
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
