@@ -1,6 +1,7 @@
 """The one family of errors that clients see, each class with its HTTP status; answered as RFC 9457 problem+json."""
 
 import json
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from fastapi import FastAPI, Request
@@ -177,7 +178,9 @@ def from_validation(error: ValidationError, known: list[str]) -> ServiceError:
     bounds = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
     limit = " and ".join(f"{bounds[name]} {value}" for name, value in first.get("ctx", {}).items() if name in bounds)
     limit = limit or first.get("ctx", {}).get("expected", "")
-    said = "; ".join(f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}" for item in problems)
+    said = "; ".join(": ".join(filter(None, [".".join(map(str, item["loc"])), item["msg"]])) for item in problems)
+    if not field:
+        return WrongFields(f"{said}.", f"Send an object with {', '.join(known)}.", limit=limit or None)
     remedy = f"Send a value of {field} in the range that /docs shows, or leave it out."
     return WrongFields(f"{said}.", remedy, field=field, limit=limit or None)
 
@@ -190,6 +193,12 @@ def unknown_field(field: str, known: list[str]) -> ServiceError:
 def problem_body(status: int, kind: str, title: str, detail: str) -> dict[str, Any]:
     """The members that every problem has."""
     return {"type": f"urn:fusionrnn:problem:{kind}", "title": title, "status": status, "detail": detail}
+
+
+def problems(said: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
+    """What an operation's description says of its errors: what each status means there."""
+    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    return {status: {"description": text, "content": {PROBLEM: schema}} for status, text in said.items()}
 
 
 def install(app: FastAPI) -> None:

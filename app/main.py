@@ -1,12 +1,15 @@
 """create_app: the application, which answers at once and loads its checkpoints meanwhile."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
+from starlette.routing import Route
 
 from app import errors, openapi
 from app.api import admin, collections, health, live, metrics, models, predict
@@ -14,8 +17,8 @@ from app.api.door import Door
 from app.api.stream import Streams
 from app.engine.service import Service
 from app.engine.sessions import Sessions
-from app.settings import Settings
-from app.telemetry import RequestLog
+from app.settings import Settings, unknown_settings
+from app.telemetry import RequestLog, log
 from models.memory import bound_plans, give_back, keep_freed_memory
 
 _DESCRIPTION = "Multimodal fusion RNNs: post image, text, audio and video; get captions, classes, words and embeddings."
@@ -29,6 +32,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     # Before there are threads, which would have heaps of their own.
     keep_freed_memory()
     bound_plans()
+    if unknown := unknown_settings(os.environ):
+        log.warning("unknown settings are ignored", names=unknown)
     service = Service(settings)
     sessions = Sessions(service)
 
@@ -62,6 +67,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.router.routes.append(predict.route)
     for resource in (models, admin, collections, health, metrics, live):
         app.include_router(resource.router)
+    app.router.routes.append(Route("/", lambda _: RedirectResponse("docs"), include_in_schema=False))
     openapi.install(app, service)
     return app
 

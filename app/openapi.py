@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _REF = "#/components/schemas/"
 _STATUSES = {
     "400": "Undecodable body or medium",
+    "406": "Accept names no kind of answer that there is",
+    "408": "The body came too slowly",
     "413": "Too many bytes",
     "415": "Not a medium that is read",
     "422": "Wrong parts or options, or a medium out of bounds",

@@ -1,6 +1,7 @@
 """Everything an operator can set, each as an environment variable: FUSIONRNN_PORT, FUSIONRNN_LIMITS__IMAGE_BYTES ..."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -107,7 +108,7 @@ class Settings(BaseSettings):
     """How much of each medium is accepted."""
 
     collections_dir: Path = Field(default_factory=lambda: _data_home() / "collections")
-    """Folder of the embedded store behind /v1/collections, made at the first PUT; one process may use it at a time."""
+    """Folder of the embedded store behind /v1/collections, made when first asked for; one process may use it at a time."""
 
     collections_url: str | None = None
     """Address of a Qdrant server, which many processes may share, instead of the folder."""
@@ -160,3 +161,11 @@ class Settings(BaseSettings):
 
     stream_state_seconds: float = Field(3600, gt=0)
     """Age at which an exported session can no longer be resumed."""
+
+
+def unknown_settings(environment: Iterable[str]) -> list[str]:
+    """Names among ``environment`` that look like settings and are none, such as misspelt ones."""
+    prefix = str(Settings.model_config["env_prefix"])
+    known = {prefix + name.upper() for name in Settings.model_fields}
+    sent = {name for name in environment if name.upper().startswith(prefix)}
+    return sorted(name for name in sent if name.upper().partition("__")[0] not in known)

@@ -2,25 +2,24 @@
 
 import hmac
 import re
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request
+from fastapi.security import HTTPBearer
 
 from app.api.models import ModelCard, card
 from app.engine.service import service_of
-from app.errors import PROBLEM, Conflict, Forbidden, Unauthorized
+from app.errors import Conflict, Forbidden, Unauthorized, problems
 
 _BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
-_SAID = {
-    401: "No admin key",
-    403: "Not the admin key, or the server has none",
-    404: "No such model",
-    409: "The folder cannot be served, or several processes serve",
-}
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"description": said, "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
-    for status, said in _SAID.items()
-}
+_PROBLEMS = problems(
+    {
+        401: "No admin key",
+        403: "Not the admin key, or the server has none",
+        404: "No such model",
+        409: "The folder cannot be served, or several processes serve",
+    }
+)
 
 
 def check_admin(request: Request) -> None:
@@ -42,7 +41,9 @@ def check_admin(request: Request) -> None:
         raise Conflict(said, "Send SIGHUP to the process that started them: they begin anew, one after the other.")
 
 
-router = APIRouter(prefix="/v1/models", tags=["models"], responses=_PROBLEMS)
+# For /docs, which has a field for the key then; what is sent is checked above, with words of its own.
+_bearer = HTTPBearer(auto_error=False, scheme_name="admin_key", description="The key in FUSIONRNN_ADMIN_KEY")
+router = APIRouter(prefix="/v1/models", tags=["models"], responses=_PROBLEMS, dependencies=[Depends(_bearer)])
 Admin = Annotated[None, Depends(check_admin)]
 
 

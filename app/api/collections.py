@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,7 +25,7 @@ from app.api.parts import Posted, Rules, read_body
 from app.engine.admission import Place
 from app.engine.runner import Call
 from app.engine.service import Service, service_of
-from app.errors import PROBLEM, Conflict, Unavailable, UploadTimeout, WrongFields
+from app.errors import Conflict, Unavailable, UploadTimeout, WrongFields, problems
 from app.search.collections import Collection, Collections, Item
 from app.search.desk import Desk
 
@@ -47,11 +47,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
     finally:
         await asyncio.to_thread(app.state.desk.close)
-
-
-def _problems(said: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
-    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
-    return {status: {"description": text, "content": {PROBLEM: schema}} for status, text in said.items()}
 
 
 def _body(parts: dict[str, dict[str, Any]], example: dict[str, Any]) -> dict[str, Any]:
@@ -90,7 +85,7 @@ router = APIRouter(
 )
 _MISSING = "No such collection or item"
 _WRONG = "A name or a part that is not as it must be"
-_KNOWN = _problems({404: _MISSING, 422: _WRONG})
+_KNOWN = problems({404: _MISSING, 422: _WRONG})
 
 
 @router.get("", summary="The collections")
@@ -137,7 +132,15 @@ async def delete_item(name: str, item: str, request: Request) -> None:
 @router.put(
     "/{name}/items/{item}",
     summary="Put a photo or a video",
-    responses=_problems({409: "The collection is full, or of another checkpoint", 413: "Too many bytes", 422: _WRONG})
+    responses=problems(
+        {
+            400: "Undecodable body or medium",
+            409: "The collection is full, or of another checkpoint",
+            413: "Too many bytes",
+            415: "Not a photo or video that is read",
+            422: _WRONG,
+        }
+    )
     | {201: {"model": ItemDetail, "description": "The id was new"}},
     openapi_extra=_body({"image": _file("A photo"), "video": _file("A video")}, {"image": "/9j/4AAQ..."}),
 )
@@ -164,7 +167,7 @@ async def put_item(name: str, item: str, request: Request, response: Response) -
 @router.post(
     "/{name}/search",
     summary="Search a collection",
-    responses=_problems({404: _MISSING, 409: "The collection is of another checkpoint", 422: _WRONG}),
+    responses=problems({404: _MISSING, 409: "The collection is of another checkpoint", 422: _WRONG}),
     openapi_extra=_body(
         {
             "text": {"type": "string", "description": "What to look for, in English or Chinese"},

@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 
 from app.api.parts import needed
 from app.engine.service import service_of
+from app.errors import problems
 
 if TYPE_CHECKING:
     from models.profile import Profile
@@ -76,7 +77,12 @@ async def list_models(request: Request) -> ModelList:
     return ModelList(data=cards, failed=[FailedModel(**asdict(failure)) for failure in registry.failed])
 
 
-@router.get("/{model}", summary="One checkpoint's card", response_model_exclude_none=True)
+@router.get(
+    "/{model}",
+    summary="One checkpoint's card",
+    response_model_exclude_none=True,
+    responses=problems({404: "No such model"}),
+)
 async def get_model(model: str, request: Request) -> ModelCard:
     """Its task, parts, options, figures and origin."""
     return card(service_of(request).registry.profile(model))

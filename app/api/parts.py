@@ -147,6 +147,8 @@ async def read_body(request: Request, rules: Rules, runner: Runner, place: Place
     if declared == "0" or (declared is None and "transfer-encoding" not in request.headers):
         parts = ", ".join(rules.accepts)
         raise BadRequest("The request has no body.", f"Post {parts}.", modality=parts, limit="at least 1 part")
+    if (coding := request.headers.get("content-encoding", "identity").lower()) != "identity":
+        raise UnsupportedType(f"A body with Content-Encoding: {coding} is not read.", "Send it uncompressed.")
     kind, parameters = parse_options_header(request.headers.get("content-type"))
     if kind == b"multipart/form-data":
         posted = await _read_multipart(_bounded(request, rules, place), parameters.get(b"boundary", b""), rules)
@@ -236,8 +238,12 @@ class _Form:
         self._value += data[start:end]
 
     def _header_end(self) -> None:
-        if self._header.lower() == b"content-disposition":
+        header, value = self._header.lower(), self._value.strip().lower()
+        if header == b"content-disposition":
             self._disposition = self._value
+        elif header == b"content-transfer-encoding" and value not in (b"binary", b"8bit", b"7bit"):
+            said = f"A part with Content-Transfer-Encoding: {value.decode('latin-1')} is not read."
+            raise UnsupportedType(said, "Send its bytes as they are (RFC 7578, section 4.7).", headers=_CLOSE)
         self._header, self._value = b"", b""
 
     def _headers_finished(self) -> None:

@@ -40,6 +40,9 @@ async def predict(request: Request) -> Response:
     kind = _kind(request, pipeline)
     place = _place(request)
     rules = Rules.of(pipeline, settings.limits, settings.max_request_bytes)
+    if request.url.query:
+        field = next(iter(request.query_params), request.url.query)
+        raise WrongFields("Options in the address are not read.", "Send them as parts of the body.", field=field)
     posted = await _receive(request, rules, runner, place, settings.upload_seconds)
     explain, options = _options(pipeline, posted, rules)
     if explain and kind == EVENTS:

@@ -14,6 +14,8 @@ from app.errors import Unavailable
 from app.metrics import Metrics
 
 _SMOOTHING = 0.1
+_HUGE = 3.0
+"""How many times what is usual one request may count for."""
 _MARGIN = 0.7
 """Of the time that a client gives, how much the estimate may take up: half of all requests take longer than theirs."""
 _STALLED = 1.0
@@ -41,9 +43,11 @@ class Cost:
     work: float = 0.0
     steps: float = 0.0
 
-    def learn(self, work: float, steps: int) -> None:
-        """Take in what another request took."""
+    def learn(self, work: float, steps: float) -> None:
+        """Take in what another request took; a single huge one says little of those to come."""
         share = _SMOOTHING if self.steps else 1.0
+        if self.steps:
+            work, steps = min(work, _HUGE * self.work), min(steps, _HUGE * self.steps)
         self.work += share * (work - self.work)
         self.steps += share * (steps - self.steps)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from app.errors import NotFound, ServiceError, Unavailable
+from app.errors import Conflict, NotFound, ServiceError, Unavailable
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient, models
@@ -235,8 +235,11 @@ class Collections:
                 else:
                     self._folder.mkdir(parents=True, exist_ok=True)
                     self._opened = QdrantClient(path=str(self._folder))
-            # Qdrant says with a RuntimeError that another process holds the folder.
-            except (OSError, RuntimeError) as error:
+            except OSError as error:
+                said = f"The store of collections cannot be opened: {error}"
+                raise Conflict(said, "Set FUSIONRNN_COLLECTIONS_DIR to a folder that can be written.") from error
+            # Qdrant says so that another process holds the folder.
+            except RuntimeError as error:
                 raise Unavailable(f"The store of collections cannot be opened: {error}", _RETRY) from error
         return self._opened
 

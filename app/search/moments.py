@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.features import Extracted
-from models.media.errors import UnsupportedMedia
+from models.media.errors import MediaOutOfBounds, UnsupportedMedia
 from models.media.image import decode_image
 from models.media.limits import MediaLimits
 from models.media.sniff import sniff
@@ -142,7 +142,10 @@ def kind_of(data: bytes) -> Kind:
 
     Raises:
         UnsupportedMedia: it is neither.
+        MediaOutOfBounds: it is empty.
     """
+    if not data:
+        raise MediaOutOfBounds("image", "The file is empty.", "Send a photo or a video.", "at least 1 byte")
     found = sniff(data)
     kinds: tuple[Kind, ...] = ("image", "video")
     for kind in kinds:

@@ -46,6 +46,9 @@ _JOINED = 1 << 14
 _RATES = range(1_000, 384_001)
 """Sample rates in Hz that a sound can have: bats are recorded at the highest. Others come from broken headers."""
 
+_WAV_CODINGS = (0x0001, 0x0002, 0x0003, 0x0006, 0x0007, 0x0011, 0x0031, 0x0040, 0x0055, 0xFFFE)
+"""Format tags that libsndfile reads: PCM, floats, A- and mu-law, ADPCM, GSM, G.721, MP3, and extended ones."""
+
 _LOUDEST = 2.0**31
 """No file has larger values, not even one that stores 32-bit integers as floating point."""
 
@@ -196,7 +199,15 @@ def _wav_blocks(data: bytes, most: float) -> Iterator[Block]:
     """What libsndfile reads, once the header's promise is checked."""
     if _riff_size(data) > len(data) + 8:  # some writers count the first eight bytes too
         raise _cut_off()
-    with soundfile.SoundFile(BytesIO(data)) as file:
+    try:
+        opened_file = soundfile.SoundFile(BytesIO(data))
+    except soundfile.LibsndfileError as error:
+        coding = int.from_bytes(data[found + 8 : found + 10], "little") if (found := data.find(b"fmt ")) > 0 else 0
+        if coding in _WAV_CODINGS:
+            raise
+        said = f"The audio is a WAV coded as 0x{coding:04x}, which is not read."
+        raise UnsupportedMedia("audio", said, "Save it as PCM, in 16 bits say.") from error
+    with opened_file as file:
         rate = _plausible(file.samplerate, "audio")
         if file.frames > most * rate:
             raise _too_long("audio", most)

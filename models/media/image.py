@@ -21,6 +21,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from models.media.errors import MediaOutOfBounds, UnsupportedMedia, shielded
 from models.media.limits import MediaLimits
+from models.media.room import ROOM
 from models.media.sniff import AVIF, BMP, GIF, JPEG, PNG, TIFF, WEBP, Format, recognize
 
 _READERS: dict[Format, type[ImageFile]] = {
@@ -85,9 +86,10 @@ def decode_image(data: bytes, limits: MediaLimits, *, target: int | None = None)
             raise _too_large(f"{image.width} x {image.height}", f"{limits.image_pixels} pixels")
         if target is not None:
             image.draft(image.mode, (target, target))
-        image.load()
-        orientation = _orientation(image)
-        return _turned(_rgb(image), orientation)
+        with ROOM.hold(image.width * image.height):
+            image.load()
+            orientation = _orientation(image)
+            return _turned(_rgb(image), orientation)
 
 
 def _too_large(size: str, limit: str) -> MediaOutOfBounds:

@@ -42,9 +42,9 @@ def decode_text(data: bytes | str, limits: MediaLimits) -> str:
 
 
 def _unicode(data: bytes) -> str:
-    encoding = "utf-16" if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig"
+    encoding = "UTF-16" if data.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "UTF-8"
     try:
-        return data.decode(encoding)
+        return data.decode(encoding).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         found = sniff(data)
         if found is not None and found.name != "plain text":
@@ -52,7 +52,7 @@ def _unicode(data: bytes) -> str:
                 "text", f"The text was recognized by its content as {found.name}.", "Send plain text."
             ) from error
         raise UndecodableMedia(
-            "text", f"The text is not valid {encoding[:6].upper()} at byte {error.start}.", "Send it encoded as UTF-8."
+            "text", f"The text is not valid {encoding} at byte {error.start}.", "Send it encoded as UTF-8."
         ) from error
 
 

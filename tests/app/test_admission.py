@@ -224,6 +224,18 @@ def test_what_requests_take_is_learned_by_model() -> None:
         assert admission.backlog() == 0
 
 
+def test_a_few_huge_requests_say_little_of_those_to_come() -> None:
+    admission = learned(house(), 0.1)
+    for _ in range(3):
+        learned(admission, 60.0, steps=6000)
+    assert admission.cost("m").work < 0.2
+    assert admission.cost("m").steps < 20
+    # If they are what comes from now on, that is learned soon.
+    for _ in range(40):
+        learned(admission, 60.0, steps=6000)
+    assert admission.cost("m").work > 30
+
+
 def test_decoding_pauses_while_the_networks_are_behind() -> None:
     async def scenario() -> None:
         admission = house(steps=100)

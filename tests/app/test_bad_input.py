@@ -2,6 +2,7 @@
 
 import base64
 import copy
+import gzip
 from collections.abc import Iterator
 from typing import Any
 
@@ -216,6 +217,28 @@ def test_json_of_many_values_is_not_even_parsed(
         patched.setattr("app.api.parts.json.loads", lambda _: pytest.fail("it was parsed"))
         answer = client.post(URL, content=body, headers={"Content-Type": "application/json"})
     assert problem(answer, 400)["limit"].endswith(" values")
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "GZIP"])
+def test_a_compressed_body_is_not_read(client: TestClient, coding: str) -> None:
+    headers = {"Content-Type": "application/json", "Content-Encoding": coding}
+    body = problem(client.post(URL, content=gzip.compress(b'{"image": ""}'), headers=headers), 415)
+    assert coding.lower() in body["detail"]
+    assert "uncompressed" in body["remedy"]
+
+
+def test_a_part_in_a_transfer_encoding_is_not_read(client: TestClient) -> None:
+    def post(encoding: str) -> Any:
+        head = f'--b\r\nContent-Disposition: form-data; name="image"\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n'
+        return client.post(URL, content=head.encode() + JPEG + b"\r\n--b--\r\n", headers=FORM)
+
+    assert "base64" in problem(post("base64"), 415)["detail"]
+    assert post("Binary").status_code == 200
+
+
+def test_options_in_the_address_are_not_dropped_silently(client: TestClient) -> None:
+    body = problem(client.post(f"{URL}?beam_size=1", files={"image": JPEG}), 422)
+    assert body["field"] == "beam_size"
 
 
 def test_half_a_surrogate_pair_is_told_as_a_question_mark(client: TestClient) -> None:

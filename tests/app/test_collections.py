@@ -126,6 +126,20 @@ def test_an_upload_that_cannot_be_stored_leaves_what_was_there(
     assert client.get("/v1/collections/kept/items/item").json() == before
 
 
+def test_a_store_that_cannot_be_made_says_what_to_set(models: Path, open_client: Open, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    broken = open_client(model_dir=[models], collections_dir=tmp_path / "file" / "store")
+    answer = broken.get("/v1/collections")
+    assert answer.status_code == 409
+    assert "FUSIONRNN_COLLECTIONS_DIR" in answer.json()["remedy"]
+
+
+def test_an_empty_file_is_said_to_be_empty(client: TestClient) -> None:
+    answer = client.put("/v1/collections/new/items/empty", files={"image": ("empty.jpg", b"")})
+    assert answer.status_code == 422
+    assert "empty" in answer.json()["detail"]
+
+
 def test_json_with_base64_is_taken(client: TestClient) -> None:
     answer = client.put("/v1/collections/json/items/a", json={"image": coded(picture(RED))})
     assert answer.status_code == 201
@@ -200,7 +214,7 @@ def test_ids_that_are_not_taken(client: TestClient, item: str) -> None:
     ("files", "status"),
     [
         ({}, 400),
-        ({"image": b""}, 415),
+        ({"image": b""}, 422),
         ({"audio": b"RIFF"}, 422),
         ({"image": b"GIF89a" + bytes(20)}, 400),
         ({"image": b"a letter and no photo"}, 415),

@@ -72,3 +72,16 @@ def test_draining_is_alive_and_not_ready(open_client: Open, jpeg: bytes) -> None
     assert (answer.status_code, "retry-after" in answer.headers) == (503, True)
     # Who is here already is still served.
     assert client.post("/v1/models/captioner/predict", files={"image": jpeg}).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_probes_may_ask_for_the_head_only(client: TestClient, path: str) -> None:
+    answer = client.head(path)
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
+def test_the_root_leads_to_the_documentation(client: TestClient) -> None:
+    answer = client.get("/", follow_redirects=False)
+    assert answer.is_redirect
+    assert answer.headers["location"] == "docs"
+    assert client.get("/").text == client.get("/docs").text

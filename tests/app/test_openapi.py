@@ -50,6 +50,24 @@ def test_the_examples_work(client: TestClient) -> None:
     assert {"400", "413", "415", "422", "503", "504"} <= described["responses"].keys()
 
 
+def test_the_page_has_a_field_for_the_admin_key(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    assert document["components"]["securitySchemes"]["admin_key"]["scheme"] == "bearer"
+    for path in ("load", "unload"):
+        described = document["paths"][f"/v1/models/{{model}}/{path}"]["post"]
+        assert described["security"] == [{"admin_key": []}]
+        assert {"401", "403", "404", "409"} <= described["responses"].keys()
+
+
+def test_errors_that_occur_are_described(client: TestClient) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    assert {"400", "406", "408", "413", "415", "422", "503", "504"} <= paths[PATH]["post"]["responses"].keys()
+    assert {"400", "409", "413", "415", "422"} <= paths["/v1/collections/{name}/items/{item}"]["put"][
+        "responses"
+    ].keys()
+    assert "404" in paths["/v1/models/{model}"]["get"]["responses"]
+
+
 def test_every_reference_leads_somewhere(client: TestClient) -> None:
     text = client.get("/openapi.json").text
     schemas = client.get("/openapi.json").json()["components"]["schemas"]

@@ -10,7 +10,8 @@ from fastapi.testclient import TestClient
 from pydantic import ValidationError
 
 from app.api.accept import preferred
-from app.settings import Settings
+from app.main import create_app
+from app.settings import Settings, unknown_settings
 
 
 def test_the_environment_sets_everything(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,6 +24,15 @@ def test_the_environment_sets_everything(monkeypatch: pytest.MonkeyPatch) -> Non
     assert settings.plugins == ["first", "second"]
     assert (settings.limits.image_bytes, settings.port) == (1000, 9000)
     assert settings.limits.video_bytes == Settings.model_fields["limits"].default.video_bytes
+
+
+def test_names_that_are_no_settings_are_told(monkeypatch: pytest.MonkeyPatch, zoo: Path) -> None:
+    names = ["PATH", "FUSIONRNN_PORT", "fusionrnn_host", "FUSIONRNN_LIMITS__IMAGE_BYTES", "FUSIONRNN_ADMIN_KEYS"]
+    assert unknown_settings(names) == ["FUSIONRNN_ADMIN_KEYS"]
+    monkeypatch.setenv("FUSIONRNN_THREDS", "2")
+    with structlog.testing.capture_logs() as lines:
+        create_app(Settings(model_dir=[zoo]))
+    assert [line["names"] for line in lines if line["log_level"] == "warning"] == [["FUSIONRNN_THREDS"]]
 
 
 def test_every_setting_is_explained() -> None:

@@ -93,6 +93,11 @@ def test_every_variable_is_a_setting() -> None:
     assert {name for name in names if name.removeprefix("FUSIONRNN_").lower() not in Settings.model_fields} == set()
 
 
+def test_no_service_link_is_taken_for_a_setting() -> None:
+    # Kubernetes would set FUSIONRNN_PORT=tcp://... in every pod, after the service of this name.
+    assert base("Deployment")["spec"]["template"]["spec"]["enableServiceLinks"] is False
+
+
 def test_references_lead_somewhere() -> None:
     deployment, pod = base("Deployment"), container(base("Deployment"))
     maps = {item["name"] for item in parsed(KUBERNETES / "base/kustomization.yaml")["configMapGenerator"]}

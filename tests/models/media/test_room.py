@@ -1,0 +1,66 @@
+"""Large pictures are decoded one after the other."""
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+
+import numpy as np
+import pytest
+
+from models.media import MediaLimits, decode_image
+from models.media.patience import GivenUp, while_wanted
+from models.media.room import ROOM, PixelRoom
+from tests.models.media.make import encoded
+
+
+def test_what_does_not_fit_beside_others_waits() -> None:
+    room, most, now, lock = PixelRoom(100), 0, 0, threading.Lock()
+
+    def decode(pixels: int) -> None:
+        nonlocal most, now
+        with room.hold(pixels):
+            with lock:
+                now += pixels
+                most = max(most, now)
+            time.sleep(0.01)
+            with lock:
+                now -= pixels
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(decode, [60, 30, 50, 10, 70, 20, 90, 40] * 3))
+    assert 60 < most <= 100
+    assert now == 0
+
+
+def test_a_picture_beyond_all_room_comes_alone() -> None:
+    room = PixelRoom(100)
+    with room.hold(500):
+        pass
+    with pytest.raises(ZeroDivisionError), room.hold(500):
+        raise ZeroDivisionError
+    with room.hold(100):
+        pass
+
+
+def test_whoever_is_not_wanted_any_more_does_not_wait() -> None:
+    room = PixelRoom(100)
+    with room.hold(100), pytest.raises(GivenUp), while_wanted(lambda: False), room.hold(1):
+        pass
+    with room.hold(100):
+        pass
+
+
+def test_pictures_take_their_place_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    held: list[tuple[PixelRoom, int]] = []
+    real = PixelRoom.hold
+
+    def hold(self: PixelRoom, pixels: int) -> AbstractContextManager[None]:
+        held.append((self, pixels))
+        return real(self, pixels)
+
+    monkeypatch.setattr(PixelRoom, "hold", hold)
+    file = encoded(np.zeros((40, 60, 3), np.uint8), "JPEG")
+    decode_image(file, MediaLimits())
+    decode_image(file, MediaLimits(), target=10)
+    assert held == [(ROOM, 2400), (ROOM, 150)]
