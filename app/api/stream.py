@@ -18,8 +18,8 @@ from starlette.routing import Match, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from app.engine.live import POLICY, TOO_LARGE, TRY_LATER, Closed, Event, Live
-from app.engine.sessions import Sessions, error_event, exported
+from app.engine.live import POLICY, TOO_LARGE, TRY_LATER, Closed, Event, Live, error_event
+from app.engine.sessions import Sessions, exported
 from app.errors import BadRequest, ServiceError, TooLarge, Unavailable, WrongFields, from_validation
 from app.telemetry import log
 from models.streaming.errors import BadChunk, Busy
@@ -129,9 +129,9 @@ class _Line:
             live.heard = live.loop.time()
             if (data := message.get("bytes")) is not None:
                 await _chunk(live, data, chunk_bytes)
-                await live.room.wait()
             else:
                 await _told(live, message["text"], chunk_bytes)
+            await live.room.wait()
 
 
 class Streams:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from app.errors import ServiceError
+from app.errors import OutOfBounds, ServiceError
 
 if TYPE_CHECKING:
     from models.streaming.session import Session
@@ -25,6 +25,9 @@ _CREDIT_SECONDS = 0.5
 _MOST_GAPS = 100
 """Chunks out of order that are told of, before the session ends."""
 
+_HELD_BYTES = 2**20
+"""16 s of sound at 16 kHz, or seven pictures: a modality may be late by as long as two pictures may be apart."""
+
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
@@ -40,6 +43,11 @@ class Bounds:
     """Without a message, without a connection, or without taking its events."""
     total_seconds: float
     """From the start."""
+
+    @property
+    def held_bytes(self) -> int:
+        """Of the chunks that wait, decoded: a byte of a container, or of a late picture, can stand for a megabyte."""
+        return max(_HELD_BYTES, self.window_bytes)
 
 
 class Closed(Exception):
@@ -173,17 +181,30 @@ class Live:
         """A step is over: give the client room for what it consumed."""
         self._returned += consumed
         now = self.loop.time()
-        if self.session.waiting <= self.bounds.window_bytes:
+        if not self._full:
             self.room.set()
         much = self._returned >= self.bounds.window_bytes // 4
         if much or (self._returned and now - self._credited >= _CREDIT_SECONDS):
             self._give_credit(now)
+
+    def starved(self) -> None:
+        """Nothing that came can be stepped. If it is so much that no more is read, what it waits for cannot come."""
+        if self.room.is_set():
+            return
+        track = self.session.track
+        late = " and ".join(track.lacking)
+        early = " and ".join(name for name in track.queues if name not in track.lacking)
+        said = f"The session's {early} came so far ahead of its {late} that no more of it can wait."
+        remedy = f"Send {late} along with {early}, or start a session with {early} alone."
+        limit = f"{self.bounds.held_bytes} bytes, decoded"
+        self.finish(POLICY, error_event(OutOfBounds(said, remedy, modality=late, limit=limit)))
 
     def next_event(self) -> Event | None:
         """What to send next, if there is something that the client takes."""
         event = self._outbox[0] if self._outbox else self._partial
         if event is None or (self.credit == 0 and event["type"] in _ANSWERS):
             return None
+        stalled = self.stalled
         if self._outbox:
             self._outbox.popleft()
         else:
@@ -191,7 +212,7 @@ class Live:
         if self.credit is not None and event["type"] in _ANSWERS:
             self.credit -= 1
         self.taken = self.loop.time()
-        if len(self._outbox) == self.bounds.events - 1:
+        if stalled and not self.stalled:
             self._wake_lane(self)
         return event
 
@@ -203,7 +224,8 @@ class Live:
     @property
     def stalled(self) -> bool:
         """Whether the client leaves so much that it is asked for nothing more until it takes some."""
-        return len(self._outbox) >= self.bounds.events
+        states = sum(len(event.get("state", "")) for event in self._outbox)
+        return len(self._outbox) >= self.bounds.events or states > self.bounds.held_bytes
 
     def more_events(self, count: int) -> None:
         """The client takes ``count`` events more."""
@@ -277,11 +299,21 @@ class Live:
             return NORMAL, "total"
         return (NORMAL, "idle") if now - self.heard > idle else None
 
+    @property
+    def _full(self) -> bool:
+        return self.session.waiting > self.bounds.window_bytes or self.session.held > self.bounds.held_bytes
+
     def _came(self) -> None:
-        if self.session.waiting > self.bounds.window_bytes:
+        if self._full:
             self.room.clear()
         self._wake_lane(self)
 
     def _give_credit(self, now: float) -> None:
         self.say({"type": "credit", "bytes": self._returned, "acknowledged": self.session.acknowledged})
         self._returned, self._credited = 0, now
+
+
+def error_event(error: ServiceError) -> Event:
+    """A problem, whose own ``type`` is called ``problem``."""
+    body = error.body()
+    return {"type": "error", "problem": body.pop("type"), **body}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from app.engine.device import Device
-from app.engine.live import DRAINING, NORMAL, POLICY, Bounds, Event, Live
+from app.engine.live import DRAINING, NORMAL, POLICY, Bounds, Event, Live, error_event
 from app.engine.service import Service
 from app.errors import NotFound, ServiceError, Unavailable, WrongFields, from_validation
 from app.telemetry import log
@@ -74,6 +74,7 @@ class _Lane:
             if work is None and mark is None:
                 del self._ready[live]
                 live.answered(consumed)
+                live.starved()
             else:
                 taken.append((live, work, mark, consumed))
         return taken
@@ -333,9 +334,3 @@ def exported(live: Live, state: bytes) -> Event:
         "next_sequence": live.session.acknowledged + 1,
         "event": live.said,
     }
-
-
-def error_event(error: ServiceError) -> Event:
-    """A problem, whose own ``type`` is called ``problem``."""
-    body = error.body()
-    return {"type": "error", "problem": body.pop("type"), **body}
