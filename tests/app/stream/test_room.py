@@ -130,17 +130,17 @@ def test_messages_are_read_no_faster_than_they_are_answered() -> None:
 def test_states_that_are_not_taken_stall_a_session_before_they_are_many(tmp_path: Path) -> None:
     streams = streams_of(Pipeline.load(tiny_captioner(tmp_path / "captioner")))
     session = streams.session(streams.options(), streams.readers({"image": {"encoding": "jpeg"}}))
-    woken = []
+    woken: list[Live] = []
 
     async def say() -> None:
         live = Live(session, {}, BOUNDS, woken.append, offload)
+        stalled = [live.stalled]
         for _ in range(3):
-            assert not live.stalled
             live.say({"type": "session.exported", "state": "A" * 400_000})
-        assert live.stalled
+            stalled.append(live.stalled)
         assert not woken
         assert live.next_event() is not None
-        assert not live.stalled
+        assert [*stalled, live.stalled] == [False, False, False, True, False]
         assert woken == [live]
 
     asyncio.run(say())
