@@ -229,6 +229,7 @@ async def _begin(sessions: Sessions, model: str, first: str, line: _Line) -> Liv
         if start.modalities or start.options or start.state:
             said = "A session that is taken up again keeps its modalities and options."
             raise WrongFields(said, "Send session and received alone.", field="session")
+        await sessions.find(start.session).settled()
         live = sessions.find(start.session)
         received = start.received or 0
     else:

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
@@ -107,6 +107,8 @@ class Live:
         self.room = asyncio.Event()
         self.room.set()
         self._wake_lane, self._offload = wake_lane, offload
+        self._reading: asyncio.Task[None] | None = None
+        """The last that was read beside the event loop."""
         self._outbox: deque[Event] = deque()
         self._partial: Event | None = None
         self._confirmed = 0
@@ -118,9 +120,12 @@ class Live:
         """Take in a chunk. One that came before is passed over, and one after a gap is told of.
 
         Raises:
-            BadChunk: it cannot be used, and neither can what follows.
+            BadChunk: it cannot be used, and neither can what follows; or a connection left while such a one was read.
             Closed: there were too many gaps.
         """
+        await self.settled()
+        if self._reading is not None:
+            self._reading.result()
         if self.ending or self.over is not None or sequence < self.next_sequence:
             self._returned += len(chunk)
             return
@@ -138,27 +143,26 @@ class Live:
             if self._gaps > _MOST_GAPS:
                 raise Closed(POLICY)
             return
-        read = partial(self.session.readers[modality].read, chunk, time)
-        values, warning = await self._offload(read) if self.session.readers[modality].offload else read()
-        self.next_sequence += 1
-        self.session.put(modality, values, sequence, len(chunk))
-        if warning is not None:
-            self.say({"type": "warning", "sequence": sequence, "detail": warning})
-        self._came()
+        await self._whole(self._read(modality, sequence, chunk, time), self.session.readers[modality].offload)
 
     async def close_utterance(self, reason: str) -> None:
         """Answer all that came as if it ended here; ``reason`` is flush or end."""
+        await self.settled()
         self.ending = self.ending or reason == "end"
-        for name, reader in self.session.readers.items():
-            finish = partial(reader.finish, last=reason == "end")
-            self.session.put(name, await self._offload(finish) if reader.offload else finish(), -1, 0)
-        self.session.mark(reason)
-        self._came()
+        await self._whole(self._finish(reason), any(reader.offload for reader in self.session.readers.values()))
 
     def export(self, then: Callable[[bytes], None]) -> None:
-        """Call ``then`` with the state as it is after all that came."""
+        """Call ``then`` with the state as it is after all that came, and what is being read."""
+        if self._reading is not None and not self._reading.done():
+            self._reading.add_done_callback(lambda _: self.export(then))
+            return
         self.session.mark("export", then)
         self._came()
+
+    async def settled(self) -> None:
+        """Wait for what is being read, be it for a connection that has left: only then is ``next_sequence`` true."""
+        while self._reading is not None and not self._reading.done():
+            await asyncio.wait([self._reading])
 
     def say(self, event: Event) -> None:
         """Let the client know; a partial answer that it has not taken yet gives way to the next."""
@@ -298,6 +302,31 @@ class Live:
         if now - self.opened > self.bounds.total_seconds:
             return NORMAL, "total"
         return (NORMAL, "idle") if now - self.heard > idle else None
+
+    async def _whole(self, work: Coroutine[Any, Any, None], offload: bool) -> None:
+        """Read to the end, also if the connection leaves meanwhile: a reader that has moved on reads nothing again."""
+        if not offload:
+            await work  # It never waits, so nothing can come between.
+            return
+        self._reading = asyncio.create_task(work)
+        await asyncio.shield(self._reading)
+
+    async def _read(self, modality: str, sequence: int, chunk: bytes, time: float) -> None:
+        reader = self.session.readers[modality]
+        read = partial(reader.read, chunk, time)
+        values, warning = await self._offload(read) if reader.offload else read()
+        self.next_sequence += 1
+        self.session.put(modality, values, sequence, len(chunk))
+        if warning is not None:
+            self.say({"type": "warning", "sequence": sequence, "detail": warning})
+        self._came()
+
+    async def _finish(self, reason: str) -> None:
+        for name, reader in self.session.readers.items():
+            finish = partial(reader.finish, last=reason == "end")
+            self.session.put(name, await self._offload(finish) if reader.offload else finish(), -1, 0)
+        self.session.mark(reason)
+        self._came()
 
     @property
     def _full(self) -> bool:
