@@ -224,7 +224,7 @@ async def _begin(sessions: Sessions, model: str, first: str, line: _Line) -> Liv
     service.check_ready()
     async with asyncio.timeout(service.settings.deadline_seconds):
         pipeline = await service.swaps.awake(model)
-    start: Start = _parse(_start, first, sessions.bounds.chunk_bytes)
+    start: Start = _parse(_start, first, sessions.start_bytes)
     if start.session is not None:
         if start.modalities or start.options or start.state:
             said = "A session that is taken up again keeps its modalities and options."
@@ -286,7 +286,7 @@ async def _told(live: Live, text: str, most: int) -> None:
         if message.received is not None:
             live.confirm(message.received)
     elif isinstance(message, Export):
-        live.export(lambda state: live.say(exported(live, state)))
+        live.export(lambda state: None if state is None else live.say(exported(live, state)))
     elif not live.ending:
         with _refusing("The end"):
             await live.close_utterance("end" if isinstance(message, End) else "flush")

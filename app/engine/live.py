@@ -151,8 +151,8 @@ class Live:
         self.ending = self.ending or reason == "end"
         await self._whole(self._finish(reason), any(reader.offload for reader in self.session.readers.values()))
 
-    def export(self, then: Callable[[bytes], None]) -> None:
-        """Call ``then`` with the state as it is after all that came, and what is being read."""
+    def export(self, then: Callable[[bytes | None], None]) -> None:
+        """Call ``then`` with the state after all that came, what is being read included; None: it is too large."""
         if self._reading is not None and not self._reading.done():
             self._reading.add_done_callback(lambda _: self.export(then))
             return

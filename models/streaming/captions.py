@@ -180,7 +180,7 @@ class CaptionStreams:
         scene = track.listener
         assert isinstance(scene, Scene)
         scene.restore(numbers)
-        scene.pictures.extend(state[name] for name in sorted(state) if name.startswith("picture"))
+        scene.pictures.extend(state[name] for place in range(len(state)) if (name := f"picture{place}") in state)
         scene.captioned = state.get("captioned")
         scene.text = bytes(state["text"].tolist()).decode().rstrip("\n")
 

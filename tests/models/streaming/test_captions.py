@@ -1,16 +1,18 @@
 """Live pictures get a new caption when the scene changes, and the same as the picture by itself."""
 
+from collections import deque
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from models.media import MediaLimits
 from models.pipeline import Pipeline
-from models.streaming.captions import CaptionStreams
+from models.streaming.captions import CaptionStreams, Scene
 from models.streaming.checkpoint import streams_of
 from models.streaming.errors import BadStart
 from models.streaming.reading import Event
@@ -93,6 +95,17 @@ def test_a_session_goes_on_from_its_state(streams: CaptionStreams, tmp_path: Pat
     work, _ = again.next()
     assert work is not None
     assert streams.step([work])[0][0]["text"] == caption["text"]
+
+
+def test_pictures_come_back_in_their_order(streams: CaptionStreams) -> None:
+    before, after = open_session(streams), open_session(streams)
+    scenes = [session.track.listener for session in (before, after)]
+    for scene in scenes:
+        assert isinstance(scene, Scene)
+        scene.pictures = deque(maxlen=12)
+    scenes[0].pictures.extend(torch.tensor(place) for place in range(12))  # type: ignore[attr-defined]
+    streams.write(after.track, *streams.read(before.track))
+    assert [int(picture) for picture in scenes[1].pictures] == list(range(12))  # type: ignore[attr-defined]
 
 
 def test_a_picture_that_cannot_be_read_is_passed_over(streams: CaptionStreams) -> None:
