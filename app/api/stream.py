@@ -222,8 +222,12 @@ async def _begin(sessions: Sessions, model: str, first: str, line: _Line) -> Liv
     """
     service = sessions.service
     service.check_ready()
-    async with asyncio.timeout(service.settings.deadline_seconds):
-        pipeline = await service.swaps.awake(model)
+    try:
+        async with asyncio.timeout(service.settings.deadline_seconds):
+            pipeline = await service.swaps.awake(model)
+    except TimeoutError as error:
+        said = f"The model was not ready within {service.settings.deadline_seconds:g} seconds."
+        raise Unavailable(said, _RETRY) from error
     start: Start = _parse(_start, first, sessions.start_bytes)
     if start.session is not None:
         if start.modalities or start.options or start.state:
