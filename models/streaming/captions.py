@@ -21,7 +21,7 @@ from models.options import Options
 from models.sequence import pad
 from models.state import State
 from models.streaming.errors import BadStart
-from models.streaming.pictures import Pictures, decoded
+from models.streaming.pictures import Pictures, check_time, decoded
 from models.streaming.reading import Event, Listener
 from models.streaming.session import Reader, Session
 from models.streaming.track import Queue, Track, Work
@@ -70,7 +70,12 @@ class PictureReader:
         self.size = size
 
     def read(self, chunk: bytes, time: float) -> tuple[NDArray[np.uint8], str | None]:
-        """The picture; none, with a warning, where it cannot be read."""
+        """The picture; none, with a warning, where it cannot be read.
+
+        Raises:
+            BadChunk: its time is none.
+        """
+        check_time(time)
         picture, warning = decoded(chunk, self.size)
         if picture is None:
             return self.empty(), warning

@@ -312,6 +312,16 @@ def test_a_model_that_wakes_too_slowly_is_not_the_clients_fault() -> None:
             assert FarEnd(socket).rest() == ([], 1013)
 
 
+def test_a_picture_without_a_time_ends_its_session(zoo: Any, jpeg: bytes) -> None:
+    with serving(model_dir=[zoo]) as client, client.websocket_connect("/v1/models/captioner/stream") as socket:
+        far = FarEnd(socket)
+        far.start(modalities={"image": {"encoding": "jpeg"}})
+        far.send(jpeg, modality=2, seconds=float("nan"))
+        events, code = far.rest()
+    assert code == 1008
+    assert "a picture at nan seconds" in events[-1]["detail"]
+
+
 def test_a_server_that_stops_gives_every_client_its_state() -> None:
     wanted: list[Any] = []
     with serving(stream_key="k") as client:

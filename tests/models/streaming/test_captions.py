@@ -1,5 +1,6 @@
 """Live pictures get a new caption when the scene changes, and the same as the picture by itself."""
 
+import math
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from models.media import MediaLimits
 from models.pipeline import Pipeline
 from models.streaming.captions import CaptionStreams, Scene
 from models.streaming.checkpoint import streams_of
-from models.streaming.errors import BadStart
+from models.streaming.errors import BadChunk, BadStart
 from models.streaming.reading import Event
 from models.streaming.session import Session
 from tests.support import photo, tiny_captioner
@@ -106,6 +107,12 @@ def test_pictures_come_back_in_their_order(streams: CaptionStreams) -> None:
     scenes[0].pictures.extend(torch.tensor(place) for place in range(12))  # type: ignore[attr-defined]
     streams.write(after.track, *streams.read(before.track))
     assert [int(picture) for picture in scenes[1].pictures] == list(range(12))  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("seconds", [math.nan, math.inf, -1.0])
+def test_a_time_that_is_none_is_refused(streams: CaptionStreams, tmp_path: Path, seconds: float) -> None:
+    with pytest.raises(BadChunk, match="a picture at"):
+        open_session(streams).readers["image"].read(jpeg(tmp_path, 0), seconds)
 
 
 def test_a_picture_that_cannot_be_read_is_passed_over(streams: CaptionStreams) -> None:
