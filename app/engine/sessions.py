@@ -99,9 +99,10 @@ class _Lane:
         answered, saved = iter(answers), iter(snapshots)
         for live, work, mark, consumed in taken:
             for event in next(answered) if work is not None else ():
-                live.say(event)
                 if event["type"] == "error":
-                    live.finish(POLICY)
+                    live.finish(POLICY, error_event(ServiceError(event["detail"], event["remedy"])))
+                    break
+                live.say(event)
             live.answered(consumed)
             if mark is None:
                 continue
@@ -139,9 +140,9 @@ class Sessions:
             settings.stream_idle_seconds,
             settings.stream_total_seconds,
         )
-        self.lives: dict[str, Live] = {}
         self.start_bytes = 2 * settings.stream_chunk_bytes + _START_BYTES
         """Of a first message, which may hold a state; the server's limit of a message is above it."""
+        self.lives: dict[str, Live] = {}
         self.draining = False
         self._empty = asyncio.Event()
         self._empty.set()

@@ -312,6 +312,21 @@ def test_a_model_that_wakes_too_slowly_is_not_the_clients_fault() -> None:
             assert FarEnd(socket).rest() == ([], 1013)
 
 
+def test_a_session_that_cannot_be_stepped_is_told_as_any_problem(
+    commands: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with commands.websocket_connect(PATH) as socket:
+        far = FarEnd(socket)
+        far.start()
+        (live,) = sessions_of(commands).lives.values()
+        monkeypatch.setattr(live.session.streams, "_together", lambda *_: 1 / 0)
+        far.send_sound(SOUND)
+        (event,), code = far.rest()
+    assert code == 1008
+    assert (event["problem"], event["status"]) == ("urn:fusionrnn:problem:internal", 500)
+    assert event["remedy"] == "Start a new one."
+
+
 def test_a_picture_without_a_time_ends_its_session(zoo: Any, jpeg: bytes) -> None:
     with serving(model_dir=[zoo]) as client, client.websocket_connect("/v1/models/captioner/stream") as socket:
         far = FarEnd(socket)
