@@ -18,8 +18,8 @@ from starlette.routing import Match, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from app.engine.live import POLICY, TOO_LARGE, TRY_LATER, Closed, Event, Live
-from app.engine.sessions import Sessions, error_event, exported
+from app.engine.live import POLICY, TOO_LARGE, TRY_LATER, Closed, Event, Live, error_event
+from app.engine.sessions import Sessions, exported
 from app.errors import BadRequest, ServiceError, TooLarge, Unavailable, WrongFields, from_validation
 from app.telemetry import log
 from models.streaming.errors import BadChunk, Busy
@@ -129,9 +129,9 @@ class _Line:
             live.heard = live.loop.time()
             if (data := message.get("bytes")) is not None:
                 await _chunk(live, data, chunk_bytes)
-                await live.room.wait()
             else:
                 await _told(live, message["text"], chunk_bytes)
+            await live.room.wait()
 
 
 class Streams:
@@ -222,13 +222,18 @@ async def _begin(sessions: Sessions, model: str, first: str, line: _Line) -> Liv
     """
     service = sessions.service
     service.check_ready()
-    async with asyncio.timeout(service.settings.deadline_seconds):
-        pipeline = await service.swaps.awake(model)
-    start: Start = _parse(_start, first, sessions.bounds.chunk_bytes)
+    try:
+        async with asyncio.timeout(service.settings.deadline_seconds):
+            pipeline = await service.swaps.awake(model)
+    except TimeoutError as error:
+        said = f"The model was not ready within {service.settings.deadline_seconds:g} seconds."
+        raise Unavailable(said, _RETRY) from error
+    start: Start = _parse(_start, first, sessions.start_bytes)
     if start.session is not None:
         if start.modalities or start.options or start.state:
             said = "A session that is taken up again keeps its modalities and options."
             raise WrongFields(said, "Send session and received alone.", field="session")
+        await sessions.find(start.session).settled()
         live = sessions.find(start.session)
         received = start.received or 0
     else:
@@ -285,7 +290,7 @@ async def _told(live: Live, text: str, most: int) -> None:
         if message.received is not None:
             live.confirm(message.received)
     elif isinstance(message, Export):
-        live.export(lambda state: live.say(exported(live, state)))
+        live.export(lambda state: None if state is None else live.say(exported(live, state)))
     elif not live.ending:
         with _refusing("The end"):
             await live.close_utterance("end" if isinstance(message, End) else "flush")

@@ -3,12 +3,12 @@
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
-from app.errors import ServiceError
+from app.errors import OutOfBounds, ServiceError
 
 if TYPE_CHECKING:
     from models.streaming.session import Session
@@ -25,6 +25,9 @@ _CREDIT_SECONDS = 0.5
 _MOST_GAPS = 100
 """Chunks out of order that are told of, before the session ends."""
 
+_HELD_BYTES = 2**20
+"""16 s of sound at 16 kHz, or seven pictures: a modality may be late by as long as two pictures may be apart."""
+
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
@@ -40,6 +43,11 @@ class Bounds:
     """Without a message, without a connection, or without taking its events."""
     total_seconds: float
     """From the start."""
+
+    @property
+    def held_bytes(self) -> int:
+        """Of the chunks that wait, decoded: a byte of a container, or of a late picture, can stand for a megabyte."""
+        return max(_HELD_BYTES, self.window_bytes)
 
 
 class Closed(Exception):
@@ -99,6 +107,8 @@ class Live:
         self.room = asyncio.Event()
         self.room.set()
         self._wake_lane, self._offload = wake_lane, offload
+        self._reading: asyncio.Task[None] | None = None
+        """The last that was read beside the event loop."""
         self._outbox: deque[Event] = deque()
         self._partial: Event | None = None
         self._confirmed = 0
@@ -110,9 +120,12 @@ class Live:
         """Take in a chunk. One that came before is passed over, and one after a gap is told of.
 
         Raises:
-            BadChunk: it cannot be used, and neither can what follows.
+            BadChunk: it cannot be used, and neither can what follows; or a connection left while such a one was read.
             Closed: there were too many gaps.
         """
+        await self.settled()
+        if self._reading is not None:
+            self._reading.result()
         if self.ending or self.over is not None or sequence < self.next_sequence:
             self._returned += len(chunk)
             return
@@ -130,27 +143,26 @@ class Live:
             if self._gaps > _MOST_GAPS:
                 raise Closed(POLICY)
             return
-        read = partial(self.session.readers[modality].read, chunk, time)
-        values, warning = await self._offload(read) if self.session.readers[modality].offload else read()
-        self.next_sequence += 1
-        self.session.put(modality, values, sequence, len(chunk))
-        if warning is not None:
-            self.say({"type": "warning", "sequence": sequence, "detail": warning})
-        self._came()
+        await self._whole(self._read(modality, sequence, chunk, time), self.session.readers[modality].offload)
 
     async def close_utterance(self, reason: str) -> None:
         """Answer all that came as if it ended here; ``reason`` is flush or end."""
+        await self.settled()
         self.ending = self.ending or reason == "end"
-        for name, reader in self.session.readers.items():
-            finish = partial(reader.finish, last=reason == "end")
-            self.session.put(name, await self._offload(finish) if reader.offload else finish(), -1, 0)
-        self.session.mark(reason)
-        self._came()
+        await self._whole(self._finish(reason), any(reader.offload for reader in self.session.readers.values()))
 
-    def export(self, then: Callable[[bytes], None]) -> None:
-        """Call ``then`` with the state as it is after all that came."""
+    def export(self, then: Callable[[bytes | None], None]) -> None:
+        """Call ``then`` with the state after all that came, what is being read included; None: it is too large."""
+        if self._reading is not None and not self._reading.done():
+            self._reading.add_done_callback(lambda _: self.export(then))
+            return
         self.session.mark("export", then)
         self._came()
+
+    async def settled(self) -> None:
+        """Wait for what is being read, be it for a connection that has left: only then is ``next_sequence`` true."""
+        while self._reading is not None and not self._reading.done():
+            await asyncio.wait([self._reading])
 
     def say(self, event: Event) -> None:
         """Let the client know; a partial answer that it has not taken yet gives way to the next."""
@@ -173,17 +185,30 @@ class Live:
         """A step is over: give the client room for what it consumed."""
         self._returned += consumed
         now = self.loop.time()
-        if self.session.waiting <= self.bounds.window_bytes:
+        if not self._full:
             self.room.set()
         much = self._returned >= self.bounds.window_bytes // 4
         if much or (self._returned and now - self._credited >= _CREDIT_SECONDS):
             self._give_credit(now)
+
+    def starved(self) -> None:
+        """Nothing that came can be stepped. If it is so much that no more is read, what it waits for cannot come."""
+        if self.room.is_set():
+            return
+        track = self.session.track
+        late = " and ".join(track.lacking)
+        early = " and ".join(name for name in track.queues if name not in track.lacking)
+        said = f"The session's {early} came so far ahead of its {late} that no more of it can wait."
+        remedy = f"Send {late} along with {early}, or start a session with {early} alone."
+        limit = f"{self.bounds.held_bytes} bytes, decoded"
+        self.finish(POLICY, error_event(OutOfBounds(said, remedy, modality=late, limit=limit)))
 
     def next_event(self) -> Event | None:
         """What to send next, if there is something that the client takes."""
         event = self._outbox[0] if self._outbox else self._partial
         if event is None or (self.credit == 0 and event["type"] in _ANSWERS):
             return None
+        stalled = self.stalled
         if self._outbox:
             self._outbox.popleft()
         else:
@@ -191,7 +216,7 @@ class Live:
         if self.credit is not None and event["type"] in _ANSWERS:
             self.credit -= 1
         self.taken = self.loop.time()
-        if len(self._outbox) == self.bounds.events - 1:
+        if stalled and not self.stalled:
             self._wake_lane(self)
         return event
 
@@ -203,7 +228,8 @@ class Live:
     @property
     def stalled(self) -> bool:
         """Whether the client leaves so much that it is asked for nothing more until it takes some."""
-        return len(self._outbox) >= self.bounds.events
+        states = sum(len(event.get("state", "")) for event in self._outbox)
+        return len(self._outbox) >= self.bounds.events or states > self.bounds.held_bytes
 
     def more_events(self, count: int) -> None:
         """The client takes ``count`` events more."""
@@ -277,11 +303,46 @@ class Live:
             return NORMAL, "total"
         return (NORMAL, "idle") if now - self.heard > idle else None
 
+    async def _whole(self, work: Coroutine[Any, Any, None], offload: bool) -> None:
+        """Read to the end, also if the connection leaves meanwhile: a reader that has moved on reads nothing again."""
+        if not offload:
+            await work  # It never waits, so nothing can come between.
+            return
+        self._reading = asyncio.create_task(work)
+        await asyncio.shield(self._reading)
+
+    async def _read(self, modality: str, sequence: int, chunk: bytes, time: float) -> None:
+        reader = self.session.readers[modality]
+        read = partial(reader.read, chunk, time)
+        values, warning = await self._offload(read) if reader.offload else read()
+        self.next_sequence += 1
+        self.session.put(modality, values, sequence, len(chunk))
+        if warning is not None:
+            self.say({"type": "warning", "sequence": sequence, "detail": warning})
+        self._came()
+
+    async def _finish(self, reason: str) -> None:
+        for name, reader in self.session.readers.items():
+            finish = partial(reader.finish, last=reason == "end")
+            self.session.put(name, await self._offload(finish) if reader.offload else finish(), -1, 0)
+        self.session.mark(reason)
+        self._came()
+
+    @property
+    def _full(self) -> bool:
+        return self.session.waiting > self.bounds.window_bytes or self.session.held > self.bounds.held_bytes
+
     def _came(self) -> None:
-        if self.session.waiting > self.bounds.window_bytes:
+        if self._full:
             self.room.clear()
         self._wake_lane(self)
 
     def _give_credit(self, now: float) -> None:
         self.say({"type": "credit", "bytes": self._returned, "acknowledged": self.session.acknowledged})
         self._returned, self._credited = 0, now
+
+
+def error_event(error: ServiceError) -> Event:
+    """A problem, whose own ``type`` is called ``problem``."""
+    body = error.body()
+    return {"type": "error", "problem": body.pop("type"), **body}

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from app.engine.device import Device
-from app.engine.live import DRAINING, NORMAL, POLICY, Bounds, Event, Live
+from app.engine.live import DRAINING, NORMAL, POLICY, Bounds, Event, Live, error_event
 from app.engine.service import Service
-from app.errors import NotFound, ServiceError, Unavailable, WrongFields, from_validation
+from app.errors import NotFound, OutOfBounds, ServiceError, Unavailable, WrongFields, from_validation
 from app.telemetry import log
 from models.streaming.errors import BadStart, BadState, Busy, CannotStream
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _SWEEP_SECONDS = 1.0
 _DRAIN_SECONDS = 5.0
 _RETRY, _RETRY_FULL = 2, 10
+_START_BYTES = 1024
+"""What a first message takes up besides a state."""
 
 
 class _Lane:
@@ -74,6 +76,7 @@ class _Lane:
             if work is None and mark is None:
                 del self._ready[live]
                 live.answered(consumed)
+                live.starved()
             else:
                 taken.append((live, work, mark, consumed))
         return taken
@@ -96,9 +99,10 @@ class _Lane:
         answered, saved = iter(answers), iter(snapshots)
         for live, work, mark, consumed in taken:
             for event in next(answered) if work is not None else ():
-                live.say(event)
                 if event["type"] == "error":
-                    live.finish(POLICY)
+                    live.finish(POLICY, error_event(ServiceError(event["detail"], event["remedy"])))
+                    break
+                live.say(event)
             live.answered(consumed)
             if mark is None:
                 continue
@@ -107,15 +111,20 @@ class _Lane:
             elif mark.reason == "end":
                 live.finish(NORMAL, ended(live, "end"))
 
-    def export(self, live: Live, snapshot: "Snapshot") -> bytes:
-        """A session's state, signed."""
+    def export(self, live: Live, snapshot: "Snapshot") -> bytes | None:
+        """A session's state, signed; None, once its client is told, if it is too large."""
         facts = {
             "numbers": snapshot.numbers,
             "next_sequence": snapshot.acknowledged + 1,
             "said": live.said,
             "start": live.start,
         }
-        return self.sealer.seal(snapshot.tensors, facts)
+        try:
+            return self.sealer.seal(snapshot.tensors, facts)
+        except BadState as error:
+            remedy = "Start a session that remembers less, or let FUSIONRNN_STREAM_CHUNK_BYTES be larger."
+            live.say(error_event(OutOfBounds(str(error), remedy, limit=f"{self.sealer.most_bytes} bytes")))
+            return None
 
 
 class Sessions:
@@ -131,6 +140,8 @@ class Sessions:
             settings.stream_idle_seconds,
             settings.stream_total_seconds,
         )
+        self.start_bytes = 2 * settings.stream_chunk_bytes + _START_BYTES
+        """Of a first message, which may hold a state; the server's limit of a message is above it."""
         self.lives: dict[str, Live] = {}
         self.draining = False
         self._empty = asyncio.Event()
@@ -275,7 +286,8 @@ class Sessions:
             except CannotStream as error:
                 remedy = "Post the whole input to /predict, or use a model whose card says streaming: true."
                 raise WrongFields(f"'{pipeline.config.name}' cannot stream: {error}.", remedy, field="model") from error
-            sealer = Sealer(self._signing_key(), pipeline.digest, self.service.settings.stream_state_seconds)
+            most = (self.start_bytes - _START_BYTES) // 4 * 3  # In base64, in a first message.
+            sealer = Sealer(self._signing_key(), pipeline.digest, self.service.settings.stream_state_seconds, most)
             found = _Lane(pipeline, streams, self.service.runner.device(pipeline.device), sealer)
             self._lanes[pipeline] = found
         return found
@@ -333,9 +345,3 @@ def exported(live: Live, state: bytes) -> Event:
         "next_sequence": live.session.acknowledged + 1,
         "event": live.said,
     }
-
-
-def error_event(error: ServiceError) -> Event:
-    """A problem, whose own ``type`` is called ``problem``."""
-    body = error.body()
-    return {"type": "error", "problem": body.pop("type"), **body}

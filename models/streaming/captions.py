@@ -21,7 +21,8 @@ from models.options import Options
 from models.sequence import pad
 from models.state import State
 from models.streaming.errors import BadStart
-from models.streaming.pictures import Pictures, decoded
+from models.streaming.failing import FAILED, apart
+from models.streaming.pictures import Pictures, check_time, decoded
 from models.streaming.reading import Event, Listener
 from models.streaming.session import Reader, Session
 from models.streaming.track import Queue, Track, Work
@@ -70,7 +71,12 @@ class PictureReader:
         self.size = size
 
     def read(self, chunk: bytes, time: float) -> tuple[NDArray[np.uint8], str | None]:
-        """The picture; none, with a warning, where it cannot be read."""
+        """The picture; none, with a warning, where it cannot be read.
+
+        Raises:
+            BadChunk: its time is none.
+        """
+        check_time(time)
         picture, warning = decoded(chunk, self.size)
         if picture is None:
             return self.empty(), warning
@@ -144,22 +150,23 @@ class CaptionStreams:
     @torch.inference_mode()
     def step(self, works: Sequence[Work]) -> list[list[Event]]:
         """Look at what has come, and caption the scenes that are new: all of them in the same steps."""
-        seen = [self._pictures(work) for work in works]
-        vectors = iter(self._vectors([picture for each in seen for _, picture in each]))
         events: list[list[Event]] = [[] for _ in works]
         changed: list[int] = []
-        for index, (work, pictures) in enumerate(zip(works, seen, strict=True)):
+        for index, (work, seen) in enumerate(zip(works, apart(self._seen, works), strict=True)):
             scene = work.track.listener
             assert isinstance(scene, Scene)
-            for seconds, picture in pictures:
-                vector = next(vectors)
+            if seen is None:
+                events[index].append(FAILED)
+                continue
+            for seconds, picture, vector in seen:
                 scene.seconds = seconds
                 scene.pictures.append(picture)
                 if scene.captioned is None or float(torch.dist(vector, scene.captioned)) >= scene.options.change:
                     scene.captioned, scene.began = vector.clone(), seconds
                     changed += [index] if index not in changed[-1:] else []
-        for index, event in zip(changed, self._captions([works[index] for index in changed]), strict=True):
-            events[index].append(event)
+        captions = apart(self._captions, [works[index] for index in changed])
+        for index, event in zip(changed, captions, strict=True):
+            events[index].append(event or FAILED)
         for index, work in enumerate(works):
             scene = work.track.listener
             if work.end is not None and isinstance(scene, Scene) and scene.captioned is not None:
@@ -180,9 +187,15 @@ class CaptionStreams:
         scene = track.listener
         assert isinstance(scene, Scene)
         scene.restore(numbers)
-        scene.pictures.extend(state[name] for name in sorted(state) if name.startswith("picture"))
+        scene.pictures.extend(state[name] for place in range(len(state)) if (name := f"picture{place}") in state)
         scene.captioned = state.get("captioned")
         scene.text = bytes(state["text"].tolist()).decode().rstrip("\n")
+
+    def _seen(self, works: Sequence[Work]) -> list[list[tuple[float, Tensor, Tensor]]]:
+        """Each session's new pictures, with their times and vectors."""
+        pictures = [self._pictures(work) for work in works]
+        vectors = iter(self._vectors([picture for each in pictures for _, picture in each]))
+        return [[(seconds, picture, next(vectors)) for seconds, picture in each] for each in pictures]
 
     def _pictures(self, work: Work) -> list[tuple[float, Tensor]]:
         rows = work.media[self.modality][-_MOST:]
@@ -199,7 +212,7 @@ class CaptionStreams:
         pooled = self.pipeline.network.encoders[self.modality](inputs.values, inputs.lengths).pooled
         return list(torch.nn.functional.normalize(pooled.float(), dim=1).cpu().unbind(0))
 
-    def _captions(self, works: list[Work]) -> list[Event]:
+    def _captions(self, works: Sequence[Work]) -> list[Event]:
         scenes = [work.track.listener for work in works]
         queries = [
             Query(Extracted({self.modality: torch.stack(list(scene.pictures))}), scene.question)

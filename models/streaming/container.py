@@ -5,6 +5,7 @@ and once the thread is hungry again, all that the chunk completes has come out.
 """
 
 import threading
+from collections.abc import Callable
 from typing import Literal
 
 import av
@@ -17,12 +18,16 @@ from models.media.audio import frame_samples
 from models.media.container import AUDIO_CODECS, check_codec
 from models.media.errors import MediaError
 from models.state import State
+from models.streaming.encodings import MOST_CHANNELS, MOST_RATE
 from models.streaming.errors import BadChunk, Busy
 from models.streaming.resampling import Resampled, Samples, resampler
 
 _DEMUXERS = {"ogg": "ogg", "webm": "matroska"}
 _MOST_SECONDS = 60
 """Of sound in one chunk: a few bytes of Opus can promise much silence."""
+
+_MOST_VALUES = _MOST_SECONDS * 48_000 * 2
+"""Samples of all channels in one chunk: a minute of stereo, as a browser records it."""
 
 _PATIENCE = 20.0
 """Seconds for one chunk, on a busy machine."""
@@ -42,12 +47,14 @@ class Coded(BaseModel):
 
 
 class _Pipe:
-    """What FFmpeg reads from; it holds one chunk at most."""
+    """What FFmpeg reads from; it holds one chunk at most, and the sound of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, hear: Callable[[AudioFrame], Samples]) -> None:
+        """``hear``, on FFmpeg's thread, makes of a frame what is kept of it."""
         self.changed = threading.Condition()
-        self.frames: list[AudioFrame] = []
-        self.seconds = 0.0
+        self._hear = hear
+        self._heard: list[Samples] = []
+        self._seconds, self._values = 0.0, 0
         self.error: Exception | None = None
         self.done = False
         self._data = b""
@@ -65,36 +72,48 @@ class _Pipe:
             taken, self._data = self._data[:size], self._data[size:]
             return taken
 
-    def feed(self, data: bytes, *, last: bool = False) -> list[AudioFrame]:
-        """The frames that ``data`` completes.
+    def feed(self, data: bytes, *, last: bool = False) -> Samples:
+        """The samples that ``data`` completes.
 
         Raises:
             BadChunk: it cannot be decoded.
         """
         with self.changed:
-            self.seconds = 0.0
+            self._seconds, self._values = 0.0, 0
             self._data += data
             self._closed = self._closed or last
             self.changed.notify_all()
             settled = self.changed.wait_for(
                 lambda: self.done or (not last and self._hungry and not self._data), _PATIENCE
             )
-            frames, self.frames = self.frames, []
+            heard, self._heard = self._heard, []
         if self.error is not None:
             raise BadChunk(str(self.error) or "it cannot be decoded") from self.error
         if not settled:
             raise BadChunk("it takes too long to decode")
         if self.done and not last and data:
             raise BadChunk("the container has ended before it")
-        return frames
+        return np.concatenate([np.zeros(0, np.float32), *heard])
 
     def put(self, frame: AudioFrame) -> None:
-        """Let a frame out."""
+        """Let a frame out; what is decoded, at many times the size, is gone before the next one comes.
+
+        Raises:
+            BadChunk: no sound has such frames, or the chunk has too many.
+        """
+        rate, channels = frame.sample_rate, frame.layout.nb_channels
+        if not 0 < rate <= MOST_RATE:
+            raise BadChunk(f"the sound has a sample rate of {rate} Hz, and {MOST_RATE} Hz is the highest")
+        if channels > MOST_CHANNELS:
+            raise BadChunk(f"the sound has {channels} channels, and {MOST_CHANNELS} are the most")
         with self.changed:
-            self.frames.append(frame)
-            self.seconds += frame.samples / frame.sample_rate
-            if self.seconds > _MOST_SECONDS:
+            self._seconds += frame.samples / rate
+            self._values += frame.samples * channels
+            if self._seconds > _MOST_SECONDS:
                 raise BadChunk(f"it holds more than {_MOST_SECONDS} seconds of sound")
+            if self._values > _MOST_VALUES:
+                raise BadChunk(f"it holds more than {_MOST_VALUES} samples")
+            self._heard.append(self._hear(frame))
 
     def end(self, error: Exception | None) -> None:
         """Nothing more comes out."""
@@ -132,12 +151,12 @@ class CodedReader:
             BadChunk: it cannot be decoded.
             Busy: too many sessions decode containers.
         """
-        return self._samples(self._opened().feed(chunk)), None
+        return self._opened().feed(chunk), None
 
     def finish(self, *, last: bool) -> Samples:
         """What is held back when an utterance ends; with ``last``, also what the file's end lets out."""
         none = np.zeros(0, np.float32)
-        rest = self._samples(self._pipe.feed(b"", last=True)) if last and self._pipe is not None else none
+        rest = self._pipe.feed(b"", last=True) if last and self._pipe is not None else none
         if self._resampled is None:
             return rest
         used = resampler(self._rate, self.target)
@@ -166,27 +185,25 @@ class CodedReader:
         if self._pipe is None:
             if not _THREADS.acquire(blocking=False):
                 raise Busy("As many sessions as may be send containers.")
-            self._pipe = _Pipe()
+            self._pipe = _Pipe(self._hear)
             threading.Thread(target=_decode, args=(self._pipe, self.coded), name="container", daemon=True).start()
         return self._pipe
 
-    def _samples(self, frames: list[AudioFrame]) -> Samples:
-        pieces = [np.zeros(0, np.float32)]
-        for frame in frames:
-            rate, block = frame_samples(frame)
-            if self._resampled is None or rate != self._rate:
-                if self._rate not in (0, rate):
-                    raise BadChunk("the sound changes its sample rate midway")
-                self._rate = rate
-                try:
-                    self._resampled = resampler(rate, self.target).start()
-                except ValueError as error:
-                    raise BadChunk(f"{error}, and cannot be resampled") from error
-            if not np.abs(block).max(initial=0) <= 2.0**31:
-                raise BadChunk("the sound has samples that are not finite numbers")
-            mono = block @ np.full(block.shape[1], 1 / block.shape[1], np.float32)
-            pieces.append(resampler(rate, self.target).step(mono, self._resampled))
-        return np.concatenate(pieces)
+    def _hear(self, frame: AudioFrame) -> Samples:
+        """A frame, mono and resampled. Only while a chunk is read does the thread that calls it run."""
+        rate, block = frame_samples(frame)
+        if self._resampled is None or rate != self._rate:
+            if self._rate not in (0, rate):
+                raise BadChunk("the sound changes its sample rate midway")
+            self._rate = rate
+            try:
+                self._resampled = resampler(rate, self.target).start()
+            except ValueError as error:
+                raise BadChunk(f"{error}, and cannot be resampled") from error
+        if not np.abs(block).max(initial=0) <= 2.0**31:
+            raise BadChunk("the sound has samples that are not finite numbers")
+        mono = block @ np.full(block.shape[1], 1 / block.shape[1], np.float32)
+        return resampler(rate, self.target).step(mono, self._resampled)
 
 
 def _decode(pipe: _Pipe, coded: Coded) -> None:

@@ -11,6 +11,9 @@ from models.streaming.errors import BadChunk, BadStart
 from models.streaming.resampling import Resampled, Samples, resampler
 
 PcmName = Literal["pcm_s16le", "pcm_f32le"]
+MOST_RATE, MOST_CHANNELS = 192_000, 8
+"""In Hz, and in any encoding: what microphones have."""
+
 _TYPES: dict[PcmName, str] = {"pcm_s16le": "<i2", "pcm_f32le": "<f4"}
 
 
@@ -24,8 +27,8 @@ class Pcm(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     encoding: PcmName
-    sample_rate: int = Field(ge=8_000, le=192_000)
-    channels: int = Field(1, ge=1, le=8)
+    sample_rate: int = Field(ge=8_000, le=MOST_RATE)
+    channels: int = Field(1, ge=1, le=MOST_CHANNELS)
 
     @property
     def frame_bytes(self) -> int:

@@ -1,6 +1,5 @@
 """Pictures of a speaker to the lips, at a steady rate, while they come."""
 
-import math
 from typing import Any
 
 import cv2
@@ -14,7 +13,7 @@ from models.features.face import Follower
 from models.features.mouth import MouthFeatures
 from models.state import State
 from models.streaming.errors import BadChunk, BadStart
-from models.streaming.pictures import Pictures, decoded
+from models.streaming.pictures import Pictures, check_time, decoded
 
 _DRAWN = 480
 """Shorter side to which larger pictures are scaled, as those of files are."""
@@ -122,8 +121,7 @@ class LipsReader:
         """There is nothing to close."""
 
     def _due(self, time: float) -> int:
-        if not math.isfinite(time) or time < 0:
-            raise BadChunk(f"a picture at {time} seconds")
+        check_time(time)
         due = round(time * self.features.fps) + 1 - self._given
         if due > _LONGEST_GAP * self.features.fps:
             raise BadChunk(f"a picture {due / self.features.fps:.0f} seconds after the last one")

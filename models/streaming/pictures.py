@@ -1,5 +1,6 @@
 """Pictures with times, as a camera gives them: JPEG or WebP, one a chunk."""
 
+import math
 from typing import Literal
 
 import numpy as np
@@ -9,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from models.media.errors import MediaError
 from models.media.image import decode_image
 from models.media.limits import MediaLimits
+from models.streaming.errors import BadChunk
 
 _LIMITS = MediaLimits(image_bytes=2**24, image_pixels=4096 * 2304)
 """A frame of a camera is no larger."""
@@ -20,6 +22,16 @@ class Pictures(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     encoding: Literal["jpeg", "webp"]
+
+
+def check_time(seconds: float) -> None:
+    """Let the time in a chunk's header pass.
+
+    Raises:
+        BadChunk: it is no time since the session began.
+    """
+    if not math.isfinite(seconds) or seconds < 0:
+        raise BadChunk(f"a picture at {seconds} seconds")
 
 
 def decoded(chunk: bytes, target: int) -> tuple[NDArray[np.uint8] | None, str | None]:

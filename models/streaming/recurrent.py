@@ -3,8 +3,7 @@
 A session's state is a row of tensors, a few numbers, and the samples of less than a step: the same size for ever.
 """
 
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -17,6 +16,7 @@ from models.network import FusionRNN
 from models.options import Options
 from models.state import State, part, under
 from models.streaming.errors import BadStart
+from models.streaming.failing import FAILED, apart, guarded
 from models.streaming.pool import StatePool
 from models.streaming.reading import Event, Reading
 from models.streaming.session import Reader, Session
@@ -25,10 +25,6 @@ from models.streaming.track import Array, Queue, Track, Work
 
 _ROWS = 64
 """Sessions that are stepped by one run of the network. More gain nothing, and their frames would not fit a cache."""
-
-_log = logging.getLogger(__name__)
-
-_FAILED: Event = {"type": "error", "detail": "The server failed on this session.", "remedy": "Start a new one."}
 
 _CHUNK = 0.08
 """Seconds of a chunk that is asked for: a step that was shared by two ticks takes less than twice as long as by one."""
@@ -135,10 +131,13 @@ class RecurrentStreams:
         events: list[list[Event]] = [[] for _ in works]
         for ticks, indices in groups.items():
             for first in range(0, len(indices) if ticks else 0, _ROWS):
-                self._apart(ticks, indices[first : first + _ROWS], works, events)
+                some = indices[first : first + _ROWS]
+                told = apart(partial(self._together, ticks), [works[index] for index in some])
+                for index, found in zip(some, told, strict=True):
+                    events[index] += [FAILED] if found is None else found
         for index, work in enumerate(works):
             if work.end is not None:
-                events[index] += _guarded(partial(self._finish, work))
+                events[index] += guarded(partial(self._finish, work))
         return events
 
     def read(self, track: Track) -> tuple[State, list[float]]:
@@ -163,27 +162,15 @@ class RecurrentStreams:
             state |= under(f"fronts.{name}", front.initial_state(rows))
         return state
 
-    def _apart(self, ticks: int, indices: list[int], works: Sequence[Work], events: list[list[Event]]) -> None:
-        """``_together``, or if that fails each by itself, so that one that cannot be stepped harms no other."""
-        try:
-            self._together(ticks, indices, works, events)
-        except Exception:  # noqa: BLE001 - a network may be a user's own; its sessions' clients are told
-            if len(indices) == 1:
-                _log.exception("a session cannot be stepped")
-                events[indices[0]].append(_FAILED)
-                return
-            for index in indices:
-                self._apart(ticks, [index], works, events)
-
-    def _together(self, ticks: int, indices: list[int], works: Sequence[Work], events: list[list[Event]]) -> None:
-        """One step of those sessions that have equally many ticks."""
-        tracks = [works[index].track for index in indices]
+    def _together(self, ticks: int, works: Sequence[Work]) -> list[list[Event]]:
+        """One step of sessions that have equally many ticks."""
+        tracks = [work.track for work in works]
         rows = torch.tensor([track.row for track in tracks])
         state = self._pool.select(rows)
         inputs: dict[str, Tensor] = {}
         after: State = {}
         for name, front in self.fronts.items():
-            given = [works[index].media.get(name) for index in indices]
+            given = [work.media.get(name) for work in works]
             if all(each is None for each in given):
                 after |= {key: value for key, value in state.items() if key.startswith(f"fronts.{name}.")}
                 continue
@@ -194,9 +181,12 @@ class RecurrentStreams:
         encoded, network = self._step(inputs, tracks, state)
         evidence, reading = self._read(encoded, inputs, tracks, state)
         self._pool.put(rows, after | under("network", network) | under("reading", reading))
-        for place, (index, found) in enumerate(zip(indices, evidence, strict=True)):
+        # From here on nothing of the others is to be stepped again, whatever fails.
+        told: list[list[Event]] = []
+        for place, found in enumerate(evidence):
             mine = {name: values[place : place + 1] for name, values in inputs.items()}
-            events[index] += _guarded(partial(self._tell, tracks[place], found, mine, ticks))
+            told.append(guarded(partial(self._tell, tracks[place], found, mine, ticks)))
+        return told
 
     def _tell(self, track: Track, found: Any, inputs: dict[str, Tensor], ticks: int) -> list[Event]:
         """Tell of one session's ticks. Where something is over before their end, the network takes the rest anew."""
@@ -261,12 +251,3 @@ class RecurrentStreams:
                 return values.reshape(len(values), ticks, -1).mean(2)
         some = next(iter(inputs.values()))
         return torch.zeros(len(some), ticks)
-
-
-def _guarded(tell: Callable[[], list[Event]]) -> list[Event]:
-    """What is told; an error where that fails: nothing of other sessions is to be stepped again."""
-    try:
-        return tell()
-    except Exception:  # noqa: BLE001 - as above
-        _log.exception("a session cannot be told of")
-        return [_FAILED]

@@ -14,6 +14,10 @@ from models.streaming.track import Array, Track, Work
 _AHEAD = 64
 """Ticks that are taken out of the chunks before they are stepped."""
 
+_ITEM = 4096
+"""Bytes that a chunk or a mark counts besides its values, for what lies around them and what the server says to it: a
+chunk of nothing is not free, and neither is an export."""
+
 
 class Reader(Protocol):
     """One modality's chunks to the samples or frames that the checkpoint's front takes."""
@@ -87,6 +91,7 @@ class Session:
         self.streams, self.track, self.readers = streams, track, dict(readers)
         self.waiting = 0
         """Cost of the chunks that wait."""
+        self._inbox_bytes = 0
         self.acknowledged = -1
         """Number of the last chunk that left for the network."""
         self._inbox: deque[_Chunk | _Mark] = deque()
@@ -94,11 +99,18 @@ class Session:
     def put(self, modality: str, values: Array, sequence: int, cost: int) -> None:
         """Let what a modality's reader made of a chunk wait; ``cost`` is what the chunk counts while it does."""
         self._inbox.append(_Chunk(modality, values, sequence, cost))
+        self._inbox_bytes += values.nbytes + _ITEM
         self.waiting += cost
 
     def mark(self, reason: str, note: Any = None) -> None:
         """Ask for a flush, an end or an export, once all that came before is answered."""
         self._inbox.append(_Mark(reason, note, self._saved() if reason == "export" else {}))
+        self._inbox_bytes += _ITEM
+
+    @property
+    def held(self) -> int:
+        """Bytes of all that waits, decoded: in chunks, and in the track for a step that is not whole yet."""
+        return self._inbox_bytes + self.track.nbytes
 
     def next(self) -> "tuple[Work | None, _Mark | None]":
         """What to step, and the mark that is reached with it; an export is reached after the step."""
@@ -108,6 +120,7 @@ class Session:
         mark = self._inbox.popleft() if self._inbox else None
         if not isinstance(mark, _Mark):
             return None, None
+        self._inbox_bytes -= _ITEM
         return (None if mark.reason == "export" else self.track.take(mark.reason)), mark
 
     def snapshot(self, mark: _Mark) -> Snapshot:
@@ -144,5 +157,6 @@ class Session:
         while self._inbox and isinstance(chunk := self._inbox[0], _Chunk) and self.track.ticks < _AHEAD:
             self._inbox.popleft()
             self.track.feed(chunk.modality, chunk.values)
+            self._inbox_bytes -= chunk.values.nbytes + _ITEM
             self.waiting -= chunk.cost
             self.acknowledged = max(self.acknowledged, chunk.sequence)

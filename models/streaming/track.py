@@ -2,6 +2,7 @@
 
 from collections import deque
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,9 @@ from models.streaming.reading import Listener
 
 MOST_TICKS = 32
 """Of one session in one step of all: one that sends a file at once keeps no other waiting for long."""
+
+_SHORT = 4096
+"""Bytes below which an array is joined with the next: one of a single sample takes up a hundred times its values."""
 
 Array = NDArray[Any]
 
@@ -22,13 +26,21 @@ class Queue:
         """``empty``: none of them."""
         self._parts: deque[Array] = deque()
         self._empty = empty
+        self._row = empty.itemsize * prod(empty.shape[1:])
         self.size = 0
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what waits."""
+        return self.size * self._row
 
     def put(self, values: Array) -> None:
         """Let ``values`` [n, ...] wait."""
+        self.size += len(values)
+        if self._parts and self._parts[-1].nbytes < _SHORT:
+            values = np.concatenate([self._parts.pop(), values])
         if len(values):
             self._parts.append(values)
-            self.size += len(values)
 
     def take(self, count: int) -> Array:
         """The first ``count``, which are there."""
@@ -69,6 +81,16 @@ class Track:
     def ticks(self) -> int:
         """Whole ticks that wait."""
         return min(queue.size // self.blocks[name] for name, queue in self.queues.items())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what waits."""
+        return sum(queue.nbytes for queue in self.queues.values())
+
+    @property
+    def lacking(self) -> list[str]:
+        """The modalities of which no whole tick waits: without them the others go no further."""
+        return [name for name, queue in self.queues.items() if queue.size < self.blocks[name]]
 
     def take(self, end: str | None = None) -> "Work":
         """What to step next; with ``end``, flush or end, also that the utterance is over once nothing waits."""

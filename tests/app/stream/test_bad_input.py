@@ -1,5 +1,6 @@
 """What a client may do wrong has a defined end, and no other session notices."""
 
+import asyncio
 import json
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.settings import ZOO
+from tests.app.conftest import service
 from tests.app.stream.conftest import PATH, S16, FarEnd, finals, pcm, serving, sessions_of
 from tests.models.streaming.sounds import babble
 
@@ -295,6 +297,44 @@ def test_models_that_cannot_stream_and_models_that_are_not_there(zoo: Any) -> No
             far = FarEnd(socket)
             assert far.start()["status"] == 404
             assert far.rest()[1] == 1008
+
+
+def test_a_model_that_wakes_too_slowly_is_not_the_clients_fault() -> None:
+    async def never(_: str) -> None:
+        await asyncio.sleep(60)
+
+    with serving(deadline_seconds=0.2) as client:
+        service(client).swaps.awake = never  # type: ignore[method-assign, assignment]
+        with client.websocket_connect(PATH) as socket:
+            event = FarEnd(socket).start()
+            assert event["status"] == 503
+            assert event["detail"] == "The model was not ready within 0.2 seconds."
+            assert FarEnd(socket).rest() == ([], 1013)
+
+
+def test_a_session_that_cannot_be_stepped_is_told_as_any_problem(
+    commands: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with commands.websocket_connect(PATH) as socket:
+        far = FarEnd(socket)
+        far.start()
+        (live,) = sessions_of(commands).lives.values()
+        monkeypatch.setattr(live.session.streams, "_together", lambda *_: 1 / 0)
+        far.send_sound(SOUND)
+        (event,), code = far.rest()
+    assert code == 1008
+    assert (event["problem"], event["status"]) == ("urn:fusionrnn:problem:internal", 500)
+    assert event["remedy"] == "Start a new one."
+
+
+def test_a_picture_without_a_time_ends_its_session(zoo: Any, jpeg: bytes) -> None:
+    with serving(model_dir=[zoo]) as client, client.websocket_connect("/v1/models/captioner/stream") as socket:
+        far = FarEnd(socket)
+        far.start(modalities={"image": {"encoding": "jpeg"}})
+        far.send(jpeg, modality=2, seconds=float("nan"))
+        events, code = far.rest()
+    assert code == 1008
+    assert "a picture at nan seconds" in events[-1]["detail"]
 
 
 def test_a_server_that_stops_gives_every_client_its_state() -> None:

@@ -165,6 +165,32 @@ def test_a_state_is_small(commands: TestClient) -> None:
     assert len(state) * 3 / 4 <= 16 * 1024
 
 
+def test_a_state_that_a_first_message_cannot_carry_is_not_exported() -> None:
+    with serving(stream_chunk_bytes=1024) as client, client.websocket_connect(PATH) as socket:
+        far = FarEnd(socket)
+        far.start()
+        far.send_sound(babble(0.3), 512)
+        far.say("session.export")
+        error = far.until("error")[-1]
+        assert error["limit"] == "1536 bytes"
+        assert "taken back" in error["detail"]
+        far.say("session.end")
+        assert far.rest()[1] == 1000
+
+
+def test_a_state_may_be_larger_than_a_chunk() -> None:
+    with serving(stream_chunk_bytes=8192) as client:
+        with client.websocket_connect(PATH) as socket:
+            far = FarEnd(socket)
+            far.start()
+            far.send_sound(babble(1))
+            far.say("session.export")
+            state = far.until("session.exported")[-1]["state"]
+        assert len(state) > 8192
+        with client.websocket_connect(PATH) as socket:
+            assert FarEnd(socket).start(state=state)["type"] == "session.started"
+
+
 def test_a_session_that_stays_away_is_forgotten() -> None:
     with serving(stream_idle_seconds=0.3) as client:
         with client.websocket_connect(PATH) as socket:

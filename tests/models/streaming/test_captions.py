@@ -1,18 +1,21 @@
 """Live pictures get a new caption when the scene changes, and the same as the picture by itself."""
 
+import math
+from collections import deque
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from models.media import MediaLimits
 from models.pipeline import Pipeline
-from models.streaming.captions import CaptionStreams
+from models.streaming.captions import CaptionStreams, PictureReader, Scene
 from models.streaming.checkpoint import streams_of
-from models.streaming.errors import BadStart
+from models.streaming.errors import BadChunk, BadStart
 from models.streaming.reading import Event
 from models.streaming.session import Session
 from tests.support import photo, tiny_captioner
@@ -93,6 +96,55 @@ def test_a_session_goes_on_from_its_state(streams: CaptionStreams, tmp_path: Pat
     work, _ = again.next()
     assert work is not None
     assert streams.step([work])[0][0]["text"] == caption["text"]
+
+
+def test_pictures_come_back_in_their_order(streams: CaptionStreams) -> None:
+    before, after = open_session(streams), open_session(streams)
+    scenes = [session.track.listener for session in (before, after)]
+    for scene in scenes:
+        assert isinstance(scene, Scene)
+        scene.pictures = deque(maxlen=12)
+    scenes[0].pictures.extend(torch.tensor(place) for place in range(12))  # type: ignore[attr-defined]
+    streams.write(after.track, *streams.read(before.track))
+    assert [int(picture) for picture in scenes[1].pictures] == list(range(12))  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("seconds", [math.nan, math.inf, -1.0])
+def test_a_time_that_is_none_is_refused(streams: CaptionStreams, tmp_path: Path, seconds: float) -> None:
+    with pytest.raises(BadChunk, match="a picture at"):
+        open_session(streams).readers["image"].read(jpeg(tmp_path, 0), seconds)
+
+
+def test_a_scene_that_fails_ends_no_other(
+    streams: CaptionStreams, pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sick, well = jpeg(tmp_path, 0), jpeg(tmp_path, 1)
+    predict, vectors = pipeline.predict_batch, streams._vectors
+    bad = PictureReader(streams.features.size).read(sick, 0.0)[0][0, 8:]
+
+    def is_bad(picture: Tensor) -> bool:
+        return bool((picture.numpy().ravel() == bad).all())
+
+    def failing_predict(queries: Any) -> Any:
+        if any(is_bad(query.features.tensors["image"][-1]) for query in queries):
+            raise RuntimeError("no caption")
+        return predict(queries)
+
+    def failing_vectors(pictures: list[Tensor]) -> list[Tensor]:
+        if any(is_bad(picture) for picture in pictures):
+            raise RuntimeError("no vector")
+        return vectors(pictures)
+
+    for owner, name, failing in ((pipeline, "predict_batch", failing_predict), (streams, "_vectors", failing_vectors)):
+        sessions = [open_session(streams) for _ in range(3)]
+        for session, data in zip(sessions, (well, sick, well), strict=True):
+            session.put("image", session.readers["image"].read(data, 1.0)[0], 0, len(data))
+        works = [work for session in sessions if (work := session.next()[0]) is not None]
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, failing)
+            events = streams.step(works)
+        assert [[event["type"] for event in each] for each in events] == [["final"], ["error"], ["final"]]
+        assert events[0][0]["text"] == events[2][0]["text"]
 
 
 def test_a_picture_that_cannot_be_read_is_passed_over(streams: CaptionStreams) -> None:

@@ -3,6 +3,7 @@
 import io
 import threading
 import time
+from typing import Any
 
 import av
 import numpy as np
@@ -11,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.media import MediaLimits
-from models.media.audio import decode_audio
-from models.streaming.container import Coded, CodedReader
+from models.media.audio import decode_audio, frame_samples
+from models.streaming import container
+from models.streaming.container import Coded, CodedReader, _Pipe
 from models.streaming.errors import BadChunk
 from tests.models.streaming.sounds import babble
 
@@ -22,14 +24,14 @@ NAMES = ["ogg", "webm"]
 def coded(name: str, seconds: float = 2.0) -> bytes:
     """Opus in a container, written as to a pipe: nothing in it is mended afterwards."""
     file = io.BytesIO()
-    with av.open(file, "w", format=name, options={"live": "1"} if name == "webm" else {}) as container:
-        stream = container.add_stream("libopus", rate=48_000, layout="mono")
+    with av.open(file, "w", format=name, options={"live": "1"} if name == "webm" else {}) as made:
+        stream = made.add_stream("libopus", rate=48_000, layout="mono")
         samples = np.repeat(babble(seconds), 3)
         for at in range(0, len(samples), 960):
             frame = av.AudioFrame.from_ndarray(samples[None, at : at + 960], format="flt", layout="mono")
             frame.sample_rate, frame.pts = 48_000, at
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+            made.mux(stream.encode(frame))
+        made.mux(stream.encode())
     return file.getvalue()
 
 
@@ -104,3 +106,65 @@ def test_threads_end_with_their_sessions() -> None:
     while threading.active_count() > before:
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def flac(rate: int, layout: str, seconds: float) -> bytes:
+    """Silence: so little of it fills a chunk that a chunk could stand for gigabytes."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="ogg") as made:
+        stream = made.add_stream("flac", rate=rate, layout=layout, format="s16")
+        size = 4608
+        for at in range(0, int(rate * seconds), size):
+            frame = av.AudioFrame(format="s16", layout=layout, samples=size)
+            frame.planes[0].update(bytes(frame.planes[0].buffer_size))
+            frame.sample_rate, frame.pts = rate, at
+            made.mux(stream.encode(frame))
+        made.mux(stream.encode())
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("rate", "layout", "seconds", "said"),
+    [
+        (384_000, "mono", 0.1, "a sample rate of 384000 Hz, and 192000 Hz is the highest"),
+        (192_000, "7.1", 5, "more than 5760000 samples"),
+        (48_000, "mono", 65, "more than 60 seconds"),
+    ],
+)
+def test_a_chunk_that_promises_too_much_is_refused(rate: int, layout: str, seconds: float, said: str) -> None:
+    reader = CodedReader(Coded(encoding="ogg"), 16_000)
+    with pytest.raises(BadChunk, match=said):
+        reader.read(flac(rate, layout, seconds))
+
+
+def test_sound_of_too_many_channels_is_refused() -> None:
+    pipe = _Pipe(lambda _: np.zeros(0, np.float32))
+    frame = av.AudioFrame(format="fltp", layout="7.1.2", samples=16)
+    frame.sample_rate = 48_000
+    with pytest.raises(BadChunk, match="10 channels, and 8 are the most"):
+        pipe.put(frame)
+
+
+def test_a_frame_is_gone_before_the_next_one_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 192 kHz, 3 s of eight channels are 18 MB, and what is heard of it 0.2 MB."""
+    order = ""
+    put = _Pipe.put
+
+    def decoded(pipe: _Pipe, frame: av.AudioFrame) -> None:
+        nonlocal order
+        order += "d"
+        put(pipe, frame)
+
+    def heard(frame: av.AudioFrame) -> tuple[int, Any]:
+        nonlocal order
+        order += "h"
+        return frame_samples(frame)
+
+    monkeypatch.setattr(_Pipe, "put", decoded)
+    monkeypatch.setattr(container, "frame_samples", heard)
+    reader = CodedReader(Coded(encoding="ogg"), 16_000)
+    found = reader.read(flac(192_000, "7.1", 3))[0]
+    reader.close()
+    assert len(found) == pytest.approx(48_000, abs=2000)
+    assert order == "dh" * (len(order) // 2)
+    assert len(order) > 60

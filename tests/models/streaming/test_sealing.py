@@ -1,6 +1,7 @@
 """A sealed state comes back as it was, and nothing else is taken for one."""
 
 import time
+import zlib
 
 import pytest
 import torch
@@ -47,3 +48,19 @@ def test_another_key_another_checkpoint_and_old_age_each_have_their_reason(monke
     monkeypatch.setattr("models.streaming.sealing.time.time", lambda: now + 100)
     with pytest.raises(BadState, match="100 seconds old, and may be 60"):
         SEALER.open(sealed)
+
+
+def test_what_could_not_be_opened_is_not_sealed() -> None:
+    pictures = {f"picture{place}": torch.zeros(3, 224, 224, dtype=torch.uint8) for place in range(32)}
+    with pytest.raises(BadState, match="bytes unpacked, and 4194304 can be opened"):
+        SEALER.seal(pictures, {})
+    small = Sealer(b"key", "a" * 64, 60, most_bytes=1000)
+    assert small.open(small.seal({"h": torch.zeros(5000)}, {})).tensors
+    with pytest.raises(BadState, match="bytes, and 1000 are taken back"):
+        small.seal({"h": torch.randn(5000)}, {})
+
+
+@pytest.mark.parametrize("content", [b"", b"\4\0\0\0nope", b"\2\0\0\0{}nope", zlib.compress(b"\2\0\0\0{}nope")])
+def test_what_is_signed_but_no_state_is_refused(content: bytes) -> None:
+    with pytest.raises(BadState, match="cannot be read"):
+        SEALER.open(b"FRS1" + SEALER._sign(content) + content)
