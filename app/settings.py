@@ -108,7 +108,7 @@ class Settings(BaseSettings):
     """How much of each medium is accepted."""
 
     collections_dir: Path = Field(default_factory=lambda: _data_home() / "collections")
-    """Folder of the embedded store behind /v1/collections, made when first asked for; one process may use it at a time."""
+    """Folder of the embedded store behind /v1/collections, made when asked for; one process may use it at a time."""
 
     collections_url: str | None = None
     """Address of a Qdrant server, which many processes may share, instead of the folder."""

@@ -6,7 +6,6 @@ header of 16 bytes (sequence number u32, modality u8, three bytes 0, seconds f64
 
 import asyncio
 import base64
-import binascii
 import json
 import struct
 from collections.abc import Iterator
@@ -310,7 +309,7 @@ def _decoded(state: str | None) -> bytes | None:
         return None
     try:
         return base64.b64decode(state, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # of base64's own kind, or because it is not ASCII
         raise WrongFields("The state is not base64.", "Send it as it was exported.", field="state") from error
 
 

@@ -51,13 +51,14 @@ def neighbour(client: TestClient) -> Iterator[None]:
         (
             '{"type": "session.start", "modalities": {"audio": {"encoding": "pcm_s16le", "sample_rate": 16001}}}',
             "modalities.audio.sample_rate",
-            "no multiple of 25 Hz",
+            "too little in common with 16000 Hz",
         ),
         (
             json.dumps({"type": "session.start", "modalities": S16, "options": {"threshold": 7}}),
             "threshold",
             "less than or equal to 1",
         ),
+        ('{"type": "session.start", "state": "é"}', "state", "not base64"),
         ('{"type": "session.start", "session": "x", "options": {"threshold": 0.5}}', "session", "keeps its modalities"),
     ],
 )

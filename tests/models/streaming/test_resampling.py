@@ -60,5 +60,13 @@ def test_the_state_does_not_grow() -> None:
 
 
 def test_rates_with_nothing_in_common_are_refused() -> None:
-    with pytest.raises(ValueError, match="44101 Hz is no multiple of 25 Hz"):
-        Resampler(44_101, 16_000)
+    for rate in (44_101, 191_975):
+        with pytest.raises(ValueError, match=f"{rate} Hz has too little in common with 16000 Hz"):
+            Resampler(rate, 16_000)
+
+
+@pytest.mark.parametrize(
+    "rate", [8_000, 11_025, 12_000, 22_050, 24_000, 32_000, 44_100, 48_000, 88_200, 96_000, 176_400, 192_000]
+)
+def test_usual_rates_are_taken(rate: int) -> None:
+    assert len(Resampler(rate, 16_000).step(np.zeros(rate, np.float32), Resampler(rate, 16_000).start())) > 15_000
