@@ -14,7 +14,7 @@ from tests.models.streaming.sounds import babble
 
 
 def test_a_dropped_session_frees_its_slot_its_row_and_all_that_it_held() -> None:
-    with serving(stream_idle_seconds=0.5, stream_sessions=2) as client:
+    with serving(stream_idle_seconds=2, stream_sessions=2) as client:
         sessions = sessions_of(client)
         with client.websocket_connect(PATH) as socket:
             stays = FarEnd(socket)
