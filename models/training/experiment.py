@@ -18,7 +18,7 @@ import models.heads  # noqa: F401  these three register the parts that an experi
 from models.config import HEADS_OF, CheckpointConfig, Task
 from models.features import FEATURES, Modality
 from models.registry import ENCODERS, FUSIONS, HEADS, ComponentConfig, Registry
-from models.training.augmentation import AUGMENTATIONS
+from models.training.augmentation import AUGMENTATIONS, FITTING
 from models.training.manifest import DataError
 
 DEFAULT_PARTS: dict[str, tuple[str, str]] = {
@@ -202,6 +202,7 @@ class Experiment(_Strict):
             where = f"modalities.{name}"
             _check_part(FEATURES, self.features(name), f"{where}.features", {"size"})
             _check_part(ENCODERS, self.encoder(name), f"{where}.encoder", {"vocabulary", "size"})
+            self._check_augmentation(name)
         _check_part(FUSIONS, self.fusion_table(), "fusion", {"outputs"})
         _check_part(HEADS, self.head_table({}), "head", {"classes", "outputs", "vocabulary", "languages", "kind"})
         for name in self.modalities if self.by_step else ():
@@ -209,6 +210,16 @@ class Experiment(_Strict):
                 raise ExperimentError(
                     f"[head] per 'step' needs as many targets as steps, which are known beforehand only of '{READY}': "
                     f"[modalities.{name}] has '{kind}'"
+                )
+
+    def _check_augmentation(self, name: Modality) -> None:
+        kind = str(self.features(name)["type"])
+        fitting = FITTING.get(kind, tuple(AUGMENTATIONS))
+        for augmentation in self.modalities[name].augment:
+            if augmentation not in fitting:
+                raise ExperimentError(
+                    f"[modalities.{name}] augment: '{augmentation}' does not fit features '{kind}', which take "
+                    f"{', '.join(fitting) or 'none'}"
                 )
 
 

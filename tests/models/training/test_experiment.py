@@ -2,8 +2,11 @@ from pathlib import Path
 
 import pytest
 
+from models.features import FEATURES, Features
+from models.training.augmentation import AUGMENTATIONS, FITTING
 from models.training.experiment import ExperimentError, load_experiment
 from tests.models.training.data import IMAGE, TEXT, VECTORS, make_experiment
+from tests.support import tiny_tokenizer
 
 MINIMAL = """
 name = "cats"
@@ -57,6 +60,10 @@ def test_sizes_of_ready_vectors_and_of_decisions_come_from_the_data(tmp_path: Pa
         (MINIMAL + 'encoder = { type = "text-rnn", hiden = 3 }', r"unknown key 'hiden': did you mean 'hidden'\?"),
         (MINIMAL + 'encoder = { type = "text-rnn", hidden = 0 }', r"hidden: .*greater than or equal to 1"),
         (MINIMAL + 'augment = ["miror"]', r"no augmentation 'miror': did you mean 'mirror'\?"),
+        (MINIMAL + 'augment = ["noise"]', r"\[modalities.text\] augment: 'noise' .*'tokens', which take none"),
+        (MINIMAL + '[modalities.audio]\naugment = ["mirror"]', r"'mirror' .*'log-mel', which take mask-time, mask-f.*"),
+        (MINIMAL + '[modalities.audio]\naugment = ["shift"]', r"'shift' does not fit features 'log-mel'"),
+        (MINIMAL + '[modalities.video]\naugment = ["noise"]', r"'noise' .*'frames', which take mirror, shift"),
         (MINIMAL + '[fusion]\ntype = "tensr"', r"\[fusion\].*'tensr': did you mean 'tensor'\?"),
         (MINIMAL + "[head]\ndropuot = 0.1", r"\[head\].*'dropuot': did you mean 'dropout'\?"),
         (MINIMAL + "[training]\nrate = -1", r"training.rate: .*greater than 0"),
@@ -72,6 +79,16 @@ def test_what_is_wrong_is_said_with_the_name_that_was_meant(tmp_path: Path, text
     with pytest.raises(ExperimentError, match=said) as caught:
         load(tmp_path, text)
     assert "my.toml" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", FITTING)
+def test_every_augmentation_runs_on_the_features_it_is_said_to_fit(kind: str) -> None:
+    features = FEATURES.config(kind).tiny()
+    assert isinstance(features, Features)
+    read = features.extract(features.blank(), tiny_tokenizer()).repeat_interleave(3, 0)
+    for name in FITTING[kind]:
+        changed = AUGMENTATIONS[name](read)
+        assert (changed.shape, changed.dtype) == (read.shape, read.dtype)
 
 
 def test_an_encoder_that_cannot_read_the_features_is_refused(tmp_path: Path) -> None:
