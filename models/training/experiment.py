@@ -190,7 +190,9 @@ class Experiment(_Strict):
         try:
             return CheckpointConfig.model_validate(value)
         except ValidationError as error:
-            raise ExperimentError(f"The experiment '{self.name}' does not fit together: {_first(error)}") from error
+            raise ExperimentError(
+                f"The experiment '{self.name}' does not fit together: {first_fault(error)}"
+            ) from error
 
     def check_parts(self) -> None:
         """Refuse unknown part types, unknown keys and impossible sizes before any data are read.
@@ -240,15 +242,22 @@ def load_experiment(path: Path) -> Experiment:
         experiment = Experiment.model_validate(table)
         experiment.check_parts()
     except ValidationError as error:
-        raise ExperimentError(f"{path}: {_first(error)}") from error
+        raise ExperimentError(f"{path}: {first_fault(error)}") from error
     except ExperimentError as error:
         raise ExperimentError(f"{path}: {error}") from error
     return experiment
 
 
+def first_fault(error: ValidationError) -> str:
+    """The first thing that pydantic found wrong, after the key it is in, if it is in one."""
+    return _fault(error.errors()[0])
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """The end of a sentence that refuses ``name``: the closest known one, or all of them."""
     names = sorted(known)
+    if not names:
+        return ": there are none"
     close = difflib.get_close_matches(name, names, 1)
     return f": did you mean '{close[0]}'?" if close else f": known are {', '.join(names)}"
 
@@ -286,8 +295,7 @@ def _check_part(registry: Registry[Any], table: dict[str, Any], where: str, dict
     except ValidationError as error:
         real = [item for item in error.errors() if item["type"] != "missing" or item["loc"][0] not in dictated]
         if real:
-            key = ".".join(str(part) for part in real[0]["loc"])
-            raise ExperimentError(f"[{where}] {key}: {real[0]['msg']}") from error
+            raise ExperimentError(f"[{where}] {_fault(real[0])}") from error
 
 
 def _fitting(registry: Registry[Any], kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -317,7 +325,7 @@ def _dictated(vocabulary: int, size: int | None, features: Mapping[str, Any]) ->
     return values
 
 
-def _first(error: ValidationError) -> str:
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    return f"{where}: {first['msg']}" if where else str(first["msg"])
+def _fault(found: Mapping[str, Any]) -> str:
+    where = ".".join(str(part) for part in found["loc"])
+    said = str(found["msg"]).removeprefix("Value error, ")
+    return f"{where}: {said}" if where else said

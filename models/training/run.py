@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 
-from models.checkpoint import CARD, METRICS, save_checkpoint
-from models.config import CheckpointConfig
+from models.checkpoint import CARD, METRICS, Checkpoint, save_checkpoint
+from models.config import DEFAULTS_OF, CheckpointConfig
 from models.features import Modality
 from models.network import FusionRNN
 from models.pipeline import Pipeline
+from models.tasks import TASKS
 from models.training.baselines import without_input
 from models.training.calibration import scaled, temperature
 from models.training.card import model_card
@@ -22,7 +24,7 @@ from models.training.confusion import draw_confusion
 from models.training.corpus import Corpus, Part, load_corpus
 from models.training.curves import draw_curves
 from models.training.evaluation import measure
-from models.training.experiment import Experiment, ExperimentError, load_experiment
+from models.training.experiment import Experiment, ExperimentError, first_fault, load_experiment, nearest
 from models.training.manifest import DataError
 from models.training.metrics.classes import confusion, expected_calibration_error
 from models.training.stage import FusionStage, Trained
@@ -87,6 +89,7 @@ def _train(experiment: Experiment, data: Path, out: Path, cache: Path) -> _Outco
     except ValueError as error:
         raise ExperimentError(f"The network cannot be built: {error}") from error
     target.prepare(network, config, corpus.tokenizer, corpus.train.targets)
+    _check_served(Checkpoint(config, network, corpus.tokenizer, None, None, ""), experiment.defaults)
     trained = Trained(network, experiment, target)
     stage = FusionStage(trained, experiment, target, corpus)
     Trainer(trained, [stage], out, seed=experiment.training.seed).run()
@@ -127,6 +130,27 @@ def _config(experiment: Experiment, target: Target, corpus: Corpus, defaults: Ma
         labels=target.labels,
         defaults=defaults,
     )
+
+
+def _check_served(checkpoint: Checkpoint, defaults: Mapping[str, Any]) -> None:
+    """Refuse before training what could not be served after it: the network of the task, and ``[defaults]``.
+
+    Raises:
+        ExperimentError: with the key and the remedy.
+    """
+    task = checkpoint.config.task
+    try:
+        options = TASKS[task](checkpoint).options
+    except ValueError as error:
+        raise ExperimentError(f"The trained network could not be served: {error}") from error
+    known = {*options.model_fields, *DEFAULTS_OF.get(task, ())}
+    for name in defaults:
+        if name not in known:
+            raise ExperimentError(f"[defaults] has an unknown key '{name}'{nearest(name, known)}")
+    try:
+        options()
+    except ValidationError as error:
+        raise ExperimentError(f"[defaults] {first_fault(error)}") from error
 
 
 def _calibrated(stage: FusionStage, target: Target, corpus: Corpus, out: Path) -> tuple[dict[str, Any], dict[str, Any]]:
