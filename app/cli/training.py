@@ -24,6 +24,8 @@ def manifest(
     typer.echo(f"{data}: {written.train} examples in train.jsonl, {written.val} in val.jsonl")
     if written.ignored:
         typer.echo(f"No medium: {', '.join(written.ignored[:10])}", err=True)
+    if written.empty:
+        typer.echo(f"Left out, as empty: {', '.join(written.empty[:10])}", err=True)
 
 
 def train(

@@ -50,5 +50,7 @@ def test_manifest(tmp_path: Path) -> None:
         (tmp_path / label).mkdir()
         for number in range(5):
             (tmp_path / label / f"{number}.txt").write_text(f"{label} {number}")
-    code, shown, _ = run("manifest", tmp_path)
+    (tmp_path / "good" / "empty.txt").touch()
+    code, shown, complaint = run("manifest", tmp_path)
+    assert "Left out, as empty: good/empty.txt" in complaint
     assert (code, "8 examples in train.jsonl, 2 in val.jsonl" in shown) == (0, True)
