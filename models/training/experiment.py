@@ -232,7 +232,8 @@ def load_experiment(path: Path) -> Experiment:
         ExperimentError: the file is not TOML, has an unknown key, or a value out of bounds.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        # Editors on Windows begin a file with a byte order mark, which TOML does not allow.
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ExperimentError(f"{path} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

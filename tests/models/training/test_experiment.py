@@ -38,6 +38,12 @@ def test_a_few_lines_are_enough(tmp_path: Path) -> None:
     assert (config.network.fusion.type, config.network.head.model_dump()["classes"]) == ("concat", 2)
 
 
+def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "my.toml"
+    path.write_text(MINIMAL, encoding="utf-8-sig")
+    assert load_experiment(path).name == "cats"
+
+
 def test_sizes_of_ready_vectors_and_of_decisions_come_from_the_data(tmp_path: Path) -> None:
     path = make_experiment(tmp_path / "my.toml", "classification", VECTORS, IMAGE, '[fusion]\ntype = "decision"\n')
     config = load_experiment(path).checkpoint(
