@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from models.checkpoint import CARD, METRICS, Checkpoint, save_checkpoint
 from models.config import DEFAULTS_OF, CheckpointConfig
 from models.features import Modality
+from models.features.text import TextTokenizer
 from models.network import FusionRNN
 from models.pipeline import Pipeline
 from models.tasks import TASKS
@@ -24,9 +25,10 @@ from models.training.confusion import draw_confusion
 from models.training.corpus import Corpus, Part, load_corpus
 from models.training.curves import draw_curves
 from models.training.evaluation import measure
-from models.training.experiment import Experiment, ExperimentError, first_fault, load_experiment, nearest
+from models.training.experiment import Experiment, ExperimentError, load_experiment
 from models.training.manifest import DataError
 from models.training.metrics.classes import confusion, expected_calibration_error
+from models.training.refusals import first_fault, nearest
 from models.training.stage import FusionStage, Trained
 from models.training.targets import STEP_TARGETS, TARGETS, Target
 from models.training.trainer import Trainer
@@ -82,6 +84,7 @@ def _train(experiment: Experiment, data: Path, out: Path, cache: Path) -> _Outco
     corpus = load_corpus(experiment, target, data, cache)
     print(corpus.report.text(), flush=True)
     (out / "report.json").write_text(json.dumps(corpus.report.as_json(), indent=2) + "\n", encoding="utf-8")
+    _check_words(experiment, target, corpus)
     config = _config(experiment, target, corpus, {})
     torch.manual_seed(experiment.training.seed)
     try:
@@ -120,6 +123,15 @@ def _claim(experiment: Experiment, data: Path, out: Path) -> None:
             f"{out} holds a run of another experiment, or of other data: give another --out, or delete the folder"
         )
     record.write_text(mine, encoding="utf-8")
+
+
+def _check_words(experiment: Experiment, target: Target, corpus: Corpus) -> None:
+    bare = TextTokenizer.build([], target.languages())
+    if corpus.tokenizer is not None and corpus.tokenizer.size == bare.size:
+        raise DataError(
+            f"no word is {experiment.training.minimum_count} times in the training texts, which `minimum_count` in "
+            "[training] asks for: lower it, or give more texts"
+        )
 
 
 def _config(experiment: Experiment, target: Target, corpus: Corpus, defaults: Mapping[str, Any]) -> CheckpointConfig:

@@ -70,10 +70,19 @@ def test_sizes_of_ready_vectors_and_of_decisions_come_from_the_data(tmp_path: Pa
         (MINIMAL + '[modalities.audio]\naugment = ["mirror"]', r"'mirror' .*'log-mel', which take mask-time, mask-f.*"),
         (MINIMAL + '[modalities.audio]\naugment = ["shift"]', r"'shift' does not fit features 'log-mel'"),
         (MINIMAL + '[modalities.video]\naugment = ["noise"]', r"'noise' .*'frames', which take mirror, shift"),
+        (
+            MINIMAL.replace("classification", "captioning") + '[fusion]\ntype = "decision"',
+            r"\[fusion\] type 'decision' takes votes .*'captioning' does not ask for: choose another",
+        ),
+        (
+            MINIMAL + '[modalities.audio]\nencoder = "text-rnn"',
+            r"\[modalities.audio\] a 'text-rnn' encoder reads tokens, not the .* of audio: what does is audio-rnn",
+        ),
+        (MINIMAL.replace("task", 'target = "text"\ntask'), r"my.toml: 'text' is read as a modality"),
+        (MINIMAL + '[fusion]\ntype = "weighted-sum"\nmode = "gated"\nweights = { image = 2.0 }', r"\[fusion\] weights"),
         (MINIMAL + '[fusion]\ntype = "tensr"', r"\[fusion\].*'tensr': did you mean 'tensor'\?"),
         (MINIMAL + "[head]\ndropuot = 0.1", r"\[head\].*'dropuot': did you mean 'dropout'\?"),
         (MINIMAL + "[training]\nrate = -1", r"training.rate: .*greater than 0"),
-        (MINIMAL.replace("task", 'target = "text"\ntask'), r"'text' is read as a modality"),
         (MINIMAL.replace("[modalities.image]\n[modalities.text]", ""), r"modalities: Field required"),
         (MINIMAL + '[head]\nper = "step"', r"as many targets as steps.*'vectors': \[modalities.image\] has 'pixels'"),
         (MINIMAL + '[head]\nper = "utterance"', r"\[head\] per: Input should be 'bundle' or 'step'"),
@@ -85,6 +94,7 @@ def test_what_is_wrong_is_said_with_the_name_that_was_meant(tmp_path: Path, text
     with pytest.raises(ExperimentError, match=said) as caught:
         load(tmp_path, text)
     assert "my.toml" in str(caught.value)
+    assert "Value error" not in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", FITTING)

@@ -160,6 +160,20 @@ def test_what_could_not_be_served_is_not_trained(
     assert not (tmp_path / "run" / "log.jsonl").exists()
 
 
+def test_texts_without_a_frequent_word_are_refused_with_the_setting(tmp_path: Path, data: Path) -> None:
+    training = "epochs = 1\nminimum_count = 500"
+    for task, part in (("classification", TEXT), ("captioning", IMAGE), ("transcription", AUDIO)):
+        toml = make_experiment(tmp_path / "my.toml", task, part, training=training)
+        with pytest.raises(DataError, match="no word is 500 times in the training texts, which `minimum_count` in"):
+            cli_train(str(toml), data, tmp_path / task)
+
+
+def test_a_target_that_is_not_there_is_refused_with_the_fields_that_are(tmp_path: Path, data: Path) -> None:
+    toml = make_experiment(tmp_path / "my.toml", "classification", TEXT, top='target = "emotion"')
+    with pytest.raises(DataError, match="there is no 'emotion', but image, audio, text, label, value, target_text, ca"):
+        cli_train(str(toml), data, tmp_path / "run")
+
+
 def test_defaults_are_served(tmp_path: Path, data: Path) -> None:
     defaults = "[defaults]\ntop_k = 2\ntemperature = 3.0\n"
     toml = make_experiment(tmp_path / "my.toml", "classification", TEXT, FUSED, defaults, training="epochs = 1")
