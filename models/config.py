@@ -21,6 +21,12 @@ HEADS_OF: dict[Task, tuple[str, ...]] = {
 """The head types that serve each task. Classification and regression ask only for a tensor, so a head of a type that
 is not listed here at all, a user's own, serves them too."""
 
+DEFAULTS_OF: dict[Task, tuple[str, ...]] = {
+    "classification": ("temperature",),
+    "transcription": ("seconds_per_step", "delay"),
+}
+"""What tasks read from ``defaults`` beside the default values of their options, which their options check."""
+
 _Features = Annotated[SerializeAsAny[Features], BeforeValidator(FEATURES.parse)]
 _Encoder = Annotated[SerializeAsAny[ComponentConfig], BeforeValidator(ENCODERS.parse)]
 _Fusion = Annotated[SerializeAsAny[ComponentConfig], BeforeValidator(FUSIONS.parse)]
@@ -113,9 +119,7 @@ class CheckpointConfig(_Strict):
             raise ValueError(f"there are {len(self.labels)} labels, but the head has {size} classes: give one a class")
 
     def _check_defaults(self) -> None:
-        """What tasks read from ``defaults`` beside the default values of their options, which their options check."""
-        read = {"classification": ("temperature",), "transcription": ("seconds_per_step", "delay")}
-        for name in read.get(self.task, ()):
+        for name in DEFAULTS_OF.get(self.task, ()):
             value = self.defaults.get(name, 1)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
                 raise ValueError(f"defaults.{name} is {value!r}: it must be a number above 0, or be left out")

@@ -16,7 +16,7 @@ def index(
     folder: Annotated[
         Path, typer.Argument(exists=True, file_okay=False, help="Photos and videos, also in subfolders.")
     ],
-    out: Annotated[Path, typer.Option(help="File of the index; one that is there is brought up to date.")],
+    out: Annotated[Path, typer.Option(help="File of the index; one of the same folder is brought up to date.")],
     model: Annotated[str, typer.Option(help="Checkpoint that embeds images and text.")] = "image-text-embedding",
     captioner: Annotated[str, typer.Option(help="Checkpoint that captions; empty for no captions.")] = "captioner",
     model_dir: ModelDir = None,
@@ -41,6 +41,8 @@ def index(
         fail(str(error))
     for path, reason in done.skipped.items():
         typer.echo(f"Skipped {path}: {reason}", err=True)
+    if not files:
+        typer.echo(f"{folder} has no photos or videos.", err=True)
     told = f"{done.added} looked at, {done.unchanged} unchanged, {done.removed} removed, {len(done.skipped)} skipped"
     typer.echo(f"{out}: {told}; {count} photos and seconds of video")
 
@@ -86,6 +88,8 @@ def search(
     for hit in hits:
         place = "" if hit.seconds is None else clock(hit.seconds)
         typer.echo(f"{hit.score:6.3f}  {hit.path}  {place:<7} {next(iter(hit.captions.values()), '')}".rstrip())
+    if not hits:
+        typer.echo(f"Nothing found: {index} is empty.", err=True)
     typer.echo(f"Thumbnails: {page}", err=True)
 
 

@@ -24,13 +24,17 @@ def manifest(
     typer.echo(f"{data}: {written.train} examples in train.jsonl, {written.val} in val.jsonl")
     if written.ignored:
         typer.echo(f"No medium: {', '.join(written.ignored[:10])}", err=True)
+    if written.empty:
+        typer.echo(f"Left out, as empty: {', '.join(written.empty[:10])}", err=True)
 
 
 def train(
     recipe: Annotated[str, typer.Argument(help="An experiment (a .toml file), or the name of a shipped recipe.")],
     data: Annotated[Path, typer.Option(exists=True, file_okay=False, help="Folder with train.jsonl and val.jsonl.")],
     out: Annotated[Path, typer.Option(help="Folder for the checkpoint; a run that was killed goes on there.")],
-    seed: Annotated[int | None, typer.Option(min=0, help="Of everything random, instead of the experiment's.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, max=2**31 - 1, help="Of everything random, instead of the experiment's.")
+    ] = None,
     baselines: Annotated[
         bool, typer.Option("--baselines", help="Also train each modality alone, and measure the constant answer.")
     ] = False,

@@ -62,11 +62,11 @@ class FolderIndex:
 
     Args:
         model: the checkpoint whose space the vectors lie in; an index of another one is refused.
-        folder: given to write: a new index where there is none, or one that has this folder from now on.
+        folder: given to write: an index of this folder, new where there is none; one of another folder is refused.
         captioner: the checkpoint whose captions are written; an index with those of another one is refused.
 
     Raises:
-        IndexFault: there is none, it is of another model, or the file is something else.
+        IndexFault: there is none, it is of another model or folder, or the file is something else.
     """
 
     def __init__(self, path: Path, *, model: str, size: int, folder: Path | None = None, captioner: str = "") -> None:
@@ -198,6 +198,11 @@ class FolderIndex:
                 self._database.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
 
     def _claim(self, folder: Path) -> None:
+        if (made := self._meta("folder")) not in ("", str(folder)):
+            raise IndexFault(
+                f"{self.path} is of {made}, and would lose all that it has of that folder: give another --out, or "
+                "delete it"
+            )
         with self._database:
             self._database.execute("UPDATE meta SET value = ? WHERE key = 'folder'", (str(folder),))
 

@@ -12,7 +12,8 @@ from PIL import Image, ImageDraw, ImageFont
 _TILE, _LABEL, _COLUMNS, _GAP = 224, 30, 6, 6
 _PAPER, _INK = (255, 255, 255), (20, 20, 20)
 _DARKEST = 0.25
-_CHINESE = Path(__file__).parent / "fonts" / "DroidSansFallback-GB2312.ttf"
+CHINESE = Path(__file__).parent / "fonts" / "DroidSansFallback-GB2312.ttf"
+"""The font of what is written in Chinese on a picture."""
 
 
 def draw_attention(
@@ -60,4 +61,4 @@ def _write(pen: ImageDraw.ImageDraw, at: tuple[int, int], text: str) -> None:
 
 @cache
 def _font(*, latin: bool) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(16) if latin else ImageFont.truetype(_CHINESE, 16)
+    return ImageFont.load_default(16) if latin else ImageFont.truetype(CHINESE, 16)

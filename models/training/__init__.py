@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from models.checkpoint import CheckpointError
 from models.training.manifest import DataError
-from models.training.trainer import DivergedError
+from models.training.trainer import DivergedError, ResumeError
 
 if TYPE_CHECKING:
     from models.training.evaluation.zoo import Line
 
-TRAINING_ERRORS = (CheckpointError, DataError, DivergedError)
+TRAINING_ERRORS = (CheckpointError, DataError, DivergedError, ResumeError)
 """What a person at the command line can mend; the message says how."""
 
 EXPERIMENT_ENDING = ".toml"
@@ -22,13 +22,17 @@ def cli_train(recipe: str, data: Path, out: Path, seed: int | None = None, *, ba
     """Run the recipe called ``recipe``, or the experiment in that TOML file, on ``data``; or resume it.
 
     Raises:
-        DataError: no such recipe or file, or the data cannot be trained on.
+        DataError: no such recipe or file, or the data cannot be trained on, or ``out`` cannot be a folder.
+        ResumeError: what an interrupted run left in ``out`` is damaged.
     """
     if find_spec("matplotlib") is None:
         # Said now rather than by the picture that is drawn when training is over.
         raise DataError(
             "training draws its curves with matplotlib, which is not installed: pip install fusionrnn[train]"
         )
+    standing = next(place for place in (out, *out.parents) if place.exists())
+    if not standing.is_dir():
+        raise DataError(f"{standing} is a file, where the run needs a folder: give another --out")
     if recipe.endswith(EXPERIMENT_ENDING):
         from models.training.run import train_experiment
 

@@ -48,6 +48,18 @@ AUGMENTATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 """What ``augment`` in an experiment may name."""
 
+_PICTURES, _STEPS = ("mirror", "shift"), ("mask-time", "mask-frequency", "noise")
+FITTING: dict[str, tuple[str, ...]] = {
+    "pixels": _PICTURES,
+    "ink": _PICTURES,
+    "frames": _PICTURES,
+    "mouth": _PICTURES,
+    "log-mel": _STEPS,
+    "vectors": _STEPS,
+    "tokens": (),
+}
+"""Those that each type of features can take; a plug-in's own features are not listed, and may take any."""
+
 
 def _masked(x: Tensor, axis: int, share: float) -> Tensor:
     size = x.shape[axis]

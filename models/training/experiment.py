@@ -4,9 +4,8 @@ What the data dictates (classes, vocabulary, sizes of ready vectors) is not aske
 it in. A key that is not known is refused with the name that was probably meant.
 """
 
-import difflib
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -18,8 +17,9 @@ import models.heads  # noqa: F401  these three register the parts that an experi
 from models.config import HEADS_OF, CheckpointConfig, Task
 from models.features import FEATURES, Modality
 from models.registry import ENCODERS, FUSIONS, HEADS, ComponentConfig, Registry
-from models.training.augmentation import AUGMENTATIONS
+from models.training.augmentation import AUGMENTATIONS, FITTING
 from models.training.manifest import DataError
+from models.training.refusals import fault, first_fault, nearest
 
 DEFAULT_PARTS: dict[str, tuple[str, str]] = {
     "image": ("pixels", "image-small"),
@@ -124,6 +124,10 @@ class Experiment(_Strict):
         """Whether each step of an example has a target of its own."""
         return bool(self.head.get("per") == "step")
 
+    @property
+    def _voted(self) -> bool:
+        return self.fusion.get("type") == "decision" and not self.by_step
+
     def features(self, name: Modality, dictated: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The features' table of a modality, with its default type and what the data dictates."""
         return {"type": DEFAULT_PARTS[name][0]} | dict(dictated or {}) | self.modalities[name].features
@@ -144,8 +148,7 @@ class Experiment(_Strict):
 
     def head_table(self, dictated: Mapping[str, Any]) -> dict[str, Any]:
         """The head's table: a ``decision`` fusion has voted already; any other leaves the answer to the task's head."""
-        voted = self.fusion.get("type") == "decision" and not self.by_step
-        kind = self.head.get("type") or ("decision" if voted else HEADS_OF[self.task][0])
+        kind = self.head.get("type") or ("decision" if self._voted else HEADS_OF[self.task][0])
         given = {"kind": self.task, **dictated} if kind == "decision" else dictated
         return {"type": kind} | _fitting(HEADS, kind, given) | self.head
 
@@ -190,7 +193,9 @@ class Experiment(_Strict):
         try:
             return CheckpointConfig.model_validate(value)
         except ValidationError as error:
-            raise ExperimentError(f"The experiment '{self.name}' does not fit together: {_first(error)}") from error
+            raise ExperimentError(
+                f"The experiment '{self.name}' does not fit together: {first_fault(error)}"
+            ) from error
 
     def check_parts(self) -> None:
         """Refuse unknown part types, unknown keys and impossible sizes before any data are read.
@@ -202,6 +207,13 @@ class Experiment(_Strict):
             where = f"modalities.{name}"
             _check_part(FEATURES, self.features(name), f"{where}.features", {"size"})
             _check_part(ENCODERS, self.encoder(name), f"{where}.encoder", {"vocabulary", "size"})
+            self._check_reader(name)
+            self._check_augmentation(name)
+        if self._voted and "type" not in self.head and "decision" not in HEADS_OF[self.task]:
+            raise ExperimentError(
+                f"[fusion] type 'decision' takes votes on a class or a number, which the task '{self.task}' does not "
+                "ask for: choose another"
+            )
         _check_part(FUSIONS, self.fusion_table(), "fusion", {"outputs"})
         _check_part(HEADS, self.head_table({}), "head", {"classes", "outputs", "vocabulary", "languages", "kind"})
         for name in self.modalities if self.by_step else ():
@@ -209,6 +221,26 @@ class Experiment(_Strict):
                 raise ExperimentError(
                     f"[head] per 'step' needs as many targets as steps, which are known beforehand only of '{READY}': "
                     f"[modalities.{name}] has '{kind}'"
+                )
+
+    def _check_reader(self, name: Modality) -> None:
+        encoder, kind = str(self.encoder(name)["type"]), str(self.features(name)["type"])
+        reads = _reads(encoder)
+        if reads and kind not in reads:
+            fitting = [other for other in ENCODERS.names() if kind in _reads(other)]
+            raise ExperimentError(
+                f"[modalities.{name}] a '{encoder}' encoder reads {' or '.join(reads)}, not the '{kind}' of {name}"
+                + (f": what does is {', '.join(fitting)}" if fitting else "")
+            )
+
+    def _check_augmentation(self, name: Modality) -> None:
+        kind = str(self.features(name)["type"])
+        fitting = FITTING.get(kind, tuple(AUGMENTATIONS))
+        for augmentation in self.modalities[name].augment:
+            if augmentation not in fitting:
+                raise ExperimentError(
+                    f"[modalities.{name}] augment: '{augmentation}' does not fit features '{kind}', which take "
+                    f"{', '.join(fitting) or 'none'}"
                 )
 
 
@@ -219,7 +251,8 @@ def load_experiment(path: Path) -> Experiment:
         ExperimentError: the file is not TOML, has an unknown key, or a value out of bounds.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        # Editors on Windows begin a file with a byte order mark, which TOML does not allow.
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ExperimentError(f"{path} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -229,17 +262,10 @@ def load_experiment(path: Path) -> Experiment:
         experiment = Experiment.model_validate(table)
         experiment.check_parts()
     except ValidationError as error:
-        raise ExperimentError(f"{path}: {_first(error)}") from error
+        raise ExperimentError(f"{path}: {first_fault(error)}") from error
     except ExperimentError as error:
         raise ExperimentError(f"{path}: {error}") from error
     return experiment
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence that refuses ``name``: the closest known one, or all of them."""
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, 1)
-    return f": did you mean '{close[0]}'?" if close else f": known are {', '.join(names)}"
 
 
 def _check_keys(table: dict[str, Any]) -> None:
@@ -275,8 +301,7 @@ def _check_part(registry: Registry[Any], table: dict[str, Any], where: str, dict
     except ValidationError as error:
         real = [item for item in error.errors() if item["type"] != "missing" or item["loc"][0] not in dictated]
         if real:
-            key = ".".join(str(part) for part in real[0]["loc"])
-            raise ExperimentError(f"[{where}] {key}: {real[0]['msg']}") from error
+            raise ExperimentError(f"[{where}] {fault(real[0])}") from error
 
 
 def _fitting(registry: Registry[Any], kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -290,8 +315,13 @@ def _encoder_for(name: Modality, features: str) -> str:
     usual = DEFAULT_PARTS[name]
     if features == usual[0] or usual[1] not in ENCODERS.names():
         return usual[1]
-    readers = [kind for kind in ENCODERS.names() if features in getattr(ENCODERS.config(kind), "reads", ())]
+    readers = [kind for kind in ENCODERS.names() if features in _reads(kind)]
     return next((kind for kind in readers if kind.endswith("-rnn")), readers[0] if readers else usual[1])
+
+
+def _reads(encoder: str) -> tuple[str, ...]:
+    """The types of features that an encoder reads; empty if any."""
+    return getattr(ENCODERS.config(encoder), "reads", ())
 
 
 def _dictated(vocabulary: int, size: int | None, features: Mapping[str, Any]) -> dict[str, Any]:
@@ -304,9 +334,3 @@ def _dictated(vocabulary: int, size: int | None, features: Mapping[str, Any]) ->
     if features.get("colours") == "grey":
         values["planes"] = 1
     return values
-
-
-def _first(error: ValidationError) -> str:
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    return f"{where}: {first['msg']}" if where else str(first["msg"])

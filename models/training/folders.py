@@ -20,11 +20,12 @@ _MANIFESTS = ("train.jsonl", "val.jsonl")
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What ``write_manifests`` wrote: examples of each split, and files that are no medium."""
+    """What ``write_manifests`` wrote: examples of each split; files that are no medium, and texts without a word."""
 
     train: int
     val: int
     ignored: list[str]
+    empty: list[str]
 
 
 def write_manifests(folder: Path, *, share: float = 0.2) -> Written:
@@ -34,7 +35,7 @@ def write_manifests(folder: Path, *, share: float = 0.2) -> Written:
     folder gives the same split whatever is added to it, as far as the shares allow.
 
     Raises:
-        DataError: there are manifests already, or nothing to list.
+        DataError: there are manifests already, or nothing to list, or a text or a name that is not UTF-8.
     """
     present = [name for name in _MANIFESTS if (folder / name).exists()]
     if present:
@@ -44,8 +45,9 @@ def write_manifests(folder: Path, *, share: float = 0.2) -> Written:
         raise DataError(f"{folder} has {len(labels)} subfolders: give it one a class, at least two")
     splits: dict[str, list[dict[str, Any]]] = {name: [] for name in _MANIFESTS}
     ignored: list[str] = []
+    empty: list[str] = []
     for label in labels:
-        examples = _examples(folder, label, ignored)
+        examples = _examples(folder, label, ignored, empty)
         if len(examples) < 2:
             raise DataError(
                 f"{label} has {len(examples)} examples: a class needs one to learn from and one to measure by"
@@ -56,23 +58,44 @@ def write_manifests(folder: Path, *, share: float = 0.2) -> Written:
     for name, lines in splits.items():
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
         (folder / name).write_text(text, encoding="utf-8")
-    return Written(len(splits["train.jsonl"]), len(splits["val.jsonl"]), ignored)
+    return Written(len(splits["train.jsonl"]), len(splits["val.jsonl"]), ignored, empty)
 
 
-def _examples(folder: Path, label: Path, ignored: list[str]) -> dict[str, dict[str, Any]]:
+def _examples(folder: Path, label: Path, ignored: list[str], empty: list[str]) -> dict[str, dict[str, Any]]:
     """Examples by the path of their stem, each with its media by part."""
     found: dict[str, dict[str, Any]] = {}
     for path in sorted(file for file in label.rglob("*") if file.is_file() and file.name[0] not in "._"):
-        name = path.relative_to(folder).as_posix()
+        name = _name(path, folder)
         part = _part(path)
         if part is None:
             ignored.append(name)
             continue
+        text = _text(path, name) if part == "text" else ""
+        if part == "text" and not text:
+            empty.append(name)
+            continue
         example = found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), {})
         if part in example:
             raise DataError(f"{name} and {example[part]} are both the {part} of one example: give them other names")
-        example[part] = path.read_text(encoding="utf-8").strip() if part == "text" else name
+        example[part] = text or name
     return found
+
+
+def _name(path: Path, folder: Path) -> str:
+    name = path.relative_to(folder).as_posix()
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{folder} has a file whose name is not UTF-8: rename {name!a}") from error
+    return name
+
+
+def _text(path: Path, name: str) -> str:
+    try:
+        # Editors on Windows begin a file with a byte order mark, which is no part of the text.
+        return path.read_text(encoding="utf-8-sig").strip()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{name} is not UTF-8 text: byte {error.start} is {error.reason}; save it as UTF-8") from error
 
 
 def _part(path: Path) -> str | None:

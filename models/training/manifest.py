@@ -42,6 +42,8 @@ def read_manifest(folder: Path, split: str, *, media: tuple[str, ...] = ()) -> M
             example = json.loads(line)
         except json.JSONDecodeError as error:
             raise DataError(f"{path}, line {number}, is not JSON: {error.msg}") from error
+        if _has_half_characters(line, example):
+            raise DataError(f"{path}, line {number}, has half of a character, a lone \\ud800 to \\udfff: remove it")
         if not isinstance(example, dict):
             raise DataError(f'{path}, line {number}, must hold a JSON object, such as {{"image": "a.jpg"}}')
         absent = [field for field in media if field not in example]
@@ -60,6 +62,18 @@ def read_manifest(folder: Path, split: str, *, media: tuple[str, ...] = ()) -> M
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        # Editors on Windows begin a file with a byte order mark, which is no part of the text.
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text: byte {error.start} is {error.reason}") from error
+        raise DataError(f"{path} is not UTF-8 text: byte {error.start} is {error.reason}; save it as UTF-8") from error
+
+
+def _has_half_characters(line: str, example: Any) -> bool:
+    """Whether an escape in the line stands for one half of a pair only: it cannot be written to any file."""
+    if "\\ud" not in line.lower():
+        return False
+    try:
+        json.dumps(example, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False

@@ -112,7 +112,10 @@ def _append(
                     array = np.ascontiguousarray(tensor.numpy())
                     kind = {"dtype": str(array.dtype), "shape": list(array.shape[1:])}
                     if not step.exists():
-                        step.write_text(json.dumps(kind), encoding="utf-8")
+                        # A kill must leave all of it or nothing.
+                        temporary = step.with_suffix(".tmp")
+                        temporary.write_text(json.dumps(kind), encoding="utf-8")
+                        temporary.replace(step)
                     elif json.loads(step.read_text(encoding="utf-8")) != kind:
                         raise DataError(
                             f"{label}: example {row + 1} has features of another size ({kind}) than those before it"
@@ -134,21 +137,28 @@ def _append(
 
 
 def _whole_rows(values: Path, index: Path, step: Path) -> list[dict[str, Any]]:
-    """The rows that an earlier run finished; what a kill left half-written is cut off."""
-    if not index.exists():
-        values.unlink(missing_ok=True)
-        step.unlink(missing_ok=True)
+    """The rows that an earlier run finished; what a kill left half-written is cut off, what is damaged begun anew."""
+    try:
+        text = index.read_text(encoding="utf-8")
+        rows: list[dict[str, Any]] = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+        steps = sum(row["steps"] for row in rows)
+        if not steps:
+            # It may be there of a row that was not finished.
+            step.unlink(missing_ok=True)
+        size = steps * _step_bytes(step) if steps else 0
+        whole = values.stat().st_size >= size
+    except (OSError, ValueError, KeyError, TypeError):
+        whole = False
+    if not whole:
+        for file in (values, index, step):
+            file.unlink(missing_ok=True)
         return []
-    text = index.read_text(encoding="utf-8")
-    rows = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
     index.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    os.truncate(values, sum(row["steps"] for row in rows) * _step_bytes(step))
+    os.truncate(values, size)
     return rows
 
 
 def _step_bytes(step: Path) -> int:
-    if not step.exists():
-        return 0
     kind = json.loads(step.read_text(encoding="utf-8"))
     return int(np.dtype(kind["dtype"]).itemsize * np.prod(kind["shape"], dtype=np.int64))
 

@@ -9,12 +9,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 
-from models.checkpoint import CARD, METRICS, save_checkpoint
-from models.config import CheckpointConfig
+from models.checkpoint import CARD, METRICS, Checkpoint, save_checkpoint
+from models.config import DEFAULTS_OF, CheckpointConfig
 from models.features import Modality
+from models.features.text import TextTokenizer
 from models.network import FusionRNN
 from models.pipeline import Pipeline
+from models.tasks import TASKS
 from models.training.baselines import without_input
 from models.training.calibration import scaled, temperature
 from models.training.card import model_card
@@ -25,6 +28,7 @@ from models.training.evaluation import measure
 from models.training.experiment import Experiment, ExperimentError, load_experiment
 from models.training.manifest import DataError
 from models.training.metrics.classes import confusion, expected_calibration_error
+from models.training.refusals import first_fault, nearest
 from models.training.stage import FusionStage, Trained
 from models.training.targets import STEP_TARGETS, TARGETS, Target
 from models.training.trainer import Trainer
@@ -80,6 +84,7 @@ def _train(experiment: Experiment, data: Path, out: Path, cache: Path) -> _Outco
     corpus = load_corpus(experiment, target, data, cache)
     print(corpus.report.text(), flush=True)
     (out / "report.json").write_text(json.dumps(corpus.report.as_json(), indent=2) + "\n", encoding="utf-8")
+    _check_words(experiment, target, corpus)
     config = _config(experiment, target, corpus, {})
     torch.manual_seed(experiment.training.seed)
     try:
@@ -87,6 +92,7 @@ def _train(experiment: Experiment, data: Path, out: Path, cache: Path) -> _Outco
     except ValueError as error:
         raise ExperimentError(f"The network cannot be built: {error}") from error
     target.prepare(network, config, corpus.tokenizer, corpus.train.targets)
+    _check_served(Checkpoint(config, network, corpus.tokenizer, None, None, ""), experiment.defaults)
     trained = Trained(network, experiment, target)
     stage = FusionStage(trained, experiment, target, corpus)
     Trainer(trained, [stage], out, seed=experiment.training.seed).run()
@@ -119,6 +125,15 @@ def _claim(experiment: Experiment, data: Path, out: Path) -> None:
     record.write_text(mine, encoding="utf-8")
 
 
+def _check_words(experiment: Experiment, target: Target, corpus: Corpus) -> None:
+    bare = TextTokenizer.build([], target.languages())
+    if corpus.tokenizer is not None and corpus.tokenizer.size == bare.size:
+        raise DataError(
+            f"no word is {experiment.training.minimum_count} times in the training texts, which `minimum_count` in "
+            "[training] asks for: lower it, or give more texts"
+        )
+
+
 def _config(experiment: Experiment, target: Target, corpus: Corpus, defaults: Mapping[str, Any]) -> CheckpointConfig:
     return experiment.checkpoint(
         head=target.head(corpus.tokenizer),
@@ -127,6 +142,27 @@ def _config(experiment: Experiment, target: Target, corpus: Corpus, defaults: Ma
         labels=target.labels,
         defaults=defaults,
     )
+
+
+def _check_served(checkpoint: Checkpoint, defaults: Mapping[str, Any]) -> None:
+    """Refuse before training what could not be served after it: the network of the task, and ``[defaults]``.
+
+    Raises:
+        ExperimentError: with the key and the remedy.
+    """
+    task = checkpoint.config.task
+    try:
+        options = TASKS[task](checkpoint).options
+    except ValueError as error:
+        raise ExperimentError(f"The trained network could not be served: {error}") from error
+    known = {*options.model_fields, *DEFAULTS_OF.get(task, ())}
+    for name in defaults:
+        if name not in known:
+            raise ExperimentError(f"[defaults] has an unknown key '{name}'{nearest(name, known)}")
+    try:
+        options()
+    except ValidationError as error:
+        raise ExperimentError(f"[defaults] {first_fault(error)}") from error
 
 
 def _calibrated(stage: FusionStage, target: Target, corpus: Corpus, out: Path) -> tuple[dict[str, Any], dict[str, Any]]:

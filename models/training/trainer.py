@@ -5,6 +5,7 @@ It knows nothing of tasks or data: a ``Stage`` says what a batch is, what its lo
 
 import json
 import math
+import pickle
 import random
 import time
 from abc import ABC, abstractmethod
@@ -23,6 +24,10 @@ from models.training.progress import progress
 
 class DivergedError(RuntimeError):
     """The loss stopped being a number."""
+
+
+class ResumeError(RuntimeError):
+    """What an interrupted run left cannot be gone on from; the message names the file and the remedy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +101,12 @@ class Trainer:
         self._optimizer: torch.optim.Optimizer | None = None
 
     def run(self) -> None:
-        """Train from the start, or from where an interrupted run in the same folder stood, to the last stage's end."""
+        """Train from the start, or from where an interrupted run in the same folder stood, to the last stage's end.
+
+        Raises:
+            ResumeError: what that run left is damaged, or of another network.
+            DivergedError: the loss stopped being a number.
+        """
         seed_everything(self.seed)
         # Denormal numbers, which softmax gradients are full of, cost a CPU a hundred times what others do.
         torch.set_flush_denormal(True)
@@ -224,9 +234,13 @@ class Trainer:
         path = self.folder / "resume.pt"
         if not path.exists():
             return None
-        state: dict[str, Any] = torch.load(path, weights_only=True)
-        self._at = _Position(**state["position"])
-        self.model.load_state_dict(state["model"])
+        try:
+            state: dict[str, Any] = torch.load(path, weights_only=True)
+            self._at = _Position(**state["position"])
+            self.model.load_state_dict(state["model"])
+        except (RuntimeError, ValueError, LookupError, TypeError, OSError, EOFError, pickle.UnpicklingError) as error:
+            reason = str(error).partition("\n")[0]
+            raise ResumeError(f"{path} cannot be gone on from: {reason}; delete it to train from the start") from error
         return state
 
 

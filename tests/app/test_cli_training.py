@@ -43,6 +43,19 @@ def test_training_says_what_is_wrong(tmp_path: Path, recipe: str, arguments: tup
     assert said in complaint
 
 
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+    toml = make_experiment(tmp_path / "my.toml", "classification", TEXT)
+    for recipe, out in ((toml, toml), ("captioner", toml), (toml, toml / "run")):
+        code, _, complaint = run("train", recipe, "--data", tmp_path, "--out", out)
+        assert (code, "my.toml is a file, where the run needs a folder: give another --out" in complaint) == (1, True)
+
+
+def test_a_seed_that_numpy_does_not_take_is_refused(tmp_path: Path) -> None:
+    toml = make_experiment(tmp_path / "my.toml", "classification", TEXT)
+    code, *_ = run("train", toml, "--data", make_data(tmp_path / "data"), "--out", tmp_path / "run", "--seed", 2**31)
+    assert code == 2
+
+
 def test_manifest(tmp_path: Path) -> None:
     code, _, complaint = run("manifest", tmp_path)
     assert (code, "one a class" in complaint) == (1, True)
@@ -50,5 +63,7 @@ def test_manifest(tmp_path: Path) -> None:
         (tmp_path / label).mkdir()
         for number in range(5):
             (tmp_path / label / f"{number}.txt").write_text(f"{label} {number}")
-    code, shown, _ = run("manifest", tmp_path)
+    (tmp_path / "good" / "empty.txt").touch()
+    code, shown, complaint = run("manifest", tmp_path)
+    assert "Left out, as empty: good/empty.txt" in complaint
     assert (code, "8 examples in train.jsonl, 2 in val.jsonl" in shown) == (0, True)

@@ -41,7 +41,12 @@ class Target(ABC):
 
     def read(self, fields: Mapping[str, Any]) -> Any:
         """The same for this experiment's field and modalities."""
-        return self.value(fields, self.name, self.experiment.modalities)
+        try:
+            return self.value(fields, self.name, self.experiment.modalities)
+        except ValueError as error:
+            if self.name and self.name not in fields:
+                raise ValueError(f"there is no '{self.name}', but {', '.join(fields) or 'nothing'}") from error
+            raise
 
     def fit(self, train: Sequence[Any], val: Sequence[Any], faults: Faults) -> None:  # noqa: B027  not every task must
         """Learn from the training targets what the network's sizes depend on, and note what is odd about them."""

@@ -94,3 +94,25 @@ def test_what_is_wrong_is_said(
     code, _, complaints = run(models, *(places.get(argument, argument) for argument in arguments), *default)
     assert (code, said in complaints) == (1, True), complaints
     assert (pictures / "red.png").read_bytes() == picture(RED)
+
+
+def test_another_folder_does_not_take_the_place_of_the_first(models: Path, pictures: Path, tmp_path: Path) -> None:
+    index, page = tmp_path / "my.index", tmp_path / "page.html"
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "green.png").write_bytes(picture(GREEN))
+    assert run(models, "index", pictures, "--out", index, "--captioner", "")[0] == 0
+    code, _, complaints = run(models, "index", tmp_path / "other", "--out", index, "--captioner", "")
+    assert code == 1
+    assert f"is of {pictures.resolve()}" in complaints
+    assert "give another --out" in complaints
+    _, listed, _ = run(models, "search", index, "--image", pictures / "red.png", "--page", page)
+    assert "red.png" in listed
+
+
+def test_that_there_is_nothing_is_said(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    index = tmp_path / "my.index"
+    code, told, complaints = run(models, "index", tmp_path / "empty", "--out", index, "--captioner", "")
+    assert (code, "0 photos" in told, "empty has no photos or videos" in complaints) == (0, True, True)
+    code, listed, complaints = run(models, "search", index, "a dog", "--page", tmp_path / "page.html")
+    assert (code, listed, "Nothing found: " in complaints) == (0, "", True)

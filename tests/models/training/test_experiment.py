@@ -2,8 +2,11 @@ from pathlib import Path
 
 import pytest
 
+from models.features import FEATURES, Features
+from models.training.augmentation import AUGMENTATIONS, FITTING
 from models.training.experiment import ExperimentError, load_experiment
 from tests.models.training.data import IMAGE, TEXT, VECTORS, make_experiment
+from tests.support import tiny_tokenizer
 
 MINIMAL = """
 name = "cats"
@@ -35,6 +38,12 @@ def test_a_few_lines_are_enough(tmp_path: Path) -> None:
     assert (config.network.fusion.type, config.network.head.model_dump()["classes"]) == ("concat", 2)
 
 
+def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "my.toml"
+    path.write_text(MINIMAL, encoding="utf-8-sig")
+    assert load_experiment(path).name == "cats"
+
+
 def test_sizes_of_ready_vectors_and_of_decisions_come_from_the_data(tmp_path: Path) -> None:
     path = make_experiment(tmp_path / "my.toml", "classification", VECTORS, IMAGE, '[fusion]\ntype = "decision"\n')
     config = load_experiment(path).checkpoint(
@@ -57,10 +66,23 @@ def test_sizes_of_ready_vectors_and_of_decisions_come_from_the_data(tmp_path: Pa
         (MINIMAL + 'encoder = { type = "text-rnn", hiden = 3 }', r"unknown key 'hiden': did you mean 'hidden'\?"),
         (MINIMAL + 'encoder = { type = "text-rnn", hidden = 0 }', r"hidden: .*greater than or equal to 1"),
         (MINIMAL + 'augment = ["miror"]', r"no augmentation 'miror': did you mean 'mirror'\?"),
+        (MINIMAL + 'augment = ["noise"]', r"\[modalities.text\] augment: 'noise' .*'tokens', which take none"),
+        (MINIMAL + '[modalities.audio]\naugment = ["mirror"]', r"'mirror' .*'log-mel', which take mask-time, mask-f.*"),
+        (MINIMAL + '[modalities.audio]\naugment = ["shift"]', r"'shift' does not fit features 'log-mel'"),
+        (MINIMAL + '[modalities.video]\naugment = ["noise"]', r"'noise' .*'frames', which take mirror, shift"),
+        (
+            MINIMAL.replace("classification", "captioning") + '[fusion]\ntype = "decision"',
+            r"\[fusion\] type 'decision' takes votes .*'captioning' does not ask for: choose another",
+        ),
+        (
+            MINIMAL + '[modalities.audio]\nencoder = "text-rnn"',
+            r"\[modalities.audio\] a 'text-rnn' encoder reads tokens, not the .* of audio: what does is audio-rnn",
+        ),
+        (MINIMAL.replace("task", 'target = "text"\ntask'), r"my.toml: 'text' is read as a modality"),
+        (MINIMAL + '[fusion]\ntype = "weighted-sum"\nmode = "gated"\nweights = { image = 2.0 }', r"\[fusion\] weights"),
         (MINIMAL + '[fusion]\ntype = "tensr"', r"\[fusion\].*'tensr': did you mean 'tensor'\?"),
         (MINIMAL + "[head]\ndropuot = 0.1", r"\[head\].*'dropuot': did you mean 'dropout'\?"),
         (MINIMAL + "[training]\nrate = -1", r"training.rate: .*greater than 0"),
-        (MINIMAL.replace("task", 'target = "text"\ntask'), r"'text' is read as a modality"),
         (MINIMAL.replace("[modalities.image]\n[modalities.text]", ""), r"modalities: Field required"),
         (MINIMAL + '[head]\nper = "step"', r"as many targets as steps.*'vectors': \[modalities.image\] has 'pixels'"),
         (MINIMAL + '[head]\nper = "utterance"', r"\[head\] per: Input should be 'bundle' or 'step'"),
@@ -72,6 +94,17 @@ def test_what_is_wrong_is_said_with_the_name_that_was_meant(tmp_path: Path, text
     with pytest.raises(ExperimentError, match=said) as caught:
         load(tmp_path, text)
     assert "my.toml" in str(caught.value)
+    assert "Value error" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", FITTING)
+def test_every_augmentation_runs_on_the_features_it_is_said_to_fit(kind: str) -> None:
+    features = FEATURES.config(kind).tiny()
+    assert isinstance(features, Features)
+    read = features.extract(features.blank(), tiny_tokenizer()).repeat_interleave(3, 0)
+    for name in FITTING[kind]:
+        changed = AUGMENTATIONS[name](read)
+        assert (changed.shape, changed.dtype) == (read.shape, read.dtype)
 
 
 def test_an_encoder_that_cannot_read_the_features_is_refused(tmp_path: Path) -> None:

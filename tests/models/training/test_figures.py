@@ -55,6 +55,12 @@ def test_temperature_finds_the_factor_that_was_put_in() -> None:
     assert expected_calibration_error(scaled(boastful, 3), truth) < expected_calibration_error(boastful, truth) / 4
 
 
+def test_answers_without_an_error_are_not_made_surer() -> None:
+    probabilities = np.array([[0.7, 0.3], [0.4, 0.6], [0.9, 0.1]])
+    assert temperature(probabilities, np.array([0, 1, 0])) == 1
+    assert temperature(probabilities, np.array([0, 1, 1])) > 1
+
+
 def test_error_and_correlation() -> None:
     truth = np.array([[1.0], [2.0], [4.0], [5.0]])
     guesses = np.array([[1.5], [1.0], [4.0], [6.0]])

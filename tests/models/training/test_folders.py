@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -53,4 +54,31 @@ def test_what_cannot_be_listed_is_said(tmp_path: Path) -> None:
     (tmp_path / "calm" / "0.jpeg").unlink()
     write_manifests(tmp_path)
     with pytest.raises(DataError, match=r"already has train.jsonl and val.jsonl"):
+        write_manifests(tmp_path)
+
+
+def test_texts_are_read_as_utf_8_and_empty_ones_left_out(tmp_path: Path) -> None:
+    make(tmp_path, 4)
+    (tmp_path / "calm" / "0.txt").write_text("ring", encoding="utf-8-sig")
+    (tmp_path / "calm" / "2.txt").write_text(" \n")
+    (tmp_path / "calm" / "9.txt").write_bytes(b"\xef\xbb\xbf")
+    written = write_manifests(tmp_path)
+    assert written.empty == ["calm/2.txt", "calm/9.txt"]
+    everything = {line["image"]: line for line in lines(tmp_path, "train") + lines(tmp_path, "val")}
+    assert everything["calm/0.jpg"]["text"] == "ring"
+    assert "text" not in everything["calm/2.jpg"]
+    assert len(everything) == 8
+
+
+def test_what_is_not_utf_8_is_named(tmp_path: Path) -> None:
+    make(tmp_path, 2)
+    (tmp_path / "calm" / "0.txt").write_bytes("caf\xe9".encode("latin-1"))
+    with pytest.raises(DataError, match=r"calm/0.txt is not UTF-8 text: byte 3 is .*; save it as UTF-8"):
+        write_manifests(tmp_path)
+    (tmp_path / "calm" / "0.txt").unlink()
+    try:
+        (tmp_path / "calm" / os.fsdecode(b"caf\xe9.jpg")).write_bytes(encoded_photo())
+    except OSError:
+        pytest.skip("this file system has UTF-8 names only")
+    with pytest.raises(DataError, match=r"name is not UTF-8: rename 'calm/caf.*\.jpg'"):
         write_manifests(tmp_path)

@@ -51,6 +51,27 @@ def test_a_killed_computation_goes_on_from_its_last_row(tmp_path: Path) -> None:
     assert torch.equal(found[2], torch.full((1, 3), 7.0))
 
 
+@pytest.mark.parametrize(
+    ("ending", "left"), [("step", b""), ("step", None), ("rows", b"\0\0\n"), ("values", b"1"), ("values", None)]
+)
+def test_a_damaged_cache_is_begun_anew(tmp_path: Path, ending: str, left: bytes | None) -> None:
+    cached_ragged(tmp_path, "audio-train", {}, 4, Source(), most_bytes=1e6)
+    (file,) = tmp_path.glob(f"*.{ending}")
+    file.unlink() if left is None else file.write_bytes(left)
+    source = Source()
+    found = cached_ragged(tmp_path, "audio-train", {}, 4, source, most_bytes=1e6)
+    assert source.asked == [0, 1, 2, 3]
+    assert torch.equal(found[2], torch.full((1, 3), 7.0))
+
+
+def test_a_step_that_a_kill_left_before_its_first_row_is_no_obstacle(tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        cached_ragged(tmp_path, "audio-train", {}, 4, Source(kill_at=0), most_bytes=1e6)
+    (values,) = tmp_path.glob("*.values")
+    values.with_suffix(".step").touch()
+    assert cached_ragged(tmp_path, "audio-train", {}, 4, Source(), most_bytes=1e6).lengths.tolist() == [2, 0, 1, 4]
+
+
 def test_other_features_replace_the_old_ones(tmp_path: Path) -> None:
     cached_ragged(tmp_path, "audio-train", {"hop": 1}, 4, Source(), most_bytes=1e6)
     cached_ragged(tmp_path, "audio-val", {"hop": 1}, 4, Source(), most_bytes=1e6)

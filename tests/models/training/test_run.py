@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from models.media.limits import MediaLimits
 from models.pipeline import Pipeline
 from models.training import cli_evaluate, cli_train, run
+from models.training.experiment import ExperimentError
 from models.training.manifest import DataError
 from models.training.stage import FusionStage
 from models.training.trainer import DivergedError
@@ -136,6 +137,50 @@ def test_a_folder_of_another_experiment_is_not_gone_on_with(tmp_path: Path, data
     make_experiment(toml, "regression", TEXT, FUSED, training=training + "\nrate = 0.5")
     with pytest.raises(DataError, match="another experiment, or of other data: give another --out"):
         cli_train(str(toml), data, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("task", "tables", "said"),
+    [
+        ("classification", (TEXT, FUSED, "[defaults]\ntop_k = 0\n"), r"\[defaults\] top_k: .*greater than or equal"),
+        ("classification", (TEXT, FUSED, "[defaults]\ntop_k = 4\n"), r"\[defaults\] top_k: .*less than or equal to 3"),
+        ("classification", (TEXT, FUSED, "[defaults]\ntop_kk = 3\n"), r"unknown key 'top_kk': did you mean 'top_k'\?"),
+        ("classification", (TEXT, FUSED, "[defaults]\ntemperature = 0\n"), r"defaults.temperature is 0"),
+        ("regression", (TEXT, FUSED, "[defaults]\nunit = 3\n"), r"unknown key 'unit': there are none"),
+        ("generation", (TEXT.replace("hidden", "bidirectional = true, hidden"), FUSED), "its encoder must be causal"),
+    ],
+    ids=["low", "high", "unknown", "temperature", "none", "not causal"],
+)  # fmt: skip
+def test_what_could_not_be_served_is_not_trained(
+    tmp_path: Path, data: Path, task: str, tables: tuple[str, ...], said: str
+) -> None:
+    toml = make_experiment(tmp_path / "my.toml", task, *tables)
+    with pytest.raises(ExperimentError, match=said):
+        cli_train(str(toml), data, tmp_path / "run")
+    assert not (tmp_path / "run" / "log.jsonl").exists()
+
+
+def test_texts_without_a_frequent_word_are_refused_with_the_setting(tmp_path: Path, data: Path) -> None:
+    training = "epochs = 1\nminimum_count = 500"
+    for task, part in (("classification", TEXT), ("captioning", IMAGE), ("transcription", AUDIO)):
+        toml = make_experiment(tmp_path / "my.toml", task, part, training=training)
+        with pytest.raises(DataError, match="no word is 500 times in the training texts, which `minimum_count` in"):
+            cli_train(str(toml), data, tmp_path / task)
+
+
+def test_a_target_that_is_not_there_is_refused_with_the_fields_that_are(tmp_path: Path, data: Path) -> None:
+    toml = make_experiment(tmp_path / "my.toml", "classification", TEXT, top='target = "emotion"')
+    with pytest.raises(DataError, match="there is no 'emotion', but image, audio, text, label, value, target_text, ca"):
+        cli_train(str(toml), data, tmp_path / "run")
+
+
+def test_defaults_are_served(tmp_path: Path, data: Path) -> None:
+    defaults = "[defaults]\ntop_k = 2\ntemperature = 3.0\n"
+    toml = make_experiment(tmp_path / "my.toml", "classification", TEXT, FUSED, defaults, training="epochs = 1")
+    cli_train(str(toml), data, tmp_path / "run")
+    pipeline = Pipeline.load(tmp_path / "run" / "checkpoint")
+    assert pipeline.options().model_dump() == {"top_k": 2}
+    assert pipeline.config.defaults["temperature"] == 3
 
 
 def test_a_diverging_run_stops_with_a_message(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from models.training.curves import draw_curves
-from models.training.trainer import DivergedError, Schedule, Stage, Trainer
+from models.training.trainer import DivergedError, ResumeError, Schedule, Stage, Trainer
 
 
 class Killed(Exception):
@@ -70,6 +70,18 @@ def test_a_run_that_is_interrupted_between_two_stages_has_the_same_chance_afterw
     resumed = run(tmp_path / "killed", {}, {})
     for name, value in whole.items():
         assert torch.equal(value, resumed[name])
+
+
+def test_a_damaged_resume_file_is_named_with_the_remedy(tmp_path: Path) -> None:
+    run(tmp_path, {})
+    path = tmp_path / "resume.pt"
+    whole = path.read_bytes()
+    for left in (b"", b"text", whole[: len(whole) // 2]):
+        path.write_bytes(left)
+        with pytest.raises(ResumeError, match=r"resume.pt cannot be gone on from: .*; delete it to train from the st"):
+            run(tmp_path, {})
+    path.unlink()
+    run(tmp_path, {})
 
 
 def test_training_learns_logs_and_draws(tmp_path: Path) -> None:

@@ -1,0 +1,28 @@
+"""The words of a refusal: what pydantic found wrong, and the name that was probably meant."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first thing that pydantic found wrong, after the key it is in, if it is in one."""
+    return fault(error.errors()[0])
+
+
+def fault(found: Mapping[str, Any]) -> str:
+    """The same of one entry of an error's ``errors()``."""
+    where = ".".join(str(part) for part in found["loc"])
+    said = str(found["msg"]).removeprefix("Value error, ")
+    return f"{where}: {said}" if where else said
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence that refuses ``name``: the closest known one, or all of them."""
+    names = sorted(known)
+    if not names:
+        return ": there are none"
+    close = difflib.get_close_matches(name, names, 1)
+    return f": did you mean '{close[0]}'?" if close else f": known are {', '.join(names)}"

@@ -1,0 +1,23 @@
+from pathlib import Path
+
+import pytest
+
+from models.training.manifest import DataError, read_manifest
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text('{"text": "a"}\n', encoding="utf-8-sig")
+    assert read_manifest(tmp_path, "train").examples == [{"text": "a"}]
+
+
+def test_another_encoding_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text('{"text": "a"}\n', encoding="utf-16")
+    with pytest.raises(DataError, match=r"is not UTF-8 text: byte 0 is .*; save it as UTF-8"):
+        read_manifest(tmp_path, "train")
+
+
+@pytest.mark.parametrize("line", [r'{"label": "\ud800"}', r'{"image": "a\uDFFF.png"}', r'{"label": ["\ud800"]}'])
+def test_half_of_a_character_is_refused(tmp_path: Path, line: str) -> None:
+    (tmp_path / "train.jsonl").write_text(f'{{"label": "\\ud83d\\ude00"}}\n{line}\n')
+    with pytest.raises(DataError, match=r"train.jsonl, line 2, has half of a character, a lone \\ud800 to \\udfff"):
+        read_manifest(tmp_path, "train")
