@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.config import CheckpointConfig
 from models.features import FEATURES, Features, Modality
 from models.features.text import TextTokenizer, frequent
 from models.media.errors import MediaError
 from models.media.limits import MediaLimits
-from models.pipeline import parts_for
+from models.pipeline import accepted, parts_for
 from models.registry import FUSIONS
 from models.sequence import Padded, pad
 from models.training.augmentation import AUGMENTATIONS
@@ -27,6 +28,7 @@ from models.training.experiment import READY, Experiment
 from models.training.manifest import DataError
 from models.training.ragged import Ragged, Unusable, cached_ragged
 from models.training.report import Faults, Report, split_report
+from models.training.spelling import unspellable
 from models.training.targets import Target
 
 SPLITS = ("train", "val")
@@ -87,14 +89,15 @@ def load_corpus(experiment: Experiment, target: Target, folder: Path, cache: Pat
     ready = {name for name in names if kinds[name] == READY}
     parts = {name: _parts(name, kinds[name], names) for name in names}
     inline: frozenset[Modality] = frozenset(() if "text" in ready else ("text",))
-    splits = {
-        name: read_split(folder, name, frozenset().union(*parts.values()), inline, target.read, faults)
-        for name in SPLITS
-    }
+    most = {name: plan.max_items for name, plan in experiment.modalities.items()}
+    accepts = accepted(most, [FEATURES.config(kind) for kind in kinds.values()])  # type: ignore[misc]
+    splits = {name: read_split(folder, name, accepts, inline, target.read, faults) for name in SPLITS}
     _check_left_out(experiment, splits, {name: len(split.examples) for name, split in splits.items()}, faults)
     _check_modalities(splits["train"], parts, faults)
     targets = {name: [example.target for example in split.examples] for name, split in splits.items()}
     target.fit(targets["train"], targets["val"], faults)
+    for split in splits.values():
+        _check_repeats(split, faults)
     _check_duplicates(splits["train"], splits["val"], faults)
     faults.stop_if_fatal()
     vectors = {name: _vector_size(splits["train"], name) for name in ready}
@@ -115,6 +118,11 @@ def load_corpus(experiment: Experiment, target: Target, folder: Path, cache: Pat
     )
     used = {name: _usable(split, ragged[name], steps, faults) for name, split in splits.items()}
     faults.stop_if_fatal()
+    if experiment.task == "transcription" and tokenizer is not None:
+        config = experiment.checkpoint(
+            head=target.head(tokenizer), vocabulary=tokenizer.size, vectors=vectors, labels=None, defaults={}
+        )
+        used = {name: _spellable(part, config, tokenizer, faults) for name, part in used.items()}
     _check_left_out(experiment, splits, {name: len(part.rows) for name, part in used.items()}, faults)
     report = Report(
         {
@@ -217,6 +225,16 @@ def _usable(split: Split, features: Mapping[Modality, Ragged], rule: _StepRule, 
     return Part(split, np.array(rows, np.int64), features, [split.examples[row].target for row in rows])
 
 
+def _spellable(part: Part, config: CheckpointConfig, tokenizer: TextTokenizer, faults: Faults) -> Part:
+    """Leave out the examples whose transcripts have more words than the network has steps for."""
+    found = unspellable(part.targets, part.lengths, part.inputs, config, tokenizer)
+    for place, reason in found.items():
+        where = f"{part.split.name}.jsonl, {part.split.examples[part.rows[place]].name()}"
+        faults.add("transcripts too long for their steps", where, reason)
+    kept = [place for place in range(len(part.rows)) if place not in found]
+    return replace(part, rows=part.rows[kept], targets=[part.targets[place] for place in kept])
+
+
 def _check_modalities(train: Split, parts: Mapping[Modality, frozenset[Modality]], faults: Faults) -> None:
     for fields in parts.values():
         if not any(fields & example.parts.keys() for example in train.examples):
@@ -233,6 +251,15 @@ def _check_left_out(
                 f"{left_out} of {split.total} examples of {name}.jsonl cannot be used; `left_out` in [training] allows "
                 f"{experiment.training.left_out:.0%}.\n" + "\n".join(faults.lines())
             )
+
+
+def _check_repeats(split: Split, faults: Faults) -> None:
+    first: dict[str, Example] = {}
+    for example in split.examples:
+        twin = first.setdefault(json.dumps([_content(example), example.target]), example)
+        if twin is not example:
+            where = f"{split.name}.jsonl, {example.name()}"
+            faults.add("examples listed twice", where, f"as {twin.name()}")
 
 
 def _check_duplicates(train: Split, val: Split, faults: Faults) -> None:

@@ -60,6 +60,13 @@ def _set(split: str, line: int, **fields: Any) -> Change:
         (_set("val", 1, label=None), "malformed examples", "'label' must be a label"),
         (_set("val", 1, image=None), "examples without a modality", "val.jsonl, line 2"),
         (_set("val", 1, image="image/train-4.png"), "duplicates between train and val", "as train.jsonl, line 5"),
+        (
+            _set("train", 1, image=["image/train-0.png"] * 2),
+            "more items than max_items",
+            "2 of image, and 1 may be served",
+        ),
+        (_set("train", 1, image="aGVs" * 5000), "missing files", "line 2: aGVsaGVs"),
+        (_set("train", 4, image="image/train-1.png"), "examples listed twice", "line 5 (image/train-1.png): as line 2"),
         (_set("train", 1, label="violet"), "rare classes", "'violet' has 1"),
     ],
 )
@@ -67,7 +74,8 @@ def test_faults_that_are_reported(tmp_path: Path, change: Change, kind: str, sai
     corpus = load(tmp_path, IMAGE, change=change, training="left_out = 0.3")
     assert list(corpus.report.faults.found) == [kind]
     assert said in corpus.report.text()
-    left_out = 0 if kind in ("rare classes", "duplicates between train and val") else 1
+    kept = ("rare classes", "duplicates between train and val", "examples listed twice")
+    left_out = 0 if kind in kept else 1
     assert sum(split.total - split.used for split in corpus.report.splits.values()) == left_out
 
 
@@ -106,12 +114,30 @@ def test_a_modality_that_no_example_has_stops(tmp_path: Path) -> None:
     ("task", "change", "said"),
     [
         ("regression", _set("train", 1, value=float("nan")), "'value' must be a finite number"),
+        (
+            "regression",
+            _set("train", 1, value=1e300),
+            "train.jsonl, line 2: 'value' must be a finite number, or a list",
+        ),
+        ("regression", _set("train", 1, value=[10**400]), "up to 1e+30 on either side of 0"),
         ("transcription", _set("train", 1, target_text=""), "'target_text' must be a sentence"),
         ("captioning", _set("train", 1, captions={"en": []}), "at least one caption in 'en'"),
     ],
 )
 def test_targets_of_other_tasks(tmp_path: Path, task: str, change: Change, said: str) -> None:
     assert said in load(tmp_path, IMAGE, task=task, change=change).report.text()
+
+
+@pytest.mark.parametrize(("offset", "scale"), [(1e9, 1), (0, 1e-40)])
+def test_targets_that_float32_cannot_tell_apart_are_refused(tmp_path: Path, offset: float, scale: float) -> None:
+    def change(split: str, lines: list[dict[str, Any]]) -> None:
+        for line in lines:
+            line["value"] = offset + scale * line["value"]
+
+    with pytest.raises(
+        DataError, match=r"too alike for float32: 1\. Subtract a constant.*\n.*'value' has a standard dev"
+    ):
+        load(tmp_path, TEXT, task="regression", change=change)
 
 
 def test_captions_of_every_language_are_needed(tmp_path: Path) -> None:
