@@ -59,10 +59,15 @@ def save_checkpoint(
     card: str | None = None,
     dtype: torch.dtype = torch.float16,
 ) -> None:
-    """Write a checkpoint; floating-point weights are stored as ``dtype`` and computed with in float32."""
+    """Write a checkpoint; floating-point weights are stored as ``dtype`` and computed with in float32.
+
+    Buffers keep their precision: they are measured, such as the mean of targets in a unit of their own, and may be
+    beyond what float16 holds. Learned weights are not, and what rounding does to them the figures say.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    learned = {name for name, value in network.named_parameters() if value.is_floating_point()}
     weights = {
-        name: value.detach().to("cpu", dtype if value.is_floating_point() else value.dtype).contiguous()
+        name: value.detach().to("cpu", dtype if name in learned else value.dtype).contiguous()
         for name, value in network.state_dict().items()
     }
     save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})

@@ -101,6 +101,12 @@ class CheckpointConfig(_Strict):
         kind = getattr(head, "kind", self.task)
         if head.type == "decision" and kind != self.task:
             raise ValueError(f"the task '{self.task}' needs a decision head of kind '{self.task}', not '{kind}'")
+        outputs = getattr(self.network.fusion, "outputs", 1)
+        if (head.type, self.task, self.network.fusion.type) == ("decision", "regression", "decision") and outputs > 1:
+            raise ValueError(
+                f"a fusion of type 'decision' decides on one number or among classes, not on {outputs} numbers: "
+                "choose another fusion"
+            )
 
     def _check_labels(self) -> None:
         if self.labels is None:

@@ -3,9 +3,10 @@
 from typing import Literal, Self
 
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.encoded import Encoded, Sizes
+from models.heads.numbers import NumbersHead
 from models.registry import HEADS, ComponentConfig
 
 
@@ -27,8 +28,11 @@ class DecisionConfig(ComponentConfig):
 
 
 @HEADS.register("decision", DecisionConfig)
-class DecisionHead(nn.Module):
-    """The fused vector itself: the heads are in the fusion, one a modality, and their votes are combined there."""
+class DecisionHead(NumbersHead):
+    """The fused vector itself: the heads are in the fusion, one a modality, and their votes are combined there.
+
+    A regression's votes are numbers of unit scale, and so is what they come to; it is answered in the data's unit.
+    """
 
     causal = True
 
@@ -40,7 +44,10 @@ class DecisionHead(nn.Module):
                 f"but its fusion gives {sizes.fused}"
             )
         self.config = config
+        if config.kind == "regression":
+            self.hold_unit(config.outputs)
 
     def forward(self, encoded: Encoded) -> Tensor:
         """Logits (or log-probabilities) [B, outputs] of classes, or numbers [B, outputs]."""
-        return encoded.fusion.fused
+        fused = encoded.fusion.fused
+        return self.in_unit(fused) if self.config.kind == "regression" else fused

@@ -25,6 +25,7 @@ REMEDIES = {
     "modalities that the data lack": "Remove [modalities.NAME] from the experiment, or add the field to the manifest.",
     "captions that lack a language": "Give every example captions in every language, or take the language out.",
     "targets of different sizes": "Give every example as many numbers as the first, or `per = 'step'` in [head].",
+    "targets too alike for float32": "Subtract a constant from these targets, or give them in another unit.",
     "targets for other steps": "Give an example as many targets as the longest of its arrays has vectors.",
     "steps that do not pair": "The fusion pairs step k of all modalities: give an example's arrays equal lengths.",
     "too few classes": "Classification needs at least two different labels in train.jsonl.",
@@ -38,6 +39,7 @@ FATAL = frozenset(
         "modalities that the data lack",
         "captions that lack a language",
         "targets of different sizes",
+        "targets too alike for float32",
         "too few classes",
     }
 )

@@ -9,9 +9,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from models.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
-from models.heads import CaptioningHead
+from models.config import CheckpointConfig
+from models.heads import CaptioningHead, DecisionHead
+from models.network import FusionRNN
 from models.sequence import Padded
 from models.training.captions import caption_cross_entropy, teach
+from tests.models.tasks.checkpoints import described
 from tests.support import tiny_captioner, tiny_config, tiny_network, tiny_tokenizer
 
 
@@ -43,6 +46,24 @@ def test_saved_in_full_precision_it_loads_bit_equal(tmp_path: Path) -> None:
         assert torch.equal(loaded.network.state_dict()[name], value), name
     assert loaded.config == config
     assert (loaded.metrics, loaded.card) == ({"n": 1}, "# card")
+
+
+def test_what_was_measured_keeps_its_precision(tmp_path: Path) -> None:
+    network = FusionRNN(decided_number().network)
+    assert isinstance(network.head, DecisionHead)
+    network.head.fit(torch.tensor([[200_007.25], [200_017.5]]))
+    save_checkpoint(tmp_path, decided_number(), network, tiny_tokenizer())
+    stored = load_file(tmp_path / "model.safetensors")
+    assert stored.pop("head.mean").item() == 200_012.375
+    assert stored.pop("head.std").item() == 5.125
+    assert {value.dtype for value in stored.values()} == {torch.float16}
+    assert load_checkpoint(tmp_path).network.head.std.item() == 5.125  # type: ignore[operator]
+
+
+def decided_number() -> CheckpointConfig:
+    """A regression of one number on which sound and text decide."""
+    decision = {"type": "decision", "outputs": 1}
+    return described("regression", decision | {"kind": "regression"}, "audio", "text", fusion=decision)
 
 
 def test_the_digest_changes_with_the_weights(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """Figures over a set of examples, with their values and intervals from the same code."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -34,9 +35,16 @@ class Figures:
         return {name: float(value) for name, value in zip(self.names, everything, strict=True)}
 
     def intervals(self, *, rounds: int = 1000) -> dict[str, list[float]]:
-        """Each figure as [value, low, high] with the bounds of its 95 % bootstrap interval."""
+        """Each figure as [value, low, high] with the bounds of its 95 % bootstrap interval, rounded by ``rounded``."""
         low, high = bootstrap(self.statistic, self.count, rounds=rounds)
         return {
-            name: [round(float(bound), 4) for bound in (value, low[i], high[i])]
+            name: [rounded(float(bound)) for bound in (value, low[i], high[i])]
             for i, (name, value) in enumerate(self.values().items())
         }
+
+
+def rounded(value: float) -> float:
+    """Four decimals; below 0.001, where they would say little or nothing of an error in a small unit, four digits."""
+    if value == 0 or not math.isfinite(value) or abs(value) >= 1e-3:
+        return round(value, 4)
+    return float(f"{value:.4g}")

@@ -22,7 +22,7 @@ def regression_loss(
     Args:
         predictions: in the data's unit, [B, N], or [B, T, N] for each step.
         targets: of the same shape; NaN ones are not asked for.
-        std: of the training targets [N], as a ``RegressionHead`` holds it; None where they are of unit scale.
+        std: of the training targets [N], as a ``NumbersHead`` holds it; None where they are of unit scale.
         lengths: real steps of each row, int64 [B]: needed with steps, and only then.
         kind: absolute error, or Huber's (1964): squared up to ``delta`` standard deviations and linear beyond.
 

@@ -1,23 +1,32 @@
 """Numbers: one or several an example, Huber's loss, mean absolute error and correlation."""
 
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from models.config import CheckpointConfig
 from models.encoded import Encoded
 from models.features.text import TextTokenizer
-from models.heads import RegressionHead
+from models.heads.numbers import NumbersHead, unit_of
 from models.network import FusionRNN
 from models.training.metrics.figures import Figures
 from models.training.metrics.numbers import number_figures
 from models.training.objectives import regression_loss
 from models.training.report import Faults
 from models.training.targets.target import Target
+
+_MOST = 1e30
+"""Largest target on either side of 0: float32 ends at 3.4e38, and errors must fit in as well."""
+
+_LEAST = 1e-30
+"""Smallest standard deviation of targets."""
+
+_STEPS = 100
+"""Least steps of float32 in a standard deviation: rounding an answer then costs less than a hundredth of it."""
 
 
 class NumberTarget(Target):
@@ -33,7 +42,10 @@ class NumberTarget(Target):
         value = fields.get(name)
         items: list[Any] = value if isinstance(value, list) else [value]
         if not items or not all(_is_number(item) for item in items):
-            raise ValueError(f"'{name}' must be a finite number, or a list of such, not {value!r}")
+            raise ValueError(
+                f"'{name}' must be a finite number, or a list of such, up to {_MOST:g} on either side of 0, "
+                f"not {value!r}: mend it, or give all targets in another unit"
+            )
         return tuple(float(item) for item in items)
 
     def fit(self, train: Sequence[tuple[float, ...]], val: Sequence[tuple[float, ...]], faults: Faults) -> None:
@@ -41,6 +53,19 @@ class NumberTarget(Target):
         for name, values in (("train", train), ("val", val)):
             if odd := sum(len(value) != self.size for value in values):
                 faults.add("targets of different sizes", f"{name}.jsonl", f"{odd} have not {self.size} numbers")
+        if all(len(value) == self.size for value in train):
+            self._check_spread(np.array(train, np.float64).reshape(-1, self.size), faults)
+
+    def _check_spread(self, columns: NDArray[np.float64], faults: Faults) -> None:
+        """Targets are learned in float32, which has seven digits: they must suffice to tell the targets apart."""
+        for index, column in enumerate(columns.T):
+            if not len(column) or column.max() == column.min():
+                continue
+            spread, size = float(column.std()), float(np.abs(column).max())
+            if spread < _LEAST or spread < _STEPS * np.spacing(np.float32(size)):
+                what = f"'{self.name}'" + (f"[{index}]" if self.size > 1 else "")
+                said = f"{what} has a standard deviation of {spread:.3g} and numbers up to {size:.9g}"
+                faults.add("targets too alike for float32", "train.jsonl", said)
 
     def describe(self, values: Sequence[tuple[float, ...]]) -> dict[str, Any]:
         columns = np.array(values)
@@ -63,11 +88,11 @@ class NumberTarget(Target):
         train: Sequence[tuple[float, ...]],
     ) -> None:
         self.output = network.head
-        self.values = torch.tensor(train)
-        if isinstance(network.head, RegressionHead):
-            network.head.fit(self.values)
-        self.mean, std = self.values.mean(0), self.values.std(0, correction=0)
-        self.std = torch.where(std > 0, std, torch.ones_like(std))
+        values = torch.tensor(train, dtype=torch.float64)
+        if isinstance(network.head, NumbersHead):
+            network.head.fit(values)
+        self.values = values.float()
+        self.mean, self.std = (value.float() for value in unit_of(values))
 
     def loss(self, encoded: Encoded, rows: Tensor) -> Tensor:
         return regression_loss(self.output(encoded), self.values[rows], std=self.std, kind="huber")
@@ -92,4 +117,5 @@ class NumberTarget(Target):
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # NaN is not within any bounds; a whole number of hundreds of digits is no float, and can only be compared.
+    return isinstance(value, int | float) and not isinstance(value, bool) and -_MOST <= value <= _MOST

@@ -86,6 +86,30 @@ def test_a_decision_is_the_fusions_own() -> None:
         DecisionHead(DecisionConfig(outputs=4), Sizes({"text": 3}, 5))
 
 
+def test_a_decision_on_numbers_is_in_the_datas_unit() -> None:
+    head = DecisionHead(DecisionConfig(outputs=5, kind="regression"), Sizes({"text": 3}, 5))
+    targets = 50 + 20 * torch.randn(9, 5, generator=torch.Generator().manual_seed(2))
+    head.fit(targets)
+    encoded = bundle(FUSED, text=steps(2, 3, 1, 1))
+    torch.testing.assert_close(head(encoded), targets.mean(0) + targets.std(0, correction=0) * FUSED)
+    assert not DecisionHead(DecisionConfig(outputs=5), Sizes({"text": 3}, 5)).state_dict()
+
+
+@pytest.mark.parametrize(("centre", "spread"), [(200_000, 50_000), (20_007, 5), (0, 1e-8), (1e25, 1e24)])
+def test_targets_of_any_unit_have_a_mean_and_a_deviation(centre: float, spread: float) -> None:
+    head = RegressionHead(RegressionConfig(), Sizes({"text": 3}, 5))
+    noise = torch.randn(500, 1, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    head.fit(centre + spread * noise)
+    assert float(head.mean) == pytest.approx(centre + spread * float(noise.mean()), rel=1e-6)
+    assert float(head.std) == pytest.approx(spread * float(noise.std(correction=0)), rel=1e-6)
+
+
+def test_equal_targets_have_the_deviation_1_however_they_round() -> None:
+    head = RegressionHead(RegressionConfig(), Sizes({"text": 3}, 5))
+    head.fit(torch.full((37, 1), 0.1))
+    assert float(head.std) == 1
+
+
 def test_a_transcription_reads_fused_steps_where_there_are_any() -> None:
     encoded = bundle(FUSED, steps(2, 4, 3, 2), audio=steps(2, 3, 6, 5, seed=2))
     config = TranscriptionConfig(vocabulary=6)

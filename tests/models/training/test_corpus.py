@@ -106,12 +106,30 @@ def test_a_modality_that_no_example_has_stops(tmp_path: Path) -> None:
     ("task", "change", "said"),
     [
         ("regression", _set("train", 1, value=float("nan")), "'value' must be a finite number"),
+        (
+            "regression",
+            _set("train", 1, value=1e300),
+            "train.jsonl, line 2: 'value' must be a finite number, or a list",
+        ),
+        ("regression", _set("train", 1, value=[10**400]), "up to 1e+30 on either side of 0"),
         ("transcription", _set("train", 1, target_text=""), "'target_text' must be a sentence"),
         ("captioning", _set("train", 1, captions={"en": []}), "at least one caption in 'en'"),
     ],
 )
 def test_targets_of_other_tasks(tmp_path: Path, task: str, change: Change, said: str) -> None:
     assert said in load(tmp_path, IMAGE, task=task, change=change).report.text()
+
+
+@pytest.mark.parametrize(("offset", "scale"), [(1e9, 1), (0, 1e-40)])
+def test_targets_that_float32_cannot_tell_apart_are_refused(tmp_path: Path, offset: float, scale: float) -> None:
+    def change(split: str, lines: list[dict[str, Any]]) -> None:
+        for line in lines:
+            line["value"] = offset + scale * line["value"]
+
+    with pytest.raises(
+        DataError, match=r"too alike for float32: 1\. Subtract a constant.*\n.*'value' has a standard dev"
+    ):
+        load(tmp_path, TEXT, task="regression", change=change)
 
 
 def test_captions_of_every_language_are_needed(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pycocoevalcap.cider.cider import Cider
 
 from models.training.metrics.bleu import bleu, bleu_statistics
 from models.training.metrics.cider import CiderD
+from models.training.metrics.figures import rounded
 from models.training.metrics.intervals import bootstrap
 
 WORDS = ["a", "dog", "runs", "in", "the", "snow", "on", "green", "grass", "with", "two", "men"]
@@ -46,3 +47,11 @@ def test_interval_of_a_mean_has_the_textbook_width() -> None:
     values = np.random.default_rng(1).normal(size=400)
     low, high = bootstrap(lambda rows: np.array([values[rows].mean()]), 400)
     assert high[0] - low[0] == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"), [(172.60491, 172.6049), (0.93333, 0.9333), (1.23456e-8, 1.235e-8), (-2e-5, -2e-5), (0.0, 0.0)]
+)
+def test_a_figure_in_a_small_unit_keeps_its_digits(value: float, said: float) -> None:
+    assert rounded(value) == said
+    assert np.isnan(rounded(float("nan")))

@@ -161,6 +161,46 @@ def test_a_sound_too_short_for_its_words_stops_with_the_remedy(tmp_path: Path) -
         cli_train(str(toml), folder, tmp_path / "run")
 
 
+@pytest.mark.parametrize(
+    ("fusion", "centre", "spread"),
+    [
+        (FUSED, 200_000, 50_000),
+        (FUSED, 20_007, 5),
+        (FUSED, 0, 1e-8),
+        ('[fusion]\ntype = "decision"\ncombine = "mean"\n', 50, 20),
+        ('[fusion]\ntype = "decision"\n', 50, 20),
+        ('[fusion]\ntype = "decision"\ncombine = "stacked"\n', 50, 20),
+    ],
+    ids=["large", "far from 0", "small", "mean", "weighted", "stacked"],
+)
+def test_numbers_of_any_unit_are_learned_and_saved(tmp_path: Path, fusion: str, centre: float, spread: float) -> None:
+    def change(split: str, lines: list[dict[str, Any]]) -> None:
+        for line in lines:
+            line["value"] = centre + spread * (line["value"] - 5) / 8
+
+    folder = make_data(tmp_path / "data", change=change)
+    toml = make_experiment(
+        tmp_path / "my.toml", "regression", TEXT, IMAGE, fusion,
+        training="epochs = 15\nbatch_size = 8\nrate = 0.02\nminimum_count = 1",
+    )  # fmt: skip
+    cli_train(str(toml), folder, tmp_path / "run")
+    figures = json.loads((tmp_path / "run" / "checkpoint" / "metrics.json").read_text())["figures"]
+    # A deviation is 1.02 of the spread, and the mean as the answer would err by 0.83 of it.
+    assert 0 < figures["mae"][0] < 0.3 * spread
+    assert figures["correlation"][0] > 0.95
+
+
+def test_several_numbers_are_no_decision(tmp_path: Path) -> None:
+    def change(split: str, lines: list[dict[str, Any]]) -> None:
+        for line in lines:
+            line["value"] = [line["value"], 1.0]
+
+    folder = make_data(tmp_path / "data", train=6, val=3, change=change)
+    toml = make_experiment(tmp_path / "my.toml", "regression", TEXT, '[fusion]\ntype = "decision"\n')
+    with pytest.raises(DataError, match="decides on one number or among classes, not on 2 numbers"):
+        cli_train(str(toml), folder, tmp_path / "run")
+
+
 def test_ready_vectors_train_and_serve(tmp_path: Path) -> None:
     folder = make_data(tmp_path / "data", vectors=True)
     toml = make_experiment(tmp_path / "my.toml", "regression", VECTORS, FUSED, training="epochs = 2")
