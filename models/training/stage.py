@@ -73,7 +73,7 @@ class FusionStage(Stage):
         return [*groups, {"params": encoders, "lr": rate}] if rate > 0 else groups
 
     def batches(self, generator: torch.Generator) -> list[Tensor]:
-        return bucketed(costs(self.corpus.train), self.plan.batch_size, generator)
+        return bucketed(costs(self.corpus.train), self.plan.batch_size, generator, least=self.target.least_batch)
 
     def start_epoch(self, epoch: int) -> None:
         """Modality dropout rises from 0 in the first epoch to its full chance in the middle of training."""
@@ -107,18 +107,32 @@ class FusionStage(Stage):
 
     @torch.inference_mode()
     def validate(self) -> dict[str, float]:
-        values = self.target.figures(self.answers(self.corpus.val), self.corpus.val.targets).values()
+        val = self.corpus.val
+        answers, loss = self._answered(val)
+        values = self.target.figures(answers, val.targets).values()
+        if loss is not None:
+            values["validation_loss"] = loss
         return values | {"score": self.target.value_of(values)}
 
     @torch.inference_mode()
     def answers(self, part: Part) -> list[Any]:
         """What the network answers to every example, in their order."""
+        return self._answered(part)[0]
+
+    def _answered(self, part: Part) -> tuple[list[Any], float | None]:
+        """The answers, and the mean loss of the examples where the target takes one."""
         answers: dict[int, Any] = {}
+        losses, counts = [], []
         order = np.argsort(costs(part), kind="stable")
         for batch in torch.split(torch.from_numpy(order), self.plan.batch_size):
-            answered = self.target.answers(self.network.encode(part.inputs(batch)))
-            answers |= dict(zip(batch.tolist(), answered, strict=True))
-        return [answers[place] for place in range(len(part.rows))]
+            encoded = self.network.encode(part.inputs(batch))
+            answers |= dict(zip(batch.tolist(), self.target.answers(encoded), strict=True))
+            loss = self.target.validation_loss(encoded, [part.targets[place] for place in batch.tolist()])
+            if loss is not None:
+                losses.append(float(loss))
+                counts.append(len(batch))
+        mean = float(np.average(losses, weights=counts)) if losses else None
+        return [answers[place] for place in range(len(part.rows))], mean
 
 
 def costs(part: Part) -> Any:
@@ -126,13 +140,18 @@ def costs(part: Part) -> Any:
     return sum(lengths for lengths in part.lengths.values())
 
 
-def bucketed(cost: Sequence[int], size: int, generator: torch.Generator) -> list[Tensor]:
-    """Batches of ``size`` places among examples of like cost, in random order; together they are every example once."""
+def bucketed(cost: Sequence[int], size: int, generator: torch.Generator, *, least: int = 1) -> list[Tensor]:
+    """Batches of ``size`` places among examples of like cost, in random order; together they are every example once.
+
+    Of what remains fewer than ``least`` go into the batch before it.
+    """
     order = torch.randperm(len(cost), generator=generator)
     steps = torch.as_tensor(np.asarray(cost))
     batches: list[Tensor] = []
     for pool in torch.split(order, _POOL * size):
         batches.extend(torch.split(pool[steps[pool].argsort(stable=True)], size))
+    if len(batches) > 1 and len(batches[-1]) < least:
+        batches[-2:] = [torch.cat(batches[-2:])]
     return [batches[index] for index in torch.randperm(len(batches), generator=generator).tolist()]
 
 

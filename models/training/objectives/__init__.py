@@ -3,7 +3,7 @@
 from models.training.objectives.auxiliary import AuxiliaryHeads
 from models.training.objectives.classes import class_cross_entropy
 from models.training.objectives.contrastive import info_nce, max_violation, over_pairs
-from models.training.objectives.ctc import ctc_loss
+from models.training.objectives.ctc import ctc_loss, steps_needed
 from models.training.objectives.language_model import next_token_cross_entropy
 from models.training.objectives.modulation import GradientModulation, unimodal_scores
 from models.training.objectives.numbers import regression_loss
@@ -18,5 +18,6 @@ __all__ = [
     "next_token_cross_entropy",
     "over_pairs",
     "regression_loss",
+    "steps_needed",
     "unimodal_scores",
 ]

@@ -1,8 +1,9 @@
 """Connectionist temporal classification (Graves et al. 2006): -log of the sum over all paths that spell the target."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from models.sequence import length_mask
 
 
 def ctc_loss(
@@ -18,9 +19,8 @@ def ctc_loss(
     Raises:
         ValueError: a row has too few steps to spell its target: a step a word, and a blank between two equal words.
     """
-    real = torch.arange(targets.shape[1], device=targets.device) < target_lengths.unsqueeze(1)
-    repeated = ((targets[:, 1:] == targets[:, :-1]) & real[:, 1:]).sum(1)
-    needed = target_lengths + repeated
+    real = length_mask(target_lengths, targets.shape[1])
+    needed = steps_needed(targets, target_lengths)
     if bool((lengths < needed).any()):
         row = int((lengths < needed).nonzero()[0])
         raise ValueError(
@@ -30,3 +30,9 @@ def ctc_loss(
     # torch's kernel may read any target that it is given, real or not.
     safe = targets.masked_fill(~real, 0 if blank != 0 else 1)
     return F.ctc_loss(log_probabilities.transpose(0, 1), safe, lengths, target_lengths, blank=blank, reduction="mean")
+
+
+def steps_needed(targets: Tensor, target_lengths: Tensor) -> Tensor:
+    """Fewest steps int64 [B] that spell targets [B, L]: one a word, and a blank between two equal words."""
+    real = length_mask(target_lengths, targets.shape[1])
+    return target_lengths + ((targets[:, 1:] == targets[:, :-1]) & real[:, 1:]).sum(1)

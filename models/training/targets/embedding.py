@@ -26,6 +26,7 @@ class PairTarget(Target):
 
     field = ""
     score = "recall_at_5"
+    least_batch = 2
 
     def __init__(self, experiment: Experiment) -> None:
         super().__init__(experiment)
@@ -33,6 +34,11 @@ class PairTarget(Target):
             raise ExperimentError("the task 'embedding' brings modalities together: name at least two")
         if experiment.target:
             raise ExperimentError("the task 'embedding' has no target: an example's modalities are each other's")
+        if experiment.training.batch_size < self.least_batch:
+            raise ExperimentError(
+                "[training] batch_size: an embedding tells an example from the others of its batch, so give at least "
+                f"{self.least_batch}, not {experiment.training.batch_size}"
+            )
 
     @staticmethod
     def value(fields: Mapping[str, Any], name: str, modalities: Collection[str]) -> Captions | None:
@@ -63,6 +69,12 @@ class PairTarget(Target):
         self.pairs = list(combinations(network.modalities, 2))
 
     def loss(self, encoded: Encoded, rows: Tensor) -> Tensor:  # noqa: ARG002
+        return self._loss(encoded)
+
+    def validation_loss(self, encoded: Encoded, values: Sequence[None]) -> Tensor | None:
+        return self._loss(encoded) if len(values) >= self.least_batch else None
+
+    def _loss(self, encoded: Encoded) -> Tensor:
         found = self.output(encoded)
         return over_pairs(found, partial(info_nce, scale=found.scale))
 
@@ -76,6 +88,10 @@ class PairTarget(Target):
         first, second = (np.stack([answer[name] for answer in answers]) for name in (a, b))
         there, back = retrieval_figures(first, second), retrieval_figures(second, first)
         return Figures(there.names, there.count, lambda rows: (there.statistic(rows) + back.statistic(rows)) / 2)
+
+    def value_of(self, values: Mapping[str, float]) -> float:
+        """Recall at 5, and by less recall at 1 and the loss, which go on where few candidates are all found among 5."""
+        return values[self.score] + values["recall_at_1"] / 10 - values.get("validation_loss", 0.0)
 
 
 def _rows(vectors: Mapping[str, Tensor]) -> int:

@@ -22,7 +22,10 @@ class Target(ABC):
     """Field of the manifest that is read where the experiment names none."""
 
     score: ClassVar[str]
-    """Name of the validation figure by which the best epoch is chosen; higher is better."""
+    """Name of the validation figure that comes first in choosing the best epoch: see ``value_of``."""
+
+    least_batch: ClassVar[int] = 1
+    """Fewest examples that the loss can be taken of."""
 
     labels: list[str] | None = None
 
@@ -84,8 +87,15 @@ class Target(ABC):
     def figures(self, answers: Sequence[Any], values: Sequence[Any]) -> Figures:
         """How good the answers are; ``score`` is taken from them by ``value_of``."""
 
+    def validation_loss(self, encoded: Encoded, values: Sequence[Any]) -> Tensor | None:  # noqa: ARG002
+        """Mean loss of a batch of validation examples, where the task's figures may stand still while it falls.
+
+        None for the other tasks, and for a batch that it cannot be taken of.
+        """
+        return None
+
     def value_of(self, values: Mapping[str, float]) -> float:
-        """The figure that training maximizes."""
+        """What training maximizes, from the figures and, where the task has one, the ``validation_loss``."""
         return values[self.score]
 
     def goals(self, rows: Tensor) -> Tensor | None:  # noqa: ARG002

@@ -50,17 +50,20 @@ class TranscriptTarget(Target):
         assert tokenizer is not None
         assert isinstance(network.head, TranscriptionHead)
         self.output, self.tokenizer = network.head, tokenizer
-        self.tokens = [torch.tensor(tokenizer.encode(text), dtype=torch.int64) for text in train]
+        self.tokens = [spelled(tokenizer, text) for text in train]
         written = sorted({index for tokens in self.tokens for index in tokens.tolist()})
         network.head.spoken.zero_()
         network.head.spoken[written] = 1
-        network.head.spoken[[tokenizer.unknown, tokenizer.end]] = 0
+        network.head.spoken[tokenizer.end] = 0
 
     def loss(self, encoded: Encoded, rows: Tensor) -> Tensor:
-        steps = self.output.steps(encoded)
-        # Words too rare for the vocabulary are never written, so they are not asked for.
-        wanted = [self.tokens[row][self.tokens[row] != self.tokenizer.unknown] for row in rows.tolist()]
-        targets = pad(wanted)
+        return self._loss(encoded, [self.tokens[row] for row in rows.tolist()])
+
+    def validation_loss(self, encoded: Encoded, values: Sequence[str]) -> Tensor:
+        return self._loss(encoded, [spelled(self.tokenizer, text) for text in values])
+
+    def _loss(self, encoded: Encoded, wanted: Sequence[Tensor]) -> Tensor:
+        steps, targets = self.output.steps(encoded), pad(wanted)
         return ctc_loss(
             self.output.score(steps.sequence),
             steps.lengths,
@@ -81,4 +84,15 @@ class TranscriptTarget(Target):
         return word_figures(answers, [self.tokenizer.split(value) for value in values])
 
     def value_of(self, values: Mapping[str, float]) -> float:
-        return -values[self.score]
+        """Words that are right, in percent, less ten for each nat of loss a word.
+
+        CTC begins with a plateau on which nothing is written: all words are wrong, or a few less by chance, and only
+        the loss tells that something is learned. Once words are written they count for more, for of a network that is
+        ever more sure the loss may rise while they get better. More edits than words are no worse than nothing written.
+        """
+        return -min(values[self.score], 100) - 10 * values["validation_loss"]
+
+
+def spelled(tokenizer: TextTokenizer, text: str) -> Tensor:
+    """The tokens int64 [L] asked for: words too rare for the vocabulary are never written, so they are not."""
+    return torch.tensor([token for token in tokenizer.encode(text) if token != tokenizer.unknown], dtype=torch.int64)

@@ -50,6 +50,50 @@ def test_batches_hold_every_example_once_and_like_lengths_together() -> None:
     assert [b.tolist() for b in batches] == [b.tolist() for b in bucketed(cost, 8, torch.Generator().manual_seed(2))]
 
 
+@pytest.mark.parametrize("count", [5, 8, 9, 16, 17, 161, 321])
+def test_a_last_batch_too_small_joins_the_one_before_it(count: int) -> None:
+    batches = bucketed([1] * count, 8, torch.Generator().manual_seed(2), least=2)
+    assert sorted(torch.cat(batches).tolist()) == list(range(count))
+    assert sum(len(batch) != 8 for batch in batches) <= 1
+    assert all(2 <= len(batch) <= 9 for batch in batches)
+
+
+def test_one_pair_over_a_batch_is_learned_with_the_others(tmp_path: Path) -> None:
+    stage = make_stage(tmp_path, IMAGE, TEXT, training="batch_size = 11\nepochs = 1", task="embedding")
+    assert [len(batch) for batch in stage.batches(torch.Generator())] == [12]
+    loss, _ = stage.loss(stage.batches(torch.Generator())[0])
+    assert bool(loss.isfinite())
+
+
+def test_a_batch_of_one_pair_is_refused_beforehand(tmp_path: Path) -> None:
+    with pytest.raises(ExperimentError, match=r"\[training\] batch_size: .* at least 2, not 1"):
+        make_stage(tmp_path, IMAGE, TEXT, training="batch_size = 1\nepochs = 1", task="embedding")
+
+
+def score(stage: FusionStage, **figures: float) -> float:
+    return stage.target.value_of(figures)
+
+
+def test_of_epochs_that_write_nothing_the_one_of_less_loss_is_better(tmp_path: Path) -> None:
+    stage = make_stage(tmp_path, AUDIO, training="", task="transcription")
+    stage.network.eval()
+    figures = stage.validate()
+    assert figures["validation_loss"] > 0
+    noise, plateau = score(stage, wer=97, validation_loss=5.3), score(stage, wer=100, validation_loss=2.4)
+    babble, words = score(stage, wer=172, validation_loss=2.3), score(stage, wer=40, validation_loss=0.9)
+    surer = score(stage, wer=35, validation_loss=1.2)
+    assert noise < plateau < babble < words < surer
+
+
+def test_where_all_pairs_are_found_the_loss_decides(tmp_path: Path) -> None:
+    stage = make_stage(tmp_path, IMAGE, TEXT, training="", task="embedding")
+    stage.network.eval()
+    assert stage.validate()["validation_loss"] > 0
+    better = [(90, 80, 1.0), (100, 80, 1.0), (100, 90, 1.0), (100, 100, 0.5), (100, 100, 0.4)]
+    scores = [score(stage, recall_at_5=at_5, recall_at_1=at_1, validation_loss=loss) for at_5, at_1, loss in better]
+    assert scores == sorted(set(scores))
+
+
 def test_modality_dropout_hides_but_never_the_last_one() -> None:
     torch.manual_seed(0)
     lengths = torch.randint(1, 5, (500,))
