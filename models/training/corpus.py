@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.config import CheckpointConfig
 from models.features import FEATURES, Features, Modality
 from models.features.text import TextTokenizer, frequent
 from models.media.errors import MediaError
@@ -27,6 +28,7 @@ from models.training.experiment import READY, Experiment
 from models.training.manifest import DataError
 from models.training.ragged import Ragged, Unusable, cached_ragged
 from models.training.report import Faults, Report, split_report
+from models.training.spelling import unspellable
 from models.training.targets import Target
 
 SPLITS = ("train", "val")
@@ -115,6 +117,11 @@ def load_corpus(experiment: Experiment, target: Target, folder: Path, cache: Pat
     )
     used = {name: _usable(split, ragged[name], steps, faults) for name, split in splits.items()}
     faults.stop_if_fatal()
+    if experiment.task == "transcription" and tokenizer is not None:
+        config = experiment.checkpoint(
+            head=target.head(tokenizer), vocabulary=tokenizer.size, vectors=vectors, labels=None, defaults={}
+        )
+        used = {name: _spellable(part, config, tokenizer, faults) for name, part in used.items()}
     _check_left_out(experiment, splits, {name: len(part.rows) for name, part in used.items()}, faults)
     report = Report(
         {
@@ -215,6 +222,16 @@ def _usable(split: Split, features: Mapping[Modality, Ragged], rule: _StepRule, 
         if not bad:
             rows.append(row)
     return Part(split, np.array(rows, np.int64), features, [split.examples[row].target for row in rows])
+
+
+def _spellable(part: Part, config: CheckpointConfig, tokenizer: TextTokenizer, faults: Faults) -> Part:
+    """Leave out the examples whose transcripts have more words than the network has steps for."""
+    found = unspellable(part.targets, part.lengths, part.inputs, config, tokenizer)
+    for place, reason in found.items():
+        where = f"{part.split.name}.jsonl, {part.split.examples[part.rows[place]].name()}"
+        faults.add("transcripts too long for their steps", where, reason)
+    kept = [place for place in range(len(part.rows)) if place not in found]
+    return replace(part, rows=part.rows[kept], targets=[part.targets[place] for place in kept])
 
 
 def _check_modalities(train: Split, parts: Mapping[Modality, frozenset[Modality]], faults: Faults) -> None:

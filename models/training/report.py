@@ -26,6 +26,7 @@ REMEDIES = {
     "captions that lack a language": "Give every example captions in every language, or take the language out.",
     "targets of different sizes": "Give every example as many numbers as the first, or `per = 'step'` in [head].",
     "targets too alike for float32": "Subtract a constant from these targets, or give them in another unit.",
+    "transcripts too long for their steps": "Mend these lines, or let the encoder give more steps a second.",
     "targets for other steps": "Give an example as many targets as the longest of its arrays has vectors.",
     "steps that do not pair": "The fusion pairs step k of all modalities: give an example's arrays equal lengths.",
     "too few classes": "Classification needs at least two different labels in train.jsonl.",

@@ -151,14 +151,35 @@ def test_a_diverging_run_stops_with_a_message(tmp_path: Path, data: Path, monkey
         cli_train(str(toml), data, tmp_path / "run")
 
 
-def test_a_sound_too_short_for_its_words_stops_with_the_remedy(tmp_path: Path) -> None:
+@pytest.mark.parametrize("strides", ["1", "2"])
+def test_transcripts_too_long_for_their_sound_are_named_and_left_out(tmp_path: Path, strides: str) -> None:
     def change(split: str, lines: list[dict[str, Any]]) -> None:
-        lines[0]["target_text"] = "red " * 40
+        lines[1]["target_text"] = "red " * 60
 
     folder = make_data(tmp_path / "data", train=6, val=3, change=change)
-    toml = make_experiment(tmp_path / "my.toml", "transcription", AUDIO)
-    with pytest.raises(DataError, match="fewer than the 79 that its target of 40 words needs: leave it out"):
-        cli_train(str(toml), folder, tmp_path / "run")
+    audio = AUDIO.replace("strides = [1]", f"strides = [{strides}]")
+    toml = make_experiment(
+        tmp_path / "my.toml", "transcription", audio, training="left_out = 0.4\nepochs = 1\nminimum_count = 1"
+    )
+    cli_train(str(toml), folder, tmp_path / "run")
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert list(report["faults"]) == ["transcripts too long for their steps"]
+    places = [where for where, _ in report["faults"]["transcripts too long for their steps"]]
+    assert places == ["train.jsonl, line 2 (audio/train-1.wav)", "val.jsonl, line 2 (audio/val-1.wav)"]
+    assert "60 words need 119 steps, and there are " in report["faults"]["transcripts too long for their steps"][0][1]
+    assert [split["used"] for split in report["splits"].values()] == [5, 2]
+
+
+def test_regions_of_pictures_are_steps_that_spell(tmp_path: Path) -> None:
+    def change(split: str, lines: list[dict[str, Any]]) -> None:
+        for line in lines:
+            line["target_text"] = "this is red"
+
+    folder = make_data(tmp_path / "data", train=6, val=3, change=change)
+    image = IMAGE.replace("size = 8", "size = 32")
+    toml = make_experiment(tmp_path / "my.toml", "transcription", image, training="epochs = 1")
+    cli_train(str(toml), folder, tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "report.json").read_text())["faults"] == {}
 
 
 @pytest.mark.parametrize(

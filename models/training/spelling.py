@@ -1,0 +1,60 @@
+"""Transcripts of more words than their example has steps, which CTC cannot spell: found before training."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from models.config import CheckpointConfig
+from models.features import Modality
+from models.features.text import TextTokenizer
+from models.heads import TranscriptionHead
+from models.network import FusionRNN
+from models.sequence import Padded
+from models.training.experiment import ExperimentError
+from models.training.objectives import steps_needed
+from models.training.targets.transcription import spelled
+
+
+@torch.inference_mode()
+def unspellable(
+    texts: Sequence[str],
+    lengths: Mapping[Modality, NDArray[np.int64]],
+    inputs: Callable[[Tensor], dict[str, Padded]],
+    config: CheckpointConfig,
+    tokenizer: TextTokenizer,
+) -> dict[int, str]:
+    """Places in ``texts`` whose example gives the network of ``config`` too few steps, each with what is lacking.
+
+    Args:
+        lengths: steps [N] of each modality's features.
+        inputs: the features of a batch of places.
+
+    Raises:
+        ExperimentError: the network cannot be built.
+    """
+    try:
+        network = FusionRNN(config.network).eval()
+    except ValueError as error:
+        raise ExperimentError(f"The network cannot be built: {error}") from error
+    found = {}
+    for place, text in enumerate(texts):
+        words = spelled(tokenizer, text)
+        needed = int(steps_needed(words[None], torch.tensor([len(words)])))
+        # Few are so long that the network itself, whose weights do not matter here, has to be asked.
+        about = max(-(-int(steps[place]) // _stride(network, name)) for name, steps in lengths.items())
+        if needed > about and needed > (steps := _steps(network, inputs(torch.tensor([place])))):
+            found[place] = f"{len(words)} words need {needed} steps, and there are {steps}"
+    return found
+
+
+def _stride(network: FusionRNN, modality: str) -> int:
+    return int(getattr(network.encoders[modality], "stride", 1))
+
+
+def _steps(network: FusionRNN, inputs: Mapping[str, Padded]) -> int:
+    """How many steps an example is transcribed at."""
+    assert isinstance(network.head, TranscriptionHead)
+    return int(network.head.steps(network.encode(inputs)).lengths)
