@@ -37,10 +37,10 @@ class ImageFeatures(Features):
     ) -> list[NDArray[np.uint8]]:
         """Photos, then a video's frames at even distances in the room that is left."""
         photos = sources.get(modality, []) if modality != "video" else []
-        pictures = [decode_image(as_bytes(data), limits, target=self.size) for data in photos]
+        pictures = [decode_image(as_bytes(data), limits, target=self.size) for data in photos[:room]]
         for data in sources.get("video", []):
-            left = max(room - len(pictures), 1)
-            pictures.extend(decode_video(as_bytes(data), limits, count=left, target=self.size).frames)
+            if left := room - len(pictures):
+                pictures.extend(decode_video(as_bytes(data), limits, count=left, target=self.size).frames)
         return pictures
 
     def extract(self, media: list[Any], tokenizer: TextTokenizer | None = None) -> Tensor:  # noqa: ARG002

@@ -8,11 +8,19 @@ import numpy as np
 import pytest
 import torch
 
-from models.features import FEATURES, AudioFeatures, Features, TextFeatures, VectorFeatures, VideoFeatures
+from models.features import (
+    FEATURES,
+    AudioFeatures,
+    Features,
+    ImageFeatures,
+    TextFeatures,
+    VectorFeatures,
+    VideoFeatures,
+)
 from models.features.features import Sources
 from models.media import Audio, MediaError, MediaLimits
 from tests.models.media.make import clip, number, numbered, recorded, tone
-from tests.support import noticed, tiny_tokenizer
+from tests.support import encoded_photo, noticed, tiny_tokenizer
 
 LIMITS = MediaLimits()
 
@@ -80,6 +88,14 @@ def test_video_is_frames_at_even_distances() -> None:
     assert frames.dtype == torch.uint8
     shown = [number(frame.permute(1, 2, 0).numpy()) for frame in frames]
     assert [late - early for early, late in pairwise(shown)] == [4, 4, 4, 4]
+
+
+def test_photos_and_the_frames_of_a_video_fit_in_the_room() -> None:
+    photo = encoded_photo()
+    features = ImageFeatures(size=16)
+    for photos, room, found in ((3, 2, 2), (2, 2, 2), (1, 4, 4), (0, 1, 1)):
+        source: Sources = {"image": [photo] * photos, "video": [clip(9)]}
+        assert len(read(features, "image", source, room)) == found
 
 
 def test_video_at_a_rate_has_as_many_frames_as_that_gives_until_they_are_too_many() -> None:
