@@ -1,6 +1,6 @@
 """A loaded checkpoint from media to answer: decode, features, network, task. Knows nothing of HTTP or queues."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,15 @@ def parts_for(
     return frozenset({name, *(part for part in features.stand_ins if features.shares or part not in modalities)})
 
 
+def accepted(items: Mapping[Modality, int], features: Iterable[Features | type[Features]]) -> dict[Modality, int]:
+    """How many items of each part a bundle may hold: ``items`` of a modality, and one of what only stands in for it."""
+    found = dict(items)
+    for each in features:
+        for part in each.stand_ins:
+            found.setdefault(part, 1)
+    return found
+
+
 class Pipeline(Profile):
     """One checkpoint, ready to answer: ``decode`` and ``features`` in any thread, the rest in one thread a device."""
 
@@ -58,10 +67,9 @@ class Pipeline(Profile):
         self.task: Task = TASKS[checkpoint.config.task](checkpoint)
         self._tokenizer = checkpoint.tokenizer
         modalities = checkpoint.config.modalities
-        accepts = {name: item.max_items for name, item in modalities.items()}
-        for item in modalities.values():
-            for part in item.features.stand_ins:
-                accepts.setdefault(part, 1)
+        accepts = accepted(
+            {name: item.max_items for name, item in modalities.items()}, [item.features for item in modalities.values()]
+        )
         super().__init__(
             config=checkpoint.config,
             digest=checkpoint.digest,

@@ -19,7 +19,7 @@ from models.features import FEATURES, Features, Modality
 from models.features.text import TextTokenizer, frequent
 from models.media.errors import MediaError
 from models.media.limits import MediaLimits
-from models.pipeline import parts_for
+from models.pipeline import accepted, parts_for
 from models.registry import FUSIONS
 from models.sequence import Padded, pad
 from models.training.augmentation import AUGMENTATIONS
@@ -89,14 +89,15 @@ def load_corpus(experiment: Experiment, target: Target, folder: Path, cache: Pat
     ready = {name for name in names if kinds[name] == READY}
     parts = {name: _parts(name, kinds[name], names) for name in names}
     inline: frozenset[Modality] = frozenset(() if "text" in ready else ("text",))
-    splits = {
-        name: read_split(folder, name, frozenset().union(*parts.values()), inline, target.read, faults)
-        for name in SPLITS
-    }
+    most = {name: plan.max_items for name, plan in experiment.modalities.items()}
+    accepts = accepted(most, [FEATURES.config(kind) for kind in kinds.values()])  # type: ignore[misc]
+    splits = {name: read_split(folder, name, accepts, inline, target.read, faults) for name in SPLITS}
     _check_left_out(experiment, splits, {name: len(split.examples) for name, split in splits.items()}, faults)
     _check_modalities(splits["train"], parts, faults)
     targets = {name: [example.target for example in split.examples] for name, split in splits.items()}
     target.fit(targets["train"], targets["val"], faults)
+    for split in splits.values():
+        _check_repeats(split, faults)
     _check_duplicates(splits["train"], splits["val"], faults)
     faults.stop_if_fatal()
     vectors = {name: _vector_size(splits["train"], name) for name in ready}
@@ -250,6 +251,15 @@ def _check_left_out(
                 f"{left_out} of {split.total} examples of {name}.jsonl cannot be used; `left_out` in [training] allows "
                 f"{experiment.training.left_out:.0%}.\n" + "\n".join(faults.lines())
             )
+
+
+def _check_repeats(split: Split, faults: Faults) -> None:
+    first: dict[str, Example] = {}
+    for example in split.examples:
+        twin = first.setdefault(json.dumps([_content(example), example.target]), example)
+        if twin is not example:
+            where = f"{split.name}.jsonl, {example.name()}"
+            faults.add("examples listed twice", where, f"as {twin.name()}")
 
 
 def _check_duplicates(train: Split, val: Split, faults: Faults) -> None:

@@ -11,6 +11,9 @@ from models.features.features import Sources
 from models.training.manifest import read_manifest
 from models.training.report import Faults
 
+_SHOWN = 100
+"""Most characters of a file's name in a message."""
+
 
 @dataclass(frozen=True, slots=True)
 class Example:
@@ -55,7 +58,7 @@ class Split:
 def read_split(
     folder: Path,
     name: str,
-    parts: frozenset[Modality],
+    accepts: Mapping[Modality, int],
     inline: frozenset[Modality],
     read_target: Callable[[dict[str, Any]], Any],
     faults: Faults,
@@ -63,6 +66,7 @@ def read_split(
     """Read a split; examples that cannot be used are reported to ``faults`` and left out.
 
     Args:
+        accepts: the fields that are read, each with how many items of it a served bundle may hold.
         read_target: gives the target of a line; raises ValueError with what is wrong with it.
 
     Raises:
@@ -73,18 +77,22 @@ def read_split(
     for line, fields in zip(manifest.lines, manifest.examples, strict=True):
         where = f"{name}.jsonl, line {line}"
         try:
-            found = {part: _items(fields[part], part) for part in sorted(parts) if fields.get(part) not in (None, [])}
+            found = {part: _items(fields[part], part) for part in sorted(accepts) if fields.get(part) not in (None, [])}
             target = read_target(fields)
         except ValueError as error:
             faults.add("malformed examples", where, str(error))
             continue
         if not found:
-            faults.add("examples without a modality", where, f"none of {', '.join(sorted(parts))}")
+            faults.add("examples without a modality", where, f"none of {', '.join(sorted(accepts))}")
+            continue
+        if many := [part for part, items in found.items() if len(items) > accepts[part]]:
+            said = ", ".join(f"{len(found[part])} of {part}, and {accepts[part]} may be served" for part in many)
+            faults.add("more items than max_items", where, said)
             continue
         files = [item for part, items in found.items() if part not in inline for item in items]
-        missing = [item for item in files if not (folder / item).is_file()]
+        missing = [item for item in files if not _is_file(folder / item)]
         if missing:
-            faults.add("missing files", where, ", ".join(missing))
+            faults.add("missing files", where, ", ".join(_short(item) for item in missing))
             continue
         digests = {part: _digest(folder, items, inline=part in inline) for part, items in found.items()}
         examples.append(Example(line, found, target, digests))
@@ -96,6 +104,17 @@ def _items(value: object, part: str) -> tuple[str, ...]:
     if not all(isinstance(item, str) and item for item in items):
         raise ValueError(f"'{part}' must be a string that is not empty, or a list of such")
     return tuple(items)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # such as a text, or a medium in base64, too long for the name of a file
+        return False
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _SHOWN else f"{name[:_SHOWN]}... ({len(name)} characters)"
 
 
 def _digest(folder: Path, items: tuple[str, ...], *, inline: bool) -> str:

@@ -83,13 +83,12 @@ def read_examples(pipeline: Pipeline, data: Path, split: str, target: str | None
         DataError: one of them cannot be used: measuring on the others would say too much.
     """
     kind, faults = (STEP_TARGETS if by_step(pipeline) else TARGETS)[pipeline.config.task], Faults()
-    parts: frozenset[Modality] = frozenset(pipeline.accepts)
     modalities = pipeline.config.modalities
     inline: frozenset[Modality] = frozenset(
         () if "text" in modalities and modalities["text"].features.type == "vectors" else ("text",)
     )
     read = partial(kind.value, name=target or kind.field, modalities=list(modalities))
-    examples = read_split(data, split, parts, inline, read, faults)
+    examples = read_split(data, split, pipeline.accepts, inline, read, faults)
     if faults.found:
         raise DataError(f"{split}.jsonl cannot be measured on.\n" + "\n".join(faults.lines()))
     return examples

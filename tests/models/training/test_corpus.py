@@ -60,6 +60,13 @@ def _set(split: str, line: int, **fields: Any) -> Change:
         (_set("val", 1, label=None), "malformed examples", "'label' must be a label"),
         (_set("val", 1, image=None), "examples without a modality", "val.jsonl, line 2"),
         (_set("val", 1, image="image/train-4.png"), "duplicates between train and val", "as train.jsonl, line 5"),
+        (
+            _set("train", 1, image=["image/train-0.png"] * 2),
+            "more items than max_items",
+            "2 of image, and 1 may be served",
+        ),
+        (_set("train", 1, image="aGVs" * 5000), "missing files", "line 2: aGVsaGVs"),
+        (_set("train", 4, image="image/train-1.png"), "examples listed twice", "line 5 (image/train-1.png): as line 2"),
         (_set("train", 1, label="violet"), "rare classes", "'violet' has 1"),
     ],
 )
@@ -67,7 +74,8 @@ def test_faults_that_are_reported(tmp_path: Path, change: Change, kind: str, sai
     corpus = load(tmp_path, IMAGE, change=change, training="left_out = 0.3")
     assert list(corpus.report.faults.found) == [kind]
     assert said in corpus.report.text()
-    left_out = 0 if kind in ("rare classes", "duplicates between train and val") else 1
+    kept = ("rare classes", "duplicates between train and val", "examples listed twice")
+    left_out = 0 if kind in kept else 1
     assert sum(split.total - split.used for split in corpus.report.splits.values()) == left_out
 
 
