@@ -50,7 +50,8 @@ class DecisionFusion(PooledFusion):
     """``votes`` [B, M, outputs] of one head a modality, and ``fused`` [B, outputs], what they come to together.
 
     With two outputs or more the votes are log-probabilities, and so is ``fused`` by all rules but ``stacked``, which
-    gives logits: a softmax makes either of them probabilities. With one output votes and ``fused`` are numbers.
+    gives logits: a softmax makes either of them probabilities. With one output votes and ``fused`` are numbers, of unit
+    scale where a ``decision`` head brings what they come to into the data's unit.
 
     - ``mean``: the mean of the present modalities' probabilities (or numbers).
     - ``weighted``: the same with learned weights, a softmax over the present modalities.
