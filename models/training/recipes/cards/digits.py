@@ -27,7 +27,8 @@ which the modality alone is right about three times in four, chosen on other bun
 {severities}.
 
 Every held-back medium once, as it is, and the pictures on pages as well: dark on light, anywhere, a fifth to nine
-tenths of the page high, in uneven light, with a shadow's edge and noise:
+tenths of the page high, in uneven light, with a shadow's edge and noise. Print is in typefaces that were not learned:
+DejaVu Serif, Computer Modern Sans and Typewriter:
 
 {singles}
 
@@ -46,16 +47,16 @@ come from one event may err together, and the answer is then too sure.
 
 - Lips: those of one speaker, seen from the front in good light. Other faces were not measured.
 - Speech: six speakers, one word at a time, in English. See the speakers that were left out above.
-- Pictures: one digit, written by hand, light on dark or dark on light, on a plain ground. It is searched for in
-  pictures of more than 56 pixels a side. Where nothing stands out the answer has the notice `no_sign`, and where much
-  else does, `several_signs`: of several signs the largest counts. The pages are drawn, not photographed. It did not
-  learn printed digits.
+- Pictures: one digit, written by hand or in a common typeface, light on dark or dark on light, on a plain ground. It is
+  searched for in pictures of more than 56 pixels a side. Where nothing stands out the answer has the notice `no_sign`,
+  and where much else does, `several_signs`: of several signs the largest counts. The pages and the print are drawn, not
+  photographed.
 - Text: one digit. Of "twenty seven" or "19" it names one of the digits, or another.
 - A bundle whose parts contradict each other gets one answer; `explain=true` shows what each part would have answered.
 """
 
-_FLAT = """No recurrence is the network without its GRUs, trained alike and spoilt by severities of its own. Single
-spoken words do as well without, letters and lips do not.
+_FLAT = """No recurrence is the network without its GRUs, trained alike, over the same CNN for pictures, and spoilt by
+severities of its own. Letters are read less well without; of single spoken words and of lips it cannot be told.
 
 """
 
@@ -77,7 +78,7 @@ def card(metrics: Mapping[str, Any]) -> str:
     single = [
         [name.partition(",")[0], percent(value["accuracy"])]
         for name, value in figures.items()
-        if name.endswith("every held-back one")
+        if name.endswith(("every held-back one", "unseen faces"))
     ]
     heard = metrics.get("unheard_speakers", {})
     said = ", ".join(f"{name} {percent(value)}" for name, value in heard.items())

@@ -16,6 +16,7 @@ from models.sequence import Padded, pad
 from models.training.manifest import DataError, read_manifest
 from models.training.recipes.av_speech.data import GRAMMAR, SpeechData
 from models.training.recipes.digits.corruption import spoilt_pictures, spoilt_sound
+from models.training.recipes.digits.printed import FACES, printed
 from models.training.recipes.digits.words import FORMS, garbled, written
 from models.training.recipes.waveforms import Waveforms, amplified, chance, choice, placed, speed, uniform
 
@@ -47,7 +48,7 @@ class Split:
 
 
 def load(data: Path, cache: Path) -> dict[str, Split]:
-    """Read ``mnist``, ``fsdd`` and ``grid_s1`` in the folder ``data``.
+    """Read ``mnist``, ``fsdd`` and ``grid_s1`` in the folder ``data``; in training some pictures are printed digits.
 
     Raises:
         DataError: one of them is missing.
@@ -63,9 +64,13 @@ def load(data: Path, cache: Path) -> dict[str, Split]:
     for name, rows in {"train": ~held_back, "val": held_back}.items():
         manifest = read_manifest(data / "fsdd", name, media=("audio",))
         lips = [_lips(speech, name, row) for row in range(speech.count(name))]
+        seen, seen_classes = pictures[rows], classes[rows]
+        if name == "train":
+            in_print, print_classes = printed(FACES)
+            seen, seen_classes = torch.cat([seen, in_print]), torch.cat([seen_classes, print_classes])
         splits[name] = Split(
-            pictures[rows],
-            classes[rows],
+            seen,
+            seen_classes,
             Waveforms(manifest, RATE, cache),
             torch.tensor([DIGITS.index(example["label"]) for example in manifest.examples]),
             [str(example.get("speaker", "")) for example in manifest.examples],
@@ -111,7 +116,7 @@ class Maker:
         """The same of a given picture."""
         x = self.split.pictures[row].view(1, 1, 28, 28).expand(1, 3, 28, 28)
         if self.varied:
-            x = _moved(x.float()).round().clamp(0, 255).byte()
+            x = _inked(_moved(x.float())).round().clamp(0, 255).byte()
             x = 255 - x if chance(0.3) else x
         return spoilt_pictures(x, severity) if severity > 0 else x.contiguous()
 
@@ -154,10 +159,22 @@ class Maker:
 
 
 def _moved(x: Tensor) -> Tensor:
-    """Pictures [1, C, H, W] turned by up to 12 degrees, scaled by up to 12 % and shifted by up to 2 pixels."""
-    angle, scale = torch.deg2rad(torch.tensor(uniform(-12, 12))), 1 / uniform(0.88, 1.12)
-    cos, sin = float(angle.cos()) * scale, float(angle.sin()) * scale
+    """Pictures [1, C, H, W] turned by up to 12 degrees, slanted, scaled by up to 12 % and shifted by up to 2 pixels."""
+    angle = torch.deg2rad(torch.tensor(uniform(-12, 12)))
+    cos, sin = float(angle.cos()), float(angle.sin())
+    wide, tall, slant = 1 / uniform(0.85, 1.12), 1 / uniform(0.88, 1.12), uniform(-0.2, 0.2)
     shift = [uniform(-2, 2) * 2 / x.shape[2], uniform(-2, 2) * 2 / x.shape[2]]
-    turn = torch.tensor([[[cos, -sin, shift[0]], [sin, cos, shift[1]]]])
+    turn = torch.tensor(
+        [[[cos * wide, (slant * cos - sin) * tall, shift[0]], [sin * wide, (slant * sin + cos) * tall, shift[1]]]]
+    )
     grid = F.affine_grid(turn, list(x.shape), align_corners=False)
     return F.grid_sample(x, grid, align_corners=False)
+
+
+def _inked(x: Tensor) -> Tensor:
+    """Light strokes [1, C, H, W] with another pen: a third of them thinner, a third thicker."""
+    kind = choice(3)
+    if kind == 0:
+        return x
+    thick = F.max_pool2d(x, 3, 1, 1) if kind == 1 else -F.max_pool2d(-x, 3, 1, 1)
+    return torch.lerp(x, thick, uniform(0, 0.7 if kind == 1 else 0.5))

@@ -94,3 +94,13 @@ def singles(network: FusionRNN, maker: Maker) -> dict[str, Any]:
         batches = [{name: pad([make(int(row), 0.0) for row in part])} for part in rows]
         found[f"{name}, every held-back one"] = figures(asked(network, batches, classes, [name]), classes.numpy())
     return found
+
+
+def seen(network: FusionRNN, pictures: Tensor, classes: Tensor) -> dict[str, Any]:
+    """Figures of grey pictures uint8 [N, 28, 28] of digits int64 [N]."""
+    frames = [picture.expand(1, 3, -1, -1) for picture in pictures]
+    batches = [
+        ({"image": pad(frames[start : start + BATCH])}, classes[start : start + BATCH])
+        for start in range(0, len(frames), BATCH)
+    ]
+    return figures(answers(network, Held(batches)), classes.numpy())

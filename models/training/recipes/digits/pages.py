@@ -10,14 +10,12 @@ from torch import Tensor
 
 from models.features import InkFeatures
 from models.network import FusionRNN
-from models.sequence import pad
-from models.training.recipes.classifier import Held, answers, figures
+from models.training.recipes.digits.measure import seen
 from models.training.recipes.waveforms import choice, uniform
 
 HEIGHT, WIDTH = 480, 640
 SHARES = (0.2, 0.9)
 """Least and most that a digit's picture takes of the page's height."""
-BATCH = 100
 
 
 def on_page(digit: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -42,9 +40,5 @@ def on_pages(network: FusionRNN, features: InkFeatures, pictures: Tensor, classe
     """Figures of uint8 pictures [N, 28 * 28] of digits int64 [N], each on a page: always the same pages."""
     with torch.random.fork_rng():
         torch.manual_seed(4)
-        found = [features.extract([features.find(on_page(picture.view(28, 28).numpy()))]) for picture in pictures]
-    batches = [
-        ({"image": pad(found[start : start + BATCH])}, classes[start : start + BATCH])
-        for start in range(0, len(found), BATCH)
-    ]
-    return {"image on a page, every held-back one": figures(answers(network, Held(batches)), classes.numpy())}
+        found = [features.find(on_page(picture.view(28, 28).numpy())).pixels[0] for picture in pictures]
+    return {"image on a page, every held-back one": seen(network, torch.stack(found), classes)}

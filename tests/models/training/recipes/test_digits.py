@@ -17,13 +17,17 @@ from models.media.limits import MediaLimits
 from models.network import FusionRNN
 from models.pipeline import Pipeline
 from models.sequence import pad
+from models.training.recipes.classifier import Held
 from models.training.recipes.digits import data as digits_data
 from models.training.recipes.digits import measure, recipe
+from models.training.recipes.digits import printed as print_module
 from models.training.recipes.digits.corruption import spoilt_pictures, spoilt_sound
 from models.training.recipes.digits.data import DIGITS, MARGIN, MODALITIES, Maker, Split, load
 from models.training.recipes.digits.pages import on_page
-from models.training.recipes.digits.recipe import describe, train
+from models.training.recipes.digits.printed import FACES, UNSEEN, printed
+from models.training.recipes.digits.recipe import BundleDraw, BundleStage, describe, train
 from models.training.recipes.digits.words import FORMS, garbled, misspelt, tokenizer, written
+from models.training.trainer import Schedule
 from tests.models.training.recipes.sounds import write_sounds
 
 
@@ -53,6 +57,7 @@ class Speech:
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(digits_data, "SpeechData", Speech)
     monkeypatch.setattr(digits_data, "EVERY", 3)
+    monkeypatch.setattr(print_module, "COUNT", 1)
     rng = np.random.default_rng(0)
     (tmp_path / "mnist").mkdir()
     pictures = rng.integers(0, 255, (60, 28, 28)).astype(np.uint8)
@@ -98,7 +103,9 @@ def test_the_command_leaves_a_checkpoint_that_takes_any_of_the_four(
 
 def test_media_of_one_digit_are_joined(splits: dict[str, Split]) -> None:
     train = splits["train"]
-    assert len(train.pictures) == 40
+    in_print, digits = printed(FACES)
+    assert torch.equal(train.pictures[40:], in_print)
+    assert torch.equal(train.picture_classes[40:], digits)
     assert len(splits["val"].pictures) == 20
     assert train.lips[3].shape == (5 + 2 * MARGIN, 48, 64)
     assert int(train.lips[3][0, 0, 0]) == 8 - MARGIN + 3
@@ -109,6 +116,25 @@ def test_media_of_one_digit_are_joined(splits: dict[str, Split]) -> None:
     assert any(torch.equal(picture[0, 0], other) for other in train.pictures[train.picture_classes == 7])
 
 
+def test_print_learned_and_print_asked_for_have_no_face_in_common_and_are_each_digit_alike_often(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(print_module, "COUNT", 1)
+    for families, faces in ((FACES, 15), (UNSEEN, 6)):
+        pictures, digits = printed(families)
+        assert pictures.shape == (10 * faces, 28, 28)
+        assert torch.equal(digits, torch.arange(10).repeat(faces))
+        assert float(pictures.flatten(1).max(1).values.min()) == 255
+        # Centred: as much ink on the left as on the right, and above as below.
+        middle = torch.tensor([13.5, 13.5])
+        ink = pictures.double() / pictures.double().sum((1, 2), keepdim=True)
+        places = torch.arange(28, dtype=torch.float64)
+        centres = torch.stack([(ink.sum(2) * places).sum(1), (ink.sum(1) * places).sum(1)], 1)
+        assert (centres - middle).abs().max() < 0.2
+    learned, asked = ({file.name for file in print_module.files(families)} for families in (FACES, UNSEEN))
+    assert not learned & asked
+
+
 def test_training_inputs_vary_and_sounds_of_a_batch_are_of_one_length(splits: dict[str, Split]) -> None:
     torch.manual_seed(0)
     made = maker(splits["train"], varied=True)
@@ -117,6 +143,20 @@ def test_training_inputs_vary_and_sounds_of_a_batch_are_of_one_length(splits: di
     pictures = made.batch("image", torch.full((10,), 3), torch.zeros(10))
     assert pictures.values.shape == (10, 1, 3, 28, 28)
     assert len({tuple(picture.flatten().tolist()) for picture in pictures.values}) == 10
+
+
+def test_bundles_leave_what_was_learned_of_pictures_as_it_is(splits: dict[str, Split]) -> None:
+    network = FusionRNN(describe(tokenizer()).network)
+    before = {name: value.clone() for name, value in network.named_parameters()}
+    draw = BundleDraw(maker(splits["train"], varied=True))
+    schedule = Schedule(epochs=1, metric="score")
+    stage = BundleStage(network, draw, 20, Held([]), schedule, rate=1e-2, batch=20)
+    optimizer = torch.optim.AdamW(stage.parameter_groups())
+    stage.loss(torch.arange(20))[0].backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    changed = {name for name, value in network.named_parameters() if not torch.equal(value, before[name])}
+    assert {name.split(".")[1] for name in changed if name.startswith("encoders")} == {"audio", "text", "video"}
+    assert {name.split(".")[2] for name in changed if name.startswith("fusion")} == {"audio", "text", "video"}
 
 
 def test_the_product_of_beliefs_is_what_is_answered() -> None:
