@@ -63,6 +63,9 @@ async def paced(
                     latest = part[1]
                 else:
                     yield part
+                    if part[0] == "result":
+                        # Nothing comes after it, however late it was.
+                        return
             if loop.time() >= due:
                 yield "progress", {**status(), **latest, "elapsed": round(loop.time() - began, 1)}
                 due = loop.time() + every

@@ -114,6 +114,19 @@ def test_an_answer_that_is_quick_has_no_progress(client: TestClient) -> None:
     assert "progress" not in {name for name, _ in told}
 
 
+def test_nothing_comes_after_the_result_even_if_it_is_due() -> None:
+    async def parts() -> AsyncGenerator[Part, None]:
+        yield "token", {}
+        yield "result", {}
+
+    async def collect() -> list[str]:
+        return [name async for name, _ in paced(parts(), 0, dict)]
+
+    told = asyncio.run(collect())
+    assert told[-1] == "result"
+    assert told.count("progress") >= 1
+
+
 @pytest.mark.usefixtures("hurried")
 def test_a_slow_decoder_shows_life_and_fails_in_an_event(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline = service(client).registry.get("voice-commands")
