@@ -202,8 +202,10 @@ def _wav_blocks(data: bytes, most: float) -> Iterator[Block]:
     try:
         opened_file = soundfile.SoundFile(BytesIO(data))
     except soundfile.LibsndfileError as error:
-        coding = int.from_bytes(data[found + 8 : found + 10], "little") if (found := data.find(b"fmt ")) > 0 else 0
-        if coding in _WAV_CODINGS:
+        found = data.find(b"fmt ")
+        coding = int.from_bytes(data[found + 8 : found + 10], "little")
+        # Without a whole header there is no telling.
+        if found < 0 or len(data) < found + 10 or coding in _WAV_CODINGS:
             raise
         said = f"The audio is a WAV coded as 0x{coding:04x}, which is not read."
         raise UnsupportedMedia("audio", said, "Save it as PCM, in 16 bits say.") from error

@@ -39,4 +39,4 @@ class PixelRoom:
 
 
 ROOM = PixelRoom(64_000_000)
-"""What all pictures that are decoded at once may have together; a pixel takes 7 bytes in most formats, 16 in WebP."""
+"""What all pictures that are decoded at once may have together: as many as one alone may have."""

@@ -160,6 +160,14 @@ def test_a_wav_in_a_coding_that_is_not_read_says_so() -> None:
     assert "PCM" in caught.value.remedy
 
 
+@pytest.mark.parametrize("size", [12, 16, 20, 21])
+def test_a_wav_cut_off_in_its_header_is_not_taken_for_another_coding(size: int) -> None:
+    # Its size is left open, as by a writer that was killed.
+    cut = b"RIFF\xff\xff\xff\xff" + wav(16_000, kind=0x65)[8:size]
+    with pytest.raises(UndecodableMedia, match="truncated or corrupt"):
+        decode_audio(cut, LIMITS)
+
+
 def test_loud_samples_are_numbers() -> None:
     audio = decode_audio(recorded(tone(440, 0.5, 16_000) * 40_000, 16_000, "WAV", "FLOAT"), LIMITS)
     assert np.abs(audio.samples).max() == pytest.approx(20_000, rel=0.01)

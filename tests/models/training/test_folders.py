@@ -70,12 +70,15 @@ def test_texts_are_read_as_utf_8_and_empty_ones_left_out(tmp_path: Path) -> None
     assert len(everything) == 8
 
 
-def test_what_is_not_utf_8_is_named(tmp_path: Path) -> None:
+def test_a_text_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
     make(tmp_path, 2)
     (tmp_path / "calm" / "0.txt").write_bytes("caf\xe9".encode("latin-1"))
     with pytest.raises(DataError, match=r"calm/0.txt is not UTF-8 text: byte 3 is .*; save it as UTF-8"):
         write_manifests(tmp_path)
-    (tmp_path / "calm" / "0.txt").unlink()
+
+
+def test_a_file_name_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
+    make(tmp_path, 2)
     try:
         (tmp_path / "calm" / os.fsdecode(b"caf\xe9.jpg")).write_bytes(encoded_photo())
     except OSError:
