@@ -27,6 +27,7 @@ class Server(uvicorn.Server):
             app,
             settings.host,
             settings.port,
+            root_path=settings.root_path,
             access_log=False,
             log_config=None,
             server_header=False,

@@ -44,6 +44,13 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535)
     """TCP port; 0 takes a free one."""
 
+    root_path: str = Field("", pattern=r"^(/[^/?#\s]+)*$")
+    """Path under which a reverse proxy shows this server, such as /rnn; the proxy takes it off what it hands on."""
+
+    cors_origins: Annotated[list[str], NoDecode, _split(",")] = []
+    """Pages of other origins that browsers may let ask this server, such as https://app.example, separated by commas;
+    * is any."""
+
     model_dir: Annotated[list[Path], NoDecode, _split(os.pathsep)] = [ZOO]
     """Folders of checkpoint folders, separated like PATH. Each may also be a checkpoint folder itself."""
 

@@ -109,10 +109,18 @@ class CaptionTarget(Target):
         return tokens
 
     def loss(self, encoded: Encoded, rows: Tensor) -> Tensor:
-        smoothing, pad = self.experiment.training.label_smoothing, self.tokenizer.pad
+        return self._loss(encoded, [tokens[rows] for tokens in self.tokens], self.experiment.training.label_smoothing)
+
+    def validation_loss(self, encoded: Encoded, values: Sequence[Captions]) -> Tensor | None:
+        if any(language not in captions for captions in values for language in self.spoken):
+            return None
+        return self._loss(encoded, [self._tokens(values, language) for language in self.spoken], 0.0)
+
+    def _loss(self, encoded: Encoded, captions: Sequence[Tensor], smoothing: float) -> Tensor:
         losses = []
-        for language, (name, tokens) in enumerate(zip(self.spoken, self.tokens, strict=True)):
-            taught = teach(self.output, encoded, language, self.tokenizer.start(name), tokens[rows], pad=pad)
+        for language, (name, tokens) in enumerate(zip(self.spoken, captions, strict=True)):
+            start = self.tokenizer.start(name)
+            taught = teach(self.output, encoded, language, start, tokens, pad=self.tokenizer.pad)
             losses.append(caption_cross_entropy(taught, smoothing=smoothing))
         return torch.stack(losses).mean()
 
@@ -131,3 +139,7 @@ class CaptionTarget(Target):
             for language, text in zip(self.spoken, texts, strict=True)
         ]
         return sentence_figures([written for written, _ in pairs], [references for _, references in pairs])
+
+    def value_of(self, values: Mapping[str, float]) -> float:
+        # CIDEr-D stands at 0 until the first sentences resemble a reference, and ties where the examples are few.
+        return values[self.score] - 1e-3 * values.get("validation_loss", 0.0)

@@ -94,6 +94,15 @@ def test_where_all_pairs_are_found_the_loss_decides(tmp_path: Path) -> None:
     assert scores == sorted(set(scores))
 
 
+def test_of_captions_that_are_all_wrong_the_likelier_ones_are_better(tmp_path: Path) -> None:
+    stage = make_stage(tmp_path, IMAGE, training="", task="captioning")
+    stage.network.eval()
+    assert stage.validate()["validation_loss"] > 0
+    better = [(0, 6.0), (0, 4.0), (1, 5.0)]
+    scores = [score(stage, cider_d=cider, validation_loss=loss) for cider, loss in better]
+    assert scores == sorted(set(scores))
+
+
 def test_modality_dropout_hides_but_never_the_last_one() -> None:
     torch.manual_seed(0)
     lengths = torch.randint(1, 5, (500,))

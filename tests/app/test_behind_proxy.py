@@ -1,0 +1,62 @@
+"""Behind a reverse proxy under a path of its own, and asked by pages of other origins."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+from pydantic import ValidationError
+from websockets.sync.client import connect
+
+from app.settings import Settings
+from tests.app.conftest import Open, running_server
+
+PREDICT = "/v1/models/captioner/predict"
+PAGE = {"Origin": "https://app.example"}
+
+
+@pytest.fixture(scope="module")
+def behind(open_client: Open) -> TestClient:
+    """A client of a service that pages of https://app.example may ask."""
+    return open_client(cors_origins=[PAGE["Origin"]])
+
+
+def test_a_server_under_a_path_answers_what_its_proxy_hands_on(zoo: Path, jpeg: bytes) -> None:
+    with running_server(zoo, root_path="/rnn") as (address, _), httpx.Client(base_url=f"http://{address}") as client:
+        answer = client.post(PREDICT, files={"image": jpeg})
+        assert answer.status_code == 200
+        assert "queue" in answer.headers["Server-Timing"], "it went around the door"
+        assert client.get("/").headers["Location"] == "docs", "relative, so that it stays under the proxy's path"
+        assert '"/rnn/openapi.json"' in client.get("/docs").text.replace("'", '"')
+        assert client.get("/openapi.json").json()["servers"] == [{"url": "/rnn"}]
+        with connect(f"ws://{address}/v1/models/captioner/stream") as socket:
+            socket.send(json.dumps({"type": "session.start", "modalities": {"image": {"encoding": "jpeg"}}}))
+            assert (said := json.loads(socket.recv()))["type"] == "session.started", said
+
+
+def test_a_page_of_an_allowed_origin_may_ask_and_read_the_answer(behind: TestClient, jpeg: bytes) -> None:
+    asked = PAGE | {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "X-Request-Timeout"}
+    allowed = behind.options(PREDICT, headers=asked)
+    assert allowed.status_code == 200
+    assert allowed.headers["Access-Control-Allow-Origin"] == PAGE["Origin"]
+    assert "x-request-timeout" in allowed.headers["Access-Control-Allow-Headers"].lower()
+    for answer in (
+        behind.post(PREDICT, files={"image": jpeg}, headers=PAGE),
+        behind.post(PREDICT, files={"image": jpeg}, headers=PAGE | {"X-Request-Timeout": "soon"}),
+    ):
+        assert answer.headers["Access-Control-Allow-Origin"] == PAGE["Origin"]
+        assert "X-Request-ID" in answer.headers["Access-Control-Expose-Headers"]
+
+
+def test_pages_of_other_origins_may_not(behind: TestClient, client: TestClient) -> None:
+    stranger = {"Origin": "https://other.example", "Access-Control-Request-Method": "POST"}
+    assert behind.options(PREDICT, headers=stranger).status_code == 400
+    assert "Access-Control-Allow-Origin" not in client.get("/v1/models", headers=PAGE).headers
+
+
+@pytest.mark.parametrize("wrong", ["rnn", "/rnn/", "/", "/a b", "https://host/rnn"])
+def test_a_path_that_no_proxy_has_is_refused(wrong: Any) -> None:
+    with pytest.raises(ValidationError, match="root_path"):
+        Settings(root_path=wrong)
