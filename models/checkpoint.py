@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 from models.config import CheckpointConfig
 from models.features.text import TextTokenizer
 from models.network import FusionRNN
+from models.refusals import first_fault
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 METRICS, CARD = "metrics.json", "README.md"
@@ -105,7 +106,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     network.load_state_dict(_weights(folder, network.state_dict()), strict=True, assign=True)
     network.eval().requires_grad_(False)
     metrics = _json(folder, METRICS) if (folder / METRICS).is_file() else None
-    card = (folder / CARD).read_text(encoding="utf-8") if (folder / CARD).is_file() else None
+    card = _text(folder, CARD) if (folder / CARD).is_file() else None
     return Checkpoint(config, network, tokenizer, metrics, card, _digest(folder))
 
 
@@ -126,19 +127,24 @@ def _config(folder: Path) -> CheckpointConfig:
     try:
         return CheckpointConfig.model_validate(value)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "the top level"
-        raise CheckpointError(folder, f"{CONFIG}, {where}: {first['msg']}") from error
+        raise CheckpointError(folder, f"{CONFIG}, {first_fault(error)}") from error
 
 
 def _json(folder: Path, name: str) -> dict[str, Any]:
     try:
-        value = json.loads((folder / name).read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+        value = json.loads(_text(folder, name))
+    except (json.JSONDecodeError, RecursionError) as error:
         raise CheckpointError(folder, f"{name} is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise CheckpointError(folder, f"{name} must hold a JSON object")
     return value
+
+
+def _text(folder: Path, name: str) -> str:
+    try:
+        return (folder / name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(folder, f"{name} cannot be read: {error}") from error
 
 
 def _tokenizer(folder: Path) -> TextTokenizer | None:
@@ -147,6 +153,8 @@ def _tokenizer(folder: Path) -> TextTokenizer | None:
         return None
     try:
         return TextTokenizer.load(path)
+    except OSError as error:
+        raise CheckpointError(folder, f"{TOKENIZER} cannot be read: {error}") from error
     except ValueError as error:
         raise CheckpointError(folder, str(error)) from error
 

@@ -16,10 +16,10 @@ import models.fusion
 import models.heads  # noqa: F401  these three register the parts that an experiment may name
 from models.config import HEADS_OF, CheckpointConfig, Task
 from models.features import FEATURES, Modality
+from models.refusals import fault, first_fault, nearest
 from models.registry import ENCODERS, FUSIONS, HEADS, ComponentConfig, Registry
 from models.training.augmentation import AUGMENTATIONS, FITTING
 from models.training.manifest import DataError
-from models.training.refusals import fault, first_fault, nearest
 
 DEFAULT_PARTS: dict[str, tuple[str, str]] = {
     "image": ("pixels", "image-small"),

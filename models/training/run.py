@@ -17,6 +17,7 @@ from models.features import Modality
 from models.features.text import TextTokenizer
 from models.network import FusionRNN
 from models.pipeline import Pipeline
+from models.refusals import first_fault, nearest
 from models.tasks import TASKS
 from models.training.baselines import without_input
 from models.training.calibration import scaled, temperature
@@ -28,7 +29,6 @@ from models.training.evaluation import measure
 from models.training.experiment import Experiment, ExperimentError, load_experiment
 from models.training.manifest import DataError
 from models.training.metrics.classes import confusion, expected_calibration_error
-from models.training.refusals import first_fault, nearest
 from models.training.stage import FusionStage, Trained
 from models.training.targets import STEP_TARGETS, TARGETS, Target
 from models.training.trainer import Trainer

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import pytest
 from fastapi.testclient import TestClient
 from pydantic import ValidationError
@@ -24,7 +24,7 @@ def behind(open_client: Open) -> TestClient:
 
 
 def test_a_server_under_a_path_answers_what_its_proxy_hands_on(zoo: Path, jpeg: bytes) -> None:
-    with running_server(zoo, root_path="/rnn") as (address, _), httpx.Client(base_url=f"http://{address}") as client:
+    with running_server(zoo, root_path="/rnn") as (address, _), httpx2.Client(base_url=f"http://{address}") as client:
         answer = client.post(PREDICT, files={"image": jpeg})
         assert answer.status_code == 200
         assert "queue" in answer.headers["Server-Timing"], "it went around the door"

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from models.checkpoint import CheckpointError, load_checkpoint, save_checkpoint
 from models.config import CheckpointConfig
+from models.features.text import TextTokenizer
 from models.heads import CaptioningHead, DecisionHead
 from models.network import FusionRNN
 from models.sequence import Padded
@@ -103,7 +104,7 @@ def one_photo() -> Padded:
         ({"name": "../captioner"}, "name"),
         ({"task": "cooking"}, "task"),
         ({"modalities": {}}, "modalities"),
-        ({"labels": ["a"]}, "labels belong to classification"),
+        ({"labels": ["a"]}, "config.json, labels belong to classification"),
     ],
 )
 def test_a_config_that_does_not_fit_is_refused(folder: Path, change: dict[str, object], reason: str) -> None:
@@ -141,6 +142,21 @@ def test_sizes_within_bounds_that_disagree_with_the_weights_allocate_nothing(fol
 def test_weights_that_do_not_fit_are_refused(folder: Path, name: str, value: torch.Tensor | None, reason: str) -> None:
     edit_weights(folder, name, value)
     with pytest.raises(CheckpointError, match=reason):
+        load_checkpoint(folder)
+
+
+def test_files_that_are_no_text_or_may_not_be_read_are_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "README.md").write_bytes(b"caf\xe9")
+    with pytest.raises(CheckpointError, match=r"README\.md cannot be read"):
+        load_checkpoint(folder)
+    (folder / "README.md").unlink()
+
+    def refused(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    # The owner of all files may read what the mode forbids.
+    monkeypatch.setattr(TextTokenizer, "load", refused)
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json cannot be read.*denied"):
         load_checkpoint(folder)
 
 
