@@ -21,11 +21,12 @@ from app.api.collection_cards import (
     MomentCard,
     SearchAnswer,
 )
-from app.api.parts import Posted, Rules, read_body
+from app.api.parts import Posted, Rules
+from app.api.uploads import declared, leaving, receive, wanted_within
 from app.engine.admission import Place
 from app.engine.runner import Call
 from app.engine.service import Service, service_of
-from app.errors import Conflict, Unavailable, UploadTimeout, WrongFields, problems
+from app.errors import Conflict, Unavailable, WrongFields, problems
 from app.search.collections import Collection, Collections, Item
 from app.search.desk import Desk
 
@@ -149,14 +150,15 @@ async def put_item(name: str, item: str, request: Request, response: Response) -
     _check_name(name, item)
     service, desk = service_of(request), _desk(request)
     service.check_ready()
-    with service.admission.enter("collections/put", _declared(request)) as place:
+    with _place(request, "put") as place:
         annotator = await _annotator(service)
-        posted = await _receive(request, _rules(service, annotator, ("image", "video")), place)
+        posted = await receive(request, _rules(service, annotator, ("image", "video")), service, place)
         _, data = _only(posted)
         assert isinstance(data, bytes)
         digest = await service.runner.offload(lambda: hashlib.sha256(data).hexdigest())
         if not await desk.ask(lambda store: store.holds(name, item, annotator.model, digest)):
-            moments = await _watch(request, place, annotator, data)
+            async with leaving(request) as gone:
+                moments = await _watch(request, place, gone, annotator, data)
             kept = Item(item, "image" if moments[0].seconds is None else "video", len(moments), digest)
             new = await desk.ask(lambda store: store.put(name, kept, moments, annotator.model))
             response.status_code = 201 if new else 200
@@ -182,9 +184,11 @@ async def search(name: str, request: Request) -> SearchAnswer:
     _check_name(name)
     service, desk = service_of(request), _desk(request)
     service.check_ready()
-    with service.admission.enter("collections/search", _declared(request)) as place:
+    with _place(request, "search") as place:
         annotator = await _annotator(service)
-        posted = await _receive(request, _rules(service, annotator, ("image", "text"), options=("limit",)), place)
+        posted = await receive(
+            request, _rules(service, annotator, ("image", "text"), options=("limit",)), service, place
+        )
         part, content = _only(posted)
         try:
             limit = _limit.validate_python(posted.options.get("limit", 10))
@@ -192,7 +196,7 @@ async def search(name: str, request: Request) -> SearchAnswer:
             said, bounds = f"'limit' is a whole number from 1 to {_PAGE}.", f">= 1 and <= {_PAGE}"
             raise WrongFields(said, "Send one, or leave it out.", field="limit", limit=bounds) from error
         await desk.ask(lambda store: store.require(name))
-        until = asyncio.get_running_loop().time() + service.settings.deadline_seconds
+        until = asyncio.get_running_loop().time() + min(service.settings.deadline_seconds, place.remaining())
         call = Call(annotator.embedder, request.state.timing, until, place)
         bundle: dict[Modality, list[bytes | str]] = {part: [content]}
         _, features = await service.runner.prepare(call, bundle)
@@ -227,20 +231,10 @@ def _rules(
     return Rules(dict.fromkeys(accepts, 1), part_bytes, written, options, frozenset(), settings.max_request_bytes)
 
 
-def _declared(request: Request) -> int:
-    return min(int(request.headers.get("content-length", 0)), service_of(request).settings.max_request_bytes)
-
-
-async def _receive(request: Request, rules: Rules, place: Place) -> Posted:
+def _place(request: Request, kind: str) -> Place:
     service = service_of(request)
-    seconds = service.settings.upload_seconds
-    try:
-        async with asyncio.timeout(seconds):
-            return await read_body(request, rules, service.runner, place)
-    except TimeoutError as error:
-        limit = f"{seconds:g} seconds"
-        said = f"The body did not arrive within {limit}."
-        raise UploadTimeout(said, "Send less, or over a faster line.", limit=limit) from error
+    nbytes = min(declared(request.headers), service.settings.max_request_bytes)
+    return service.admission.enter(f"collections/{kind}", nbytes, wanted_within(request.headers))
 
 
 def _only(posted: Posted) -> "tuple[Modality, bytes | str]":
@@ -265,10 +259,12 @@ async def _annotator(service: Service) -> "Annotator":
         raise Unavailable(f"Collections cannot be used with these settings: {error}.", _RETRY) from error
 
 
-async def _watch(request: Request, place: Place, annotator: "Annotator", data: bytes) -> "list[Moment]":
+async def _watch(
+    request: Request, place: Place, gone: "asyncio.Future[None]", annotator: "Annotator", data: bytes
+) -> "list[Moment]":
     """Look at an upload picture by picture: others' requests run in between, and one picture is held at a time."""
     service = service_of(request)
-    runner, seconds = service.runner, service.settings.collections_seconds
+    runner, seconds = service.runner, min(service.settings.collections_seconds, place.remaining())
     until = asyncio.get_running_loop().time() + seconds
     pictures = annotator.pictures(data, service.settings.limits)
     moments = []
@@ -277,7 +273,7 @@ async def _watch(request: Request, place: Place, annotator: "Annotator", data: b
             asked = await runner.offload(partial(annotator.questions, shown[1]))
             answers = [
                 await runner.predict(
-                    Call(question.pipeline, request.state.timing, until, place),
+                    Call(question.pipeline, request.state.timing, until, place, gone),
                     question.features,
                     question.options,
                     explain=False,

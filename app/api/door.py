@@ -1,17 +1,16 @@
 """The door: a predict request gets its place, or is told to come back, before any of its body is read."""
 
-import math
 import re
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.parts import Rules
+from app.api.uploads import declared, wanted_within
 from app.engine.service import Service
-from app.errors import ServiceError, WrongFields
+from app.errors import ServiceError
 
 _PREDICT = re.compile(r"/v1/models/([^/]+)/predict")
-_TIMEOUT = "X-Request-Timeout"
 
 
 class Door:
@@ -30,8 +29,8 @@ class Door:
         headers = Headers(scope=scope)
         try:
             # A body of more is refused for itself.
-            nbytes = min(_declared(headers), self._most_bytes(model))
-            place = self.service.admission.enter(model, nbytes, _timeout(headers))
+            nbytes = min(declared(headers), self._most_bytes(model))
+            place = self.service.admission.enter(model, nbytes, wanted_within(headers))
         except ServiceError as error:
             await error.response()(scope, receive, send)
             return
@@ -50,22 +49,3 @@ class Door:
         registry, settings = self.service.registry, self.service.settings
         profile = registry.pipelines.get(model) or registry.resting[model]
         return Rules.of(profile, settings.limits, settings.max_request_bytes).body_bytes
-
-
-def _declared(headers: Headers) -> int:
-    value = headers.get("content-length", "")
-    return int(value) if value.isdecimal() else 0
-
-
-def _timeout(headers: Headers) -> float:
-    value = headers.get(_TIMEOUT)
-    if value is None:
-        return math.inf
-    try:
-        seconds = float(value)
-    except ValueError:
-        seconds = math.nan
-    if not seconds > 0:
-        said = f"{_TIMEOUT} is not a number of seconds above 0."
-        raise WrongFields(said, "Send one such as 2.5, or leave it out.", field=_TIMEOUT, limit="> 0 seconds")
-    return seconds

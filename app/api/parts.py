@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
-from starlette.requests import Request
+from starlette.datastructures import Headers
 
 from app.engine.admission import Place
 from app.engine.runner import Runner
@@ -135,26 +135,28 @@ def needed(pipeline: "Profile") -> frozenset["Modality"]:
     return frozenset(name for name, item in items if item.required and not item.features.stand_ins)
 
 
-async def read_body(request: Request, rules: Rules, runner: Runner, place: Place) -> Posted:
-    """The parts of a request, whose bytes are counted at its ``place``.
+async def read_body(
+    headers: Headers, chunks: AsyncIterator[bytes], rules: Rules, runner: Runner, place: Place
+) -> Posted:
+    """The parts of a request's body, the bytes of which are counted at its ``place``.
 
     Raises:
         ServiceError: too large, unreadable, or not what the model takes.
     """
-    declared = request.headers.get("content-length")
+    declared = headers.get("content-length")
     if declared is not None and int(declared) > rules.body_bytes:
         raise _body_too_large(rules)
-    if declared == "0" or (declared is None and "transfer-encoding" not in request.headers):
+    if declared == "0" or (declared is None and "transfer-encoding" not in headers):
         parts = ", ".join(rules.accepts)
         raise BadRequest("The request has no body.", f"Post {parts}.", modality=parts, limit="at least 1 part")
-    if (coding := request.headers.get("content-encoding", "identity").lower()) != "identity":
+    if (coding := headers.get("content-encoding", "identity").lower()) != "identity":
         raise UnsupportedType(f"A body with Content-Encoding: {coding} is not read.", "Send it uncompressed.")
-    kind, parameters = parse_options_header(request.headers.get("content-type"))
+    kind, parameters = parse_options_header(headers.get("content-type"))
     if kind == b"multipart/form-data":
-        posted = await _read_multipart(_bounded(request, rules, place), parameters.get(b"boundary", b""), rules)
+        posted = await _read_multipart(_bounded(chunks, rules, place), parameters.get(b"boundary", b""), rules)
     elif kind == b"application/json":
         body = bytearray()
-        async for chunk in _bounded(request, rules, place):
+        async for chunk in _bounded(chunks, rules, place):
             body += chunk
         # Decoding megabytes of base64 would hold up every other request; a sentence takes less time than the way there.
         if len(body) <= _SHORT_BODY:
@@ -169,9 +171,9 @@ async def read_body(request: Request, rules: Rules, runner: Runner, place: Place
     return posted
 
 
-async def _bounded(request: Request, rules: Rules, place: Place) -> AsyncIterator[bytes]:
+async def _bounded(chunks: AsyncIterator[bytes], rules: Rules, place: Place) -> AsyncIterator[bytes]:
     received, most = 0, rules.body_bytes
-    async for chunk in request.stream():
+    async for chunk in chunks:
         received += len(chunk)
         place.receive(len(chunk))
         if received > most:

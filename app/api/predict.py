@@ -10,18 +10,12 @@ from starlette.routing import Route
 
 from app.api.accept import preferred
 from app.api.events import EVENTS, event_stream
-from app.api.parts import EXPLAIN, Posted, Rules, read_body
+from app.api.parts import EXPLAIN, Posted, Rules
+from app.api.uploads import leaving, receive
 from app.engine.admission import Place
-from app.engine.runner import Call, Runner
+from app.engine.runner import Call
 from app.engine.service import Service, service_of
-from app.errors import (
-    DeadlinePassed,
-    NotAcceptable,
-    Unavailable,
-    UploadTimeout,
-    WrongFields,
-    from_validation,
-)
+from app.errors import DeadlinePassed, NotAcceptable, Unavailable, WrongFields, from_validation
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -43,7 +37,7 @@ async def predict(request: Request) -> Response:
     if request.url.query:
         field = next(iter(request.query_params), request.url.query)
         raise WrongFields("Options in the address are not read.", "Send them as parts of the body.", field=field)
-    posted = await _receive(request, rules, runner, place, settings.upload_seconds)
+    posted = await receive(request, rules, service, place)
     explain, options = _options(pipeline, posted, rules)
     if explain and kind == EVENTS:
         remedy = "Ask for application/json to get the explanation, or leave explain out."
@@ -54,8 +48,7 @@ async def predict(request: Request) -> Response:
         # It is the sending of events that notices when a client has left.
         call = Call(pipeline, request.state.timing, until, place)
         return await event_stream(runner, call, posted.bundle, options, head)
-    gone = asyncio.ensure_future(_leave(request))
-    try:
+    async with leaving(request) as gone:
         call = Call(pipeline, request.state.timing, until, place, gone)
         decoded, features = await runner.prepare(call, posted.bundle)
         # Tensors now: the bytes need not be held any longer.
@@ -66,8 +59,6 @@ async def predict(request: Request) -> Response:
         if png is not None:
             return Response(png, headers=_headers(call), media_type=PNG)
         return JSONResponse(head | result.model_dump(exclude_none=True), headers=_headers(call))
-    finally:
-        gone.cancel()
 
 
 async def _awake(service: Service, request: Request) -> "Pipeline":
@@ -91,22 +82,6 @@ def _place(request: Request) -> Place:
         # The door saw no such model, and now there is one.
         raise Unavailable("The model was loaded at this moment.", 1)
     return place
-
-
-async def _leave(request: Request) -> None:
-    """Return when the client has left; for a request whose body was read."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-async def _receive(request: Request, rules: Rules, runner: Runner, place: Place, seconds: float) -> Posted:
-    try:
-        async with asyncio.timeout(seconds):
-            return await read_body(request, rules, runner, place)
-    except TimeoutError as error:
-        limit = f"{seconds:g} seconds"
-        said = f"The body did not arrive within {limit}."
-        raise UploadTimeout(said, "Send less, or over a faster line.", limit=limit) from error
 
 
 def _kind(request: Request, pipeline: "Pipeline") -> str:

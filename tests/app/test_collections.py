@@ -2,6 +2,7 @@
 
 import base64
 import gc
+import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,12 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from fastapi.testclient import TestClient
 
 from app.main import create_app
 from app.settings import Settings
-from tests.app.conftest import Open, service, wait_until_loaded
+from tests.app.conftest import Open, running_server, service, wait_until_loaded
 from tests.app.search.checkpoints import BLUE, GREEN, RED, film, picture, tiny_embedder
 from tests.support import tiny_captioner
 
@@ -94,6 +96,41 @@ def test_photos_and_films_are_put_found_and_forgotten(client: TestClient) -> Non
     assert "film" not in [item["id"] for item in search(client, "life", text="a dog").json()["data"]]
     assert client.delete("/v1/collections/life").status_code == 204
     assert client.get("/v1/collections/life").status_code == 404
+
+
+def test_a_client_says_how_long_it_waits(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    soon = {"X-Request-Timeout": "soon"}
+    answer = client.put("/v1/collections/late/items/film", files={"video": film(RED)}, headers=soon)
+    assert (answer.status_code, answer.json()["field"]) == (422, "X-Request-Timeout")
+    # An empty house lets everyone in, but not beyond the client's time.
+    short = {"X-Request-Timeout": "1e-3"}
+    answer = client.put("/v1/collections/late/items/film", files={"video": film(RED, GREEN)}, headers=short)
+    assert answer.status_code == 504
+    assert client.get("/v1/collections/late").status_code == 404
+    assert put(client, "late/red", image=picture(RED)).status_code == 201
+    embedder = service(client).registry.get("image-text-embedding")
+    decode = embedder.decode
+
+    def slow(*given: Any) -> Any:
+        time.sleep(0.2)
+        return decode(*given)
+
+    monkeypatch.setattr(embedder, "decode", slow)
+    answer = client.post("/v1/collections/late/search", json={"text": "a dog"}, headers=short)
+    assert answer.status_code == 504
+
+
+def test_nobody_watches_a_film_for_a_client_that_has_left(models: Path, tmp_path: Path) -> None:
+    with running_server(models, collections_dir=tmp_path / "store") as (address, state):
+        body = {"video": coded(film(*[RED, GREEN, BLUE] * 40))}
+        with pytest.raises(httpx2.TimeoutException):
+            httpx2.put(f"http://{address}/v1/collections/left/items/film", json=body, timeout=0.5)
+        deadline = time.monotonic() + 10
+        while state.admission.places and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert not state.admission.places
+        assert 'evicted_total{reason="left"} 1.0' in state.metrics.text().decode().replace("fusionrnn_", "")
+        assert httpx2.get(f"http://{address}/v1/collections/left").status_code == 404
 
 
 def test_another_upload_replaces_an_item_and_the_same_one_is_not_looked_at(

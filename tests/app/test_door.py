@@ -90,6 +90,18 @@ def test_a_body_that_is_refused_is_not_read(zoo: Path) -> None:
         assert not state.admission.places
 
 
+def test_a_body_that_stops_coming_gives_its_place_back(zoo: Path) -> None:
+    head = f"POST {URL} HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+    with running_server(zoo, upload_pause_seconds=0.2) as (address, state):
+        host, port = address.split(":")
+        with socket.create_connection((host, int(port)), 10) as line:
+            line.sendall(f"{head}Content-Length: 1000000\r\n\r\n--b".encode())
+            answer = line.recv(4000)
+        assert answer.startswith(b"HTTP/1.1 408")
+        assert b"0.2 seconds" in answer
+        assert not state.admission.places
+
+
 def test_figures_of_a_request(open_client: Open, jpeg: bytes) -> None:
     client = open_client()
     client.post(URL, files={"image": jpeg})

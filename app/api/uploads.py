@@ -1,0 +1,87 @@
+"""A request on its way here: what its headers announce, how long its body may take, and when its client leaves."""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import Request
+from starlette.datastructures import Headers
+
+from app.api.parts import Posted, Rules, read_body
+from app.engine.admission import Place
+from app.engine.service import Service
+from app.errors import UploadTimeout, WrongFields
+
+TIMEOUT = "X-Request-Timeout"
+
+
+def declared(headers: Headers) -> int:
+    """Bytes of the body as announced; 0 where nothing is."""
+    value = headers.get("content-length", "")
+    return int(value) if value.isdecimal() else 0
+
+
+def wanted_within(headers: Headers) -> float:
+    """Seconds within which the client wants its answer; infinity if it does not say.
+
+    Raises:
+        WrongFields: it says something else.
+    """
+    value = headers.get(TIMEOUT)
+    if value is None:
+        return math.inf
+    try:
+        seconds = float(value)
+    except ValueError:
+        seconds = math.nan
+    if not seconds > 0:
+        said = f"{TIMEOUT} is not a number of seconds above 0."
+        raise WrongFields(said, "Send one such as 2.5, or leave it out.", field=TIMEOUT, limit="> 0 seconds")
+    return seconds
+
+
+async def receive(request: Request, rules: Rules, service: Service, place: Place) -> Posted:
+    """The parts of a body, which is given up if it takes too long, in all or between two pieces of it.
+
+    Raises:
+        ServiceError: it is, or its parts are not what ``rules`` allow.
+    """
+    settings = service.settings
+    chunks = _steady(request.stream(), settings.upload_pause_seconds)
+    try:
+        async with asyncio.timeout(settings.upload_seconds):
+            return await read_body(request.headers, chunks, rules, service.runner, place)
+    except TimeoutError as error:
+        limit = f"{settings.upload_seconds:g} seconds"
+        said = f"The body did not arrive within {limit}."
+        raise UploadTimeout(said, "Send less, or over a faster line.", limit=limit) from error
+
+
+@asynccontextmanager
+async def leaving(request: Request) -> AsyncIterator["asyncio.Future[None]"]:
+    """A future that is done when the client has left; for a request whose body was read."""
+
+    async def left() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    gone = asyncio.ensure_future(left())
+    try:
+        yield gone
+    finally:
+        gone.cancel()
+
+
+async def _steady(chunks: AsyncIterator[bytes], seconds: float) -> AsyncIterator[bytes]:
+    while True:
+        try:
+            async with asyncio.timeout(seconds):
+                chunk = await anext(chunks, None)
+        except TimeoutError as error:
+            limit = f"{seconds:g} seconds"
+            said = f"Nothing of the body came for {limit}."
+            raise UploadTimeout(said, "Send it without pausing, or begin again.", limit=limit) from error
+        if chunk is None:
+            return
+        yield chunk
