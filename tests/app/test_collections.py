@@ -18,6 +18,7 @@ from app.main import create_app
 from app.settings import Settings
 from tests.app.conftest import Open, running_server, service, wait_until_loaded
 from tests.app.search.checkpoints import BLUE, GREEN, RED, film, picture, tiny_embedder
+from tests.app.test_runner import Gate
 from tests.support import tiny_captioner
 
 PROBLEM = "application/problem+json"
@@ -109,14 +110,10 @@ def test_a_client_says_how_long_it_waits(client: TestClient, monkeypatch: pytest
     assert client.get("/v1/collections/late").status_code == 404
     assert put(client, "late/red", image=picture(RED)).status_code == 201
     embedder = service(client).registry.get("image-text-embedding")
-    decode = embedder.decode
-
-    def slow(*given: Any) -> Any:
-        time.sleep(0.2)
-        return decode(*given)
-
-    monkeypatch.setattr(embedder, "decode", slow)
+    held = Gate(embedder.predict_batch)
+    monkeypatch.setattr(embedder, "predict_batch", held)
     answer = client.post("/v1/collections/late/search", json={"text": "a dog"}, headers=short)
+    held.opened.set()
     assert answer.status_code == 504
 
 
