@@ -53,26 +53,39 @@ class Cost:
 
 
 class Speed:
-    """Seconds of work that are done in a second while there is some; what is given up half-way counts for nothing."""
+    """Seconds of useful work that are done in a second while there is work to do.
+
+    What is given up half-way took its time for nothing. What ended otherwise without an answer, such as a body that was
+    refused or an upload that was here already, says nothing: it is left out, with its share of the time.
+    """
 
     def __init__(self) -> None:
         # As if it had been 1 for a while: the first few requests say little.
         self._work, self._time = 1.0, 1.0
-        self._busy_since: float | None = None
+        self._noted, self._working = 0.0, 0
+        self.shared = 0.0
+        """Seconds since the start that one request would have had, had it always shared them with all others."""
 
     def __float__(self) -> float:
         return max(self._work / self._time, 0.01)
 
-    def note(self, now: float, *, busy: bool) -> None:
-        """From now on there is work, or there is none."""
-        if self._busy_since is not None:
-            self._time += now - self._busy_since
-        self._busy_since = now if busy else None
+    def note(self, now: float, working: int) -> None:
+        """From now on so many requests are being worked on."""
+        if self._working:
+            self._time += now - self._noted
+            self.shared += (now - self._noted) / self._working
+        self._noted, self._working = now, working
 
     def did(self, work: float) -> None:
         """A request is over, after this much work that was of use."""
         self._work = _MEMORY * (self._work + work)
         self._time *= _MEMORY
+
+    def leave_out(self, share: float) -> None:
+        """A request is over that says nothing, which had this ``share`` of the time."""
+        # Some of it is forgotten already, so that all of it may be too much: the speed does not rise by that.
+        least = min(self._time, self._work / max(float(self), 1.0))
+        self._time = max(self._time - share, least)
 
 
 class Admission:
@@ -135,14 +148,23 @@ class Admission:
         else:
             self._room.clear()
 
-    def began(self) -> None:
-        """There is work."""
-        self._speed.note(self.clock(), busy=True)
+    def began(self) -> float:
+        """There is more work; returns the reading of the clock that runs slower the more requests share it."""
+        self._note()
+        return self._speed.shared
 
     def ended(self, work: float) -> None:
         """A request that was here is over, after this much work that was of use."""
-        self._speed.note(self.clock(), busy=any(place.is_working for place in self.places))
+        self._note()
         self._speed.did(work)
+
+    def left_out(self, began: float) -> None:
+        """A request that ``began`` then is over, and nothing is to be learned from it."""
+        self._note()
+        self._speed.leave_out(self._speed.shared - began)
+
+    def _note(self) -> None:
+        self._speed.note(self.clock(), sum(place.is_working for place in self.places))
 
     def check_bytes(self, more: int) -> None:
         """Refuse ``more`` bytes where they do not fit beside those that are held.
@@ -196,6 +218,9 @@ class Place:
     steps: int = field(init=False, default=0)
     is_here: bool = field(init=False, default=False)
     is_done: bool = field(init=False, default=False)
+    is_given_up: bool = field(init=False, default=False)
+    """Its time was up, or its client gone, before it was answered."""
+    _began: float = field(init=False, default=0.0)
     _received: int = field(init=False, default=0)
     _work: float = field(init=False, default=0.0)
 
@@ -222,7 +247,7 @@ class Place:
     def received(self) -> None:
         """The body is here."""
         self.is_here = True
-        self.house.began()
+        self._began = self.house.began()
 
     def decoded(self, work: float, steps: int) -> None:
         """The media are tensors now, of so many steps, and their bytes are given up; it took ``work`` seconds."""
@@ -272,8 +297,10 @@ class Place:
         self._hold(0, 0)
         house.places.discard(self)
         house.metrics.waiting.dec()
-        if self.is_working:
+        if self.is_working and self.is_given_up:
             house.ended(0.0)
+        elif self.is_working:
+            house.left_out(self._began)
 
     def _spend(self, work: float) -> None:
         self._work += work

@@ -313,6 +313,8 @@ class Runner:
             return task.result()
         # Takes it out of the queue or the batch; if it already runs as a whole, its end is not waited for.
         task.cancel()
+        if call.place is not None:
+            call.place.is_given_up = True
         if call.gone is not None and call.gone.done():
             self.metrics.evicted.labels("left").inc()
             raise ClientDisconnect

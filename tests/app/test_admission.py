@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -200,8 +201,32 @@ def test_what_is_given_up_half_way_makes_the_machine_slower() -> None:
             place.received()
             pass_time(admission, 0.1)
             place.computed(0.1)
+            place.is_given_up = True
     admission.enter("m")
     assert admission.backlog() == pytest.approx(0.2, rel=0.05)
+
+
+@pytest.mark.parametrize("beside", [0, 3])
+def test_what_is_refused_after_its_body_says_nothing_of_speed(beside: int) -> None:
+    admission = house()
+    for _ in range(100):
+        learned(admission, 0.1)
+    before = admission.backlog()
+    with ExitStack() as others:
+        for _ in range(beside):
+            others.enter_context(admission.enter("other")).received()
+        for _ in range(200):
+            with admission.enter("m") as place:
+                place.received()
+                pass_time(admission, 0.01)
+        # The others were worked on, too, and are not done: their part of the time stays.
+        for place in list(admission.places):
+            place.computed(2.0 * beside / (beside + 1) / beside)
+            place.answered()
+    for _ in range(10):
+        admission.enter("m")
+    assert before == 0
+    assert admission.backlog() == pytest.approx(1.0, rel=0.1)
 
 
 def test_time_without_work_says_nothing_of_speed() -> None:

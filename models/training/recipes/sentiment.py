@@ -1,6 +1,6 @@
 """``sentiment``: whether an English or Chinese text is positive or negative, by one bidirectional LSTM for both.
 
-SST-2 (Socher et al. 2013) has only 6920 sentences, so the English half learns from a teacher as well: MiniLM,
+SST-2 (Socher et al. 2013) has only 6920 sentences, so the English half learns from a teacher as well: MPNet,
 fine-tuned on the same sentences, gives its opinion of them, of pieces of them and of pieces joined (Tang et al. 2019,
 "Distilling Task-Specific Knowledge from BERT into Simple Neural Networks"), and what it makes of single words is where
 word vectors start, so that words which no training sentence has are not unknown. The Chinese half, which has no
@@ -41,8 +41,8 @@ from models.training.recipes.classifier import (
     without_recurrence,
 )
 from models.training.recipes.lessons import ENGLISH, JOINED, PIECES, Draw, Lesson, parts
-from models.training.recipes.minilm import MiniLM, WordPieces, word_vectors
 from models.training.recipes.neighbours import Neighbours, NeighboursStage
+from models.training.recipes.teachers import Transformer, WordPieces, word_vectors
 from models.training.recipes.traditional import SIMPLIFIED
 from models.training.stage import bucketed
 from models.training.trainer import Schedule, Trainer
@@ -114,16 +114,16 @@ class TextStage(ClassifierStage):
 def train(data: Path, out: Path, seed: int) -> None:
     """Train the teacher, three seeds and the baseline without recurrence in ``out``, and write ``out/checkpoint``.
 
-    ``data`` holds the folders ``sst2`` and ``chn_hotel``, and ``minilm`` with the teacher's pre-trained weights.
+    ``data`` holds the folders ``sst2`` and ``chn_hotel``, and ``mpnet`` with the teacher's pre-trained weights.
 
     Raises:
         DataError: one of them is missing.
     """
     taught = {name: _read(data / name, "train") for name in SETS}
     asked = {name: _read(data / name, "val") for name in SETS}
-    pieces = WordPieces(data / "minilm")
+    pieces = WordPieces(data / "mpnet")
     tokenizer = vocabulary(taught["sst2"].texts, taught["chn_hotel"].texts, pieces.whole_words(COMMON))
-    teacher = _teacher(data / "minilm", pieces, taught["sst2"], asked["sst2"], out / "teacher", seed)
+    teacher = _teacher(data / "mpnet", pieces, taught["sst2"], asked["sst2"], out / "teacher", seed)
     lessons = _lessons(taught, tokenizer, teacher, pieces, out / "lessons.pt")
     vectors = word_vectors(tokenizer, teacher, pieces, EMBEDDING)
     held = Held([batch for name in SETS for batch in _batches(asked[name], tokenizer)])
@@ -231,10 +231,10 @@ def _read(folder: Path, split: str) -> Texts:
     return Texts([example["text"] for example in manifest.examples], classes)
 
 
-def _teacher(folder: Path, pieces: WordPieces, taught: Texts, asked: Texts, out: Path, seed: int) -> MiniLM:
-    """MiniLM, fine-tuned on the English training sentences but for its word vectors."""
+def _teacher(folder: Path, pieces: WordPieces, taught: Texts, asked: Texts, out: Path, seed: int) -> Transformer:
+    """MPNet, fine-tuned on the English training sentences but for its word vectors."""
     torch.manual_seed(seed)
-    teacher = MiniLM.pretrained(folder, len(LABELS))
+    teacher = Transformer.pretrained(folder, len(LABELS))
     ids = pieces(taught.texts)
 
     def draw(rows: Tensor) -> tuple[Inputs, Tensor]:
@@ -245,7 +245,7 @@ def _teacher(folder: Path, pieces: WordPieces, taught: Texts, asked: Texts, out:
     schedule = Schedule(
         epochs=TEACHER_EPOCHS, metric="score", averaging=0.98, patience=TEACHER_EPOCHS, bf16=True, weight_decay=1e-2
     )
-    stage = TeacherStage(teacher, draw, len(ids), held, schedule, rate=5e-5, batch=32)
+    stage = TeacherStage(teacher, draw, len(ids), held, schedule, rate=2e-5, batch=32)
     stage.lengths = [len(row) for row in ids]
     Trainer(teacher, [stage], out, seed=seed).run()
     return teacher.eval()
@@ -255,7 +255,7 @@ class TeacherStage(TextStage):
     """Word vectors stay as they are: few of them occur here."""
 
     def parameter_groups(self) -> list[dict[str, object]]:
-        frozen = ("words.", "positions.")
+        frozen = ("words.", "positions.", "distances.")
         chosen = [value for name, value in self.network.named_parameters() if not name.startswith(frozen)]
         return [{"params": chosen, "lr": self.rate}]
 
@@ -275,7 +275,7 @@ def _reader(
 
 
 def _lessons(
-    taught: dict[str, Texts], tokenizer: TextTokenizer, teacher: MiniLM, pieces: WordPieces, path: Path
+    taught: dict[str, Texts], tokenizer: TextTokenizer, teacher: Transformer, pieces: WordPieces, path: Path
 ) -> list[Lesson]:
     """Chinese texts with smoothed labels; English ones with the mean of label and the teacher's opinion, and pieces."""
     english, chinese = (taught[name] for name in SETS)

@@ -33,7 +33,7 @@ from models.training.recipes.captioner.data import IMAGE_SIZE, LANGUAGES, Captio
 from models.training.recipes.captioner.recipe import build as build_captioner
 from models.training.recipes.image_text_embedding.data import PairData
 from models.training.recipes.image_text_embedding.stage import PairStage
-from models.training.recipes.minilm import MiniLM, WordPieces, word_vectors
+from models.training.recipes.teachers import Transformer, WordPieces, word_vectors
 from models.training.recipes.traditional import SIMPLIFIED
 from models.training.trainer import Schedule, Stage, Trainer
 
@@ -97,7 +97,7 @@ def train(data_folder: Path, out: Path, seed: int) -> None:
     cnn.cnn.load_state_dict(
         {name.removeprefix(prefix): value.float() for name, value in tuned.items() if name.startswith(prefix)}
     )
-    pieces, teacher = WordPieces(data_folder.parent / "minilm"), MiniLM.pretrained(data_folder.parent / "minilm")
+    pieces, teacher = WordPieces(data_folder.parent / "minilm"), Transformer.pretrained(data_folder.parent / "minilm")
     data = PairData(captions, out / "cache", cnn, themes(captions, teacher, pieces))
     bag = _network(describe(captions.tokenizer, bag=True), cnn, seed)
     start_words(bag, word_vectors(captions.tokenizer, teacher, pieces, WORDS))
@@ -130,7 +130,7 @@ def stages(model: FusionRNN, data: PairData) -> list[Stage]:
     ]
 
 
-def themes(captions: CaptionData, teacher: MiniLM, pieces: WordPieces) -> Tensor:
+def themes(captions: CaptionData, teacher: Transformer, pieces: WordPieces) -> Tensor:
     """The mean of the vectors of each training photo's English captions, at unit length."""
     photos = captions.words["train"]
     counts = [len(photo["en"]) for photo in photos]

@@ -10,10 +10,8 @@ from models.media.limits import MediaLimits
 from models.network import FusionRNN
 from models.pipeline import Pipeline
 from models.sequence import pad
-from models.training.manifest import DataError
 from models.training.recipes import sentiment
 from models.training.recipes.lessons import SHORTEST, Draw, Lesson, joined, piece
-from models.training.recipes.minilm import MiniLM, WordPieces
 from models.training.recipes.sentiment import describe, read_alike, vocabulary
 from models.training.recipes.traditional import SIMPLIFIED
 from tests.models.training.recipes.transformer import pretrained
@@ -21,14 +19,8 @@ from tests.models.training.recipes.transformer import pretrained
 WORDS = ("good", "bad", "film", "the", "##s", "it")
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return pretrained(tmp_path / "minilm", WORDS)
-
-
-def test_the_command_leaves_a_checkpoint_for_both_languages(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_leaves_a_checkpoint_for_both_languages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pretrained(tmp_path / "mpnet", WORDS, mpnet=True)
     monkeypatch.setattr(sentiment, "EMBEDDING", 8)
     monkeypatch.setattr(sentiment, "EPOCHS", 1)
     monkeypatch.setattr(sentiment, "READING_EPOCHS", 1)
@@ -52,27 +44,6 @@ def test_the_command_leaves_a_checkpoint_for_both_languages(
     assert len(features.tensors["text"]) == 5
     answer = pipeline.predict(features, pipeline.options())
     assert sum(found["probability"] for found in answer.model_dump()["predictions"]) == pytest.approx(1)
-
-
-def test_the_teacher_reads_padded_texts_as_it_reads_them_alone(folder: Path) -> None:
-    teacher = MiniLM.pretrained(folder, 2).eval()
-    pieces = WordPieces(folder)(["the good film", "bad"])
-    assert pieces[0].tolist() == [2, 7, 4, 6, 3]
-    with torch.inference_mode():
-        together = teacher({"text": pad(pieces)})
-        alone = torch.cat([teacher({"text": pad([ids])}) for ids in pieces])
-    assert torch.allclose(together, alone, atol=1e-5)
-    in_order = teacher.answers(pieces, batch=1)
-    assert torch.allclose(in_order, together.softmax(1), atol=2e-2)
-
-
-def test_missing_weights_are_asked_for(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"model\.safetensors does not exist"):
-        MiniLM.pretrained(tmp_path)
-
-
-def test_frequent_words_are_whole(folder: Path) -> None:
-    assert WordPieces(folder).whole_words(3) == ["good", "bad", "film"]
 
 
 def test_traditional_characters_answer_like_simplified_ones() -> None:
