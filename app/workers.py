@@ -6,9 +6,11 @@ goes to a process that is free to take it, from the moment when that has its che
 
 import multiprocessing
 import os
+import secrets
 import signal
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,6 +20,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 import uvicorn
+from pydantic import SecretStr
 
 from app.settings import Settings
 from app.telemetry import configure_logging, log
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 
 _POLL = 0.5
 _READY_SECONDS = 600.0
+_AGAIN_SECONDS = 5.0
+"""Between two starts of a process that dies before it is ready."""
 _spawn = multiprocessing.get_context("spawn")
 
 
@@ -39,6 +44,7 @@ class Worker:
         self.process: SpawnProcess = _spawn.Process(target=_serve, args=(settings, listening, theirs), daemon=True)
         self.process.start()
         theirs.close()
+        self.is_buried = False
         self._said: str | None = None
 
     def said(self, patience: float = 0.0) -> str | None:
@@ -54,6 +60,18 @@ class Worker:
             if time.monotonic() > self.started + _READY_SECONDS:
                 break
         return self.said()
+
+    @property
+    def may_follow(self) -> bool:
+        """Whether, now that it is dead, another one may be started: at once, or a while after it that never served."""
+        return self.said() is not None or time.monotonic() > self.started + _AGAIN_SECONDS
+
+    def bury(self) -> None:
+        """Note that it has died, once."""
+        if not self.is_buried:
+            self.is_buried = True
+            self.stop(0)
+            log.error("a process died", pid=self.process.pid, status=self.process.exitcode)
 
     def stop(self, seconds: float) -> None:
         """Let it drain for so long, and end it."""
@@ -78,22 +96,25 @@ class Workers:
         self._workers: list[Worker] = []
         self._stops = self._replaces = False
 
-    def run(self) -> None:
-        """Return when all is over."""
+    def run(self) -> bool:
+        """Return when all is over: whether it ever served."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._note)
-        listening = uvicorn.Config("", self._settings.host, self._settings.port).bind_socket()
-        with tempfile.TemporaryDirectory() as figures:
+        bound = uvicorn.Config("", self._settings.host, self._settings.port).bind_socket()
+        with bound as listening, tempfile.TemporaryDirectory() as figures:
             # Where the processes share their figures for /metrics.
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = figures
             try:
                 self._workers = [Worker(self._settings, listening) for _ in range(self._count)]
                 said = {worker.wait_until_ready(self._is_stopping) for worker in self._workers}
-                if None not in said:
-                    host, port = listening.getsockname()[:2]
-                    address = f"http://{_shown(host)}:{port}/docs"
-                    self._announce(f"{said.pop()} Try it at {address} ({self._count} processes)")
+                if None in said:
+                    # It did not get ready, and another one would not either.
+                    return self._stops
+                host, port = listening.getsockname()[:2]
+                address = f"http://{_shown(host)}:{port}/docs"
+                self._announce(f"{said.pop()} Try it at {address} ({self._count} processes)")
                 self._watch(listening)
+                return True
             finally:
                 for worker in self._workers:
                     worker.process.terminate()
@@ -115,7 +136,12 @@ class Workers:
 
     def _watch(self, listening: socket.socket) -> None:
         while True:
-            wait([worker.process.sentinel for worker in self._workers], timeout=_POLL)
+            living = [worker.process.sentinel for worker in self._workers if worker.process.is_alive()]
+            # Without any to wait for, it would return at once.
+            if living:
+                wait(living, timeout=_POLL)
+            else:
+                time.sleep(_POLL)
             replaces, self._replaces = self._replaces, False
             for place, worker in enumerate(self._workers):
                 if self._is_stopping():
@@ -123,12 +149,9 @@ class Workers:
                 if replaces:
                     self._replace(place, listening)
                 elif not worker.process.is_alive():
-                    worker.stop(0)
-                    log.error("a process died", pid=worker.process.pid, status=worker.process.exitcode)
-                    if worker.said() is None:
-                        # It did not get ready, and another one would not either.
-                        return
-                    self._workers[place] = Worker(self._settings, listening)
+                    worker.bury()
+                    if worker.may_follow:
+                        self._workers[place] = Worker(self._settings, listening)
 
     def _replace(self, place: int, listening: socket.socket) -> None:
         """Bring another process into service, and only then let the one at ``place`` go."""
@@ -143,9 +166,13 @@ class Workers:
 
 
 def shared(settings: Settings) -> Settings:
-    """The settings of each of ``settings.workers`` processes: what is not set by hand is its share of the cores."""
+    """The settings of each of ``settings.workers`` processes: what is not set by hand is its share of the cores,
+    and a key that they have in common."""
     cores = max((os.cpu_count() or 1) // settings.workers, 1)
-    own: dict[str, int] = {}
+    own: dict[str, object] = {}
+    if settings.stream_key is None:
+        # A session that one of them exported goes on in any other.
+        own["stream_key"] = SecretStr(secrets.token_urlsafe(32))
     if not settings.threads:
         own["threads"] = cores
     if "decode_workers" not in settings.model_fields_set:
@@ -157,6 +184,8 @@ def _serve(settings: Settings, listening: socket.socket, ready: Connection) -> N
     """A process' life."""
     from app.server import Server
 
+    threading.Thread(target=_outlive_nobody, daemon=True).start()
+
     def announce(_: str, service: "Service") -> None:
         for failure in service.registry.failed:
             log.warning("not served", name=failure.name, reason=failure.reason)
@@ -164,6 +193,14 @@ def _serve(settings: Settings, listening: socket.socket, ready: Connection) -> N
         ready.close()
 
     Server(settings, announce).run([listening])
+
+
+def _outlive_nobody() -> None:
+    """End in order when the parent is dead, which then cannot say so: its children would hold the port for ever."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _forget(process: SpawnProcess) -> None:

@@ -21,7 +21,8 @@ def serve(
     if settings.workers > 1:
         from app.workers import Workers
 
-        Workers(settings, typer.echo).run()
+        if not Workers(settings, typer.echo).run():
+            raise typer.Exit(1)
         return
     from app.server import Server
 

@@ -13,6 +13,7 @@ from typing import cast
 
 import httpx2
 import pytest
+from pydantic import SecretStr
 
 from app.settings import Settings
 from app.workers import Worker, Workers, shared
@@ -75,6 +76,74 @@ def test_processes_share_a_port_are_started_again_replaced_and_ended(tmp_path: P
     assert not any(Path(f"/proc/{pid}").exists() for pid in last)
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for processes in /proc")
+@pytest.mark.timeout(300)
+def test_processes_end_with_a_parent_that_was_killed(tmp_path: Path) -> None:
+    put(tmp_path, "1.0.0")
+    with serving(tmp_path, tmp_path / "errors") as (parent, _, _):
+        orphans = children(parent.pid)
+        parent.kill()
+        _until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in orphans))
+    assert len(orphans) == 2
+
+
+class Mortal:
+    """Stands for a process that is ready or not, and lives or not."""
+
+    alive: bool
+
+    def __init__(self, *, ready: bool = True, alive: bool = True) -> None:
+        self.process = SimpleNamespace(
+            is_alive=lambda: self.alive, sentinel=os.pipe()[0], terminate=lambda: None, pid=1, exitcode=-9
+        )
+        self.ready, self.alive, self.buried = ready, alive, 0
+        self.may_follow = ready
+
+    def wait_until_ready(self, is_stopping: Callable[[], bool]) -> str | None:
+        return "Serving." if self.ready else None
+
+    def bury(self) -> None:
+        self.buried += 1
+
+    def stop(self, seconds: float) -> None:
+        self.alive = False
+
+
+def test_one_that_does_not_start_again_ends_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.workers._POLL", 0.01)
+    workers = Workers(Settings(workers=2), lambda _: None)
+    good, dead = Mortal(), Mortal(alive=False)
+    made: list[Mortal] = []
+
+    def start(*_: object) -> Mortal:
+        # The first one that follows dies while it loads, and the next does not.
+        made.append(Mortal(ready=bool(made), alive=bool(made)))
+        return made[-1]
+
+    def count(number: float) -> None:
+        made[0].may_follow = made[0].buried > 3
+        if len(made) == 2:
+            workers._note(signal.SIGTERM, None)
+
+    monkeypatch.setattr("app.workers.Worker", start)
+    monkeypatch.setattr("app.workers.wait", lambda _, timeout: count(timeout) if made else None)
+    workers._workers = [cast("Worker", good), cast("Worker", dead)]
+    with socket.socket() as listening:
+        workers._watch(listening)
+    assert [cast("object", worker) for worker in workers._workers] == [good, made[1]]
+    assert good.alive
+
+
+def test_one_that_cannot_start_at_all_is_said_by_the_exit_status(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("app.workers.Worker", lambda *_: Mortal(ready=False, alive=False))
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    announced: list[str] = []
+    assert not Workers(Settings(workers=2, port=0), announced.append).run()
+    assert not announced
+
+
 def test_a_signal_to_stop_is_heeded_while_processes_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     workers = Workers(Settings(workers=4), lambda _: None)
     made = []
@@ -109,6 +178,13 @@ def test_each_process_has_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch
     assert (shared(Settings(workers=16)).threads, shared(Settings(workers=16)).decode_workers) == (1, 1)
     set_by_hand = shared(Settings(workers=2, threads=3, decode_workers=7))
     assert (set_by_hand.threads, set_by_hand.decode_workers) == (3, 7)
+
+
+def test_processes_have_a_key_in_common_that_nobody_else_has() -> None:
+    first, second = shared(Settings(workers=2)).stream_key, shared(Settings(workers=2)).stream_key
+    assert first is not None
+    assert first != second
+    assert shared(Settings(workers=2, stream_key=SecretStr("mine"))).stream_key == SecretStr("mine")
 
 
 def test_the_embedded_store_of_collections_is_for_one_process(open_client: Open) -> None:
