@@ -91,6 +91,12 @@ class NotFound(ServiceError):
     status, kind, title = 404, "unknown-model", "Unknown model"
 
 
+class NoSuchSession(NotFound):
+    """No such streaming session, or none any more."""
+
+    status, kind, title = 404, "unknown-session", "Unknown session"
+
+
 class NotAcceptable(ServiceError):
     """The model has no answer of the kind that Accept asks for."""
 

@@ -115,7 +115,8 @@ class RequestLog:
                 seconds, stages = time.perf_counter() - started, state["timing"].stages
                 self.metrics.answered(state.get("model"), status or _CLIENT_LEFT, seconds, stages)
                 spent = {stage: round(ms, 2) for stage, ms in stages.items()}
-                write = log.debug if scope["path"] in _PROBES else log.info
+                path = scope["path"].removeprefix(scope.get("root_path", ""))
+                write = log.debug if path in _PROBES else log.info
                 write(
                     "request",
                     method=scope["method"],

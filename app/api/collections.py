@@ -26,7 +26,7 @@ from app.api.uploads import declared, leaving, receive, wanted_within
 from app.engine.admission import Place
 from app.engine.runner import Call
 from app.engine.service import Service, service_of
-from app.errors import Conflict, Unavailable, WrongFields, problems
+from app.errors import Conflict, Unavailable, UnsupportedType, WrongFields, problems
 from app.search.collections import Collection, Collections, Item
 from app.search.desk import Desk
 
@@ -153,16 +153,21 @@ async def put_item(name: str, item: str, request: Request, response: Response) -
     with _place(request, "put") as place:
         annotator = await _annotator(service)
         posted = await receive(request, _rules(service, annotator, ("image", "video")), service, place)
-        _, data = _only(posted)
+        part, data = _only(posted)
         assert isinstance(data, bytes)
+        _check_kind(part, data)
         digest = await service.runner.offload(lambda: hashlib.sha256(data).hexdigest())
         if not await desk.ask(lambda store: store.holds(name, item, annotator.model, digest)):
+            await desk.ask(lambda store: store.require_room(name, item))
             async with leaving(request) as gone:
                 moments = await _watch(request, place, gone, annotator, data)
             kept = Item(item, "image" if moments[0].seconds is None else "video", len(moments), digest)
             new = await desk.ask(lambda store: store.put(name, kept, moments, annotator.model))
             response.status_code = 201 if new else 200
             place.answered()
+            # Not asked back from the store, where somebody may have deleted it since.
+            seen = [MomentCard(time=moment.seconds, captions=moment.captions) for moment in moments]
+            return ItemDetail.of(kept, moments=seen)
     return await _detail(desk, name, item)
 
 
@@ -182,6 +187,9 @@ async def put_item(name: str, item: str, request: Request, response: Response) -
 async def search(name: str, request: Request) -> SearchAnswer:
     """The items whose nearest moment is nearest to a text, or to a photo."""
     _check_name(name)
+    if request.url.query:
+        field = next(iter(request.query_params), request.url.query)
+        raise WrongFields("Options in the address are not read.", "Send them as parts of the body.", field=field)
     service, desk = service_of(request), _desk(request)
     service.check_ready()
     with _place(request, "search") as place:
@@ -234,7 +242,20 @@ def _rules(
 def _place(request: Request, kind: str) -> Place:
     service = service_of(request)
     nbytes = min(declared(request.headers), service.settings.max_request_bytes)
-    return service.admission.enter(f"collections/{kind}", nbytes, wanted_within(request.headers))
+    # Others' requests run between the pictures of an upload, so they need not wait for its end.
+    return service.admission.enter(
+        f"collections/{kind}", nbytes, wanted_within(request.headers), interleaves=kind == "put"
+    )
+
+
+def _check_kind(part: str, data: bytes) -> str:
+    from app.search.moments import kind_of
+
+    kind = kind_of(data)
+    if kind != part:
+        said = f"The part '{part}' holds a medium of the kind {kind}."
+        raise UnsupportedType(said, f"Send it as '{kind}'.", modality=part)
+    return kind
 
 
 def _only(posted: Posted) -> "tuple[Modality, bytes | str]":
@@ -271,6 +292,8 @@ async def _watch(
     try:
         while (shown := await runner.offload(lambda: next(pictures, None))) is not None:
             asked = await runner.offload(partial(annotator.questions, shown[1]))
+            for question in asked:
+                service.swaps.use(question.pipeline.config.name)
             answers = [
                 await runner.predict(
                     Call(question.pipeline, request.state.timing, until, place, gone),

@@ -68,8 +68,9 @@ async def _awake(service: Service, request: Request) -> "Pipeline":
         pipeline = service.registry.get(name)
         service.swaps.use(name)
         return pipeline
+    seconds = min(service.settings.deadline_seconds, _place(request).remaining())
     waking = asyncio.ensure_future(service.swaps.awake(name))
-    await asyncio.wait([waking], timeout=service.settings.deadline_seconds)
+    await asyncio.wait([waking], timeout=max(seconds, 0))
     if not waking.done():
         waking.cancel()
         raise DeadlinePassed("The model was not loaded in time.", "Try again later.")

@@ -42,12 +42,14 @@ class Cost:
 
     work: float = 0.0
     steps: float = 0.0
+    is_known: bool = False
 
     def learn(self, work: float, steps: float) -> None:
         """Take in what another request took; a single huge one says little of those to come."""
-        share = _SMOOTHING if self.steps else 1.0
-        if self.steps:
+        share = _SMOOTHING if self.is_known else 1.0
+        if self.is_known:
             work, steps = min(work, _HUGE * self.work), min(steps, _HUGE * self.steps)
+        self.is_known = True
         self.work += share * (work - self.work)
         self.steps += share * (steps - self.steps)
 
@@ -103,15 +105,16 @@ class Admission:
         self._room = asyncio.Event()
         self._room.set()
 
-    def enter(self, model: str, nbytes: int = 0, timeout: float = math.inf) -> "Place":
+    def enter(self, model: str, nbytes: int = 0, timeout: float = math.inf, *, interleaves: bool = False) -> "Place":
         """A place for a request of ``nbytes``, as far as is known, which wants its answer within ``timeout`` seconds.
 
+        One that ``interleaves`` lets others go first between its parts: nobody waits for all of it.
         Whoever comes into an empty house is let in: an estimate that is too high would otherwise stay so.
 
         Raises:
             Unavailable: there is no room, or the answer would come too late; Retry-After is the backlog's time.
         """
-        place = Place(self, model, nbytes, timeout)
+        place = Place(self, model, nbytes, timeout, interleaves)
         if self.places:
             self._check(place)
         self.places.add(place)
@@ -213,6 +216,7 @@ class Place:
     model: str
     nbytes: int
     timeout: float
+    interleaves: bool = False
     left: float = field(init=False)
     since: float = field(init=False)
     steps: int = field(init=False, default=0)
@@ -225,7 +229,8 @@ class Place:
     _work: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
-        self.left, self.since = self.house.cost(self.model).work, self.house.clock()
+        self.left = 0.0 if self.interleaves else self.house.cost(self.model).work
+        self.since = self.house.clock()
 
     @property
     def is_working(self) -> bool:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from app.engine.device import Device
 from app.engine.live import DRAINING, NORMAL, POLICY, Bounds, Event, Live, error_event
 from app.engine.service import Service
-from app.errors import NotFound, OutOfBounds, ServiceError, Unavailable, WrongFields, from_validation
+from app.errors import NoSuchSession, OutOfBounds, ServiceError, Unavailable, WrongFields, from_validation
 from app.telemetry import log
 from models.streaming.errors import BadStart, BadState, Busy, CannotStream
 
@@ -213,11 +213,11 @@ class Sessions:
         """The session of this id.
 
         Raises:
-            NotFound: there is none, or none any more.
+            NoSuchSession: there is none, or none any more.
         """
         live = self.lives.get(name)
         if live is None or live.over is not None:
-            raise NotFound(
+            raise NoSuchSession(
                 "There is no such session, or its time to come back is over.",
                 "Start a new one, or go on from an exported state.",
             )

@@ -151,6 +151,17 @@ class Collections:
         kept = self._kept(name, item)
         return kept is not None and kept.sha256 == sha256
 
+    def require_room(self, name: str, item: str) -> None:
+        """Return where at least one moment may be put under this id.
+
+        Raises:
+            CollectionConflict: the collection is full, or there are too many collections.
+        """
+        if self._client.collection_exists(_PREFIX + name):
+            self._check_room(name, self._kept(name, item), 1)
+        else:
+            self._check_count()
+
     def put(self, name: str, item: Item, moments: "Sequence[Moment]", model: str) -> bool:
         """Store an item in place of what had its id; whether the id is new.
 
@@ -162,11 +173,7 @@ class Collections:
         place = _PREFIX + name
         self._make(name, len(moments[0].vector), model)
         before = self._kept(name, item.id)
-        count = self._client.count(place).count + len(moments) - (before.moments if before else 0)
-        if count > self._most_moments:
-            limit = f"{self._most_moments} moments"
-            said = f"With it the collection '{name}' would have {count} moments: photos, and seconds of videos."
-            raise CollectionConflict(said, "DELETE items, or start another collection.", limit=limit)
+        self._check_room(name, before, len(moments))
         shared = {"item": item.id, "kind": item.kind, "moments": item.moments, "sha256": item.sha256}
         points = [
             models.PointStruct(
@@ -265,13 +272,23 @@ class Collections:
         if self._client.collection_exists(_PREFIX + name):
             self._check_model(name, model)
             return
-        if len(self._names()) >= self._most:
-            limit = f"{self._most} collections"
-            raise CollectionConflict("There are as many collections as may be.", "DELETE one.", limit=limit)
+        self._check_count()
         vectors = models.VectorParams(size=size, distance=models.Distance.COSINE)
         self._client.create_collection(_PREFIX + name, vectors, metadata={"model": model})
         if self._url is not None:  # the embedded form has no indexes of payload, and warns
             self._client.create_payload_index(_PREFIX + name, "order", models.PayloadSchemaType.INTEGER)
+
+    def _check_count(self) -> None:
+        if len(self._names()) >= self._most:
+            limit = f"{self._most} collections"
+            raise CollectionConflict("There are as many collections as may be.", "DELETE one.", limit=limit)
+
+    def _check_room(self, name: str, before: Item | None, moments: int) -> None:
+        count = self._client.count(_PREFIX + name).count + moments - (before.moments if before else 0)
+        if count > self._most_moments:
+            limit = f"{self._most_moments} moments"
+            said = f"With it the collection '{name}' would have {count} moments or more: photos, and seconds of videos."
+            raise CollectionConflict(said, "DELETE items, or start another collection.", limit=limit)
 
     def _kept(self, name: str, item: str) -> Item | None:
         """What is under an id: its first moment says it."""
