@@ -261,6 +261,31 @@ def test_a_few_huge_requests_say_little_of_those_to_come() -> None:
     assert admission.cost("m").work > 30
 
 
+def test_nobody_waits_for_all_of_one_that_lets_others_go_first() -> None:
+    admission = house(seconds=10.0)
+    for _ in range(3):
+        # Of such a request no steps are counted, and what one took says little of the next.
+        with admission.enter("film", interleaves=True) as place:
+            place.received()
+            pass_time(admission, 60)
+            place.computed(60)
+            place.answered()
+    film = admission.enter("film", interleaves=True)
+    film.received()
+    assert admission.backlog() == 0
+    admission.enter("m")
+
+
+def test_one_request_says_little_of_the_next_also_where_no_steps_are_counted() -> None:
+    admission = house()
+    for work in (0.1, 60.0):
+        with admission.enter("m") as place:
+            place.received()
+            place.computed(work)
+            place.answered()
+    assert admission.cost("m").work < 0.2
+
+
 def test_decoding_pauses_while_the_networks_are_behind() -> None:
     async def scenario() -> None:
         admission = house(steps=100)

@@ -15,6 +15,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.main import create_app
+from app.search.collections import Collections, Item
+from app.search.moments import Annotator
 from app.settings import Settings
 from tests.app.conftest import Open, running_server, service, wait_until_loaded
 from tests.app.search.checkpoints import BLUE, GREEN, RED, film, picture, tiny_embedder
@@ -22,6 +24,7 @@ from tests.app.test_runner import Gate
 from tests.support import tiny_captioner
 
 PROBLEM = "application/problem+json"
+EMBEDDER = "image-text-embedding"
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +118,69 @@ def test_a_client_says_how_long_it_waits(client: TestClient, monkeypatch: pytest
     answer = client.post("/v1/collections/late/search", json={"text": "a dog"}, headers=short)
     held.opened.set()
     assert answer.status_code == 504
+
+
+def test_an_item_is_answered_from_what_was_put(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = Collections.put
+
+    def put_and_lose(store: Collections, name: str, item: Item, *given: Any) -> bool:
+        new = stored(store, name, item, *given)
+        store.delete(name, item.id)
+        return new
+
+    monkeypatch.setattr(Collections, "put", put_and_lose)
+    answer = put(client, "lost/film", video=film(RED, GREEN))
+    assert answer.status_code == 201
+    assert [moment["time"] for moment in answer.json()["moments"]] == [0.5, 1.5]
+    assert client.get("/v1/collections/lost/items/film").status_code == 404
+
+
+def test_a_full_collection_refuses_before_anything_is_looked_at(
+    models: Path, open_client: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = open_client(
+        model_dir=[models], collections_dir=tmp_path / "store", collections_moments=2, collections_most=1
+    )
+    assert put(client, "small/film", video=film(RED, GREEN)).status_code == 201
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a network was asked")
+
+    monkeypatch.setattr("app.search.moments.Annotator.questions", refuse)
+    for place in ("small/other", "second/photo"):
+        answer = put(client, place, image=picture(RED))
+        assert answer.status_code == 409, answer.text
+
+
+@pytest.mark.parametrize(("part", "data", "kind"), [("image", film(RED), "video"), ("video", picture(RED), "image")])
+def test_a_part_is_what_it_is_called(client: TestClient, part: str, data: bytes, kind: str) -> None:
+    answer = put(client, "kinds/item", **{part: data})
+    assert (answer.status_code, answer.json()["modality"]) == (415, part)
+    assert kind in answer.json()["remedy"]
+
+
+def test_options_in_the_address_of_a_search_are_refused(client: TestClient) -> None:
+    answer = client.post("/v1/collections/any/search?limit=3", json={"text": "a dog"})
+    assert (answer.status_code, answer.json()["field"]) == (422, "limit")
+
+
+def test_models_that_watch_a_film_do_not_rest(
+    models: Path, open_client: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = open_client(model_dir=[models], collections_dir=tmp_path / "store", idle_unload_seconds=1000)
+    state = service(client)
+    seen: list[bool] = []
+    look = Annotator.moment
+
+    def aged(annotator: Annotator, *given: Any) -> Any:
+        seen.append(all(state.swaps._used[name] > time.monotonic() - 500 for name in ("captioner", EMBEDDER)))
+        for name in state.swaps._used:
+            state.swaps._used[name] -= 600
+        return look(annotator, *given)
+
+    monkeypatch.setattr(Annotator, "moment", aged)
+    put(client, "long/film", video=film(RED, GREEN, BLUE))
+    assert seen == [True] * 3
 
 
 def test_nobody_watches_a_film_for_a_client_that_has_left(models: Path, tmp_path: Path) -> None:
