@@ -10,16 +10,18 @@ import json
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from starlette.routing import Match, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from app.engine.live import POLICY, TOO_LARGE, TRY_LATER, Closed, Event, Live, error_event
-from app.engine.sessions import Sessions, exported
-from app.errors import BadRequest, ServiceError, TooLarge, Unavailable, WrongFields, from_validation
+from app.api.messages import MODALITIES, SAID, START, Credit, End, Export, Flush, Start, parse
+from app.engine.line import POLICY, TOO_LARGE, TRY_LATER, Closed, Event, error_event
+from app.engine.live import Live
+from app.engine.sessions import Sessions
+from app.engine.stepper import exported
+from app.errors import BadRequest, ServiceError, TooLarge, Unavailable, WrongFields
 from app.telemetry import log
 from models.streaming.errors import BadChunk, Busy
 
@@ -27,60 +29,9 @@ if TYPE_CHECKING:
     from models.pipeline import Pipeline
 
 HEADER = struct.Struct("<IB3xd")
-MODALITIES = ("audio", "video", "image")
-"""By their number in a chunk's header."""
-
 _START_SECONDS = 10.0
 _CLOSE_SECONDS = 5.0
 _RETRY = 10
-
-
-class _Message(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Start(_Message):
-    """A new session, one that goes on from an exported state, or one that lost its connection."""
-
-    type: Literal["session.start"]
-    modalities: dict[str, dict[str, Any]] = Field({}, max_length=len(MODALITIES))
-    options: dict[str, Any] = {}
-    state: str | None = None
-    session: str | None = Field(None, max_length=64)
-    received: int | None = Field(None, ge=0)
-    credit: int | None = Field(None, ge=0, le=1_000_000)
-
-
-class Flush(_Message):
-    """Answer what was heard as if it ended here; what comes next begins anew."""
-
-    type: Literal["session.flush"]
-
-
-class End(_Message):
-    """Answer what was heard, and close."""
-
-    type: Literal["session.end"]
-
-
-class Export(_Message):
-    """Send the state after all chunks so far."""
-
-    type: Literal["session.export"]
-
-
-class Credit(_Message):
-    """How many more events may be sent, and which finals have come."""
-
-    type: Literal["credit"]
-    events: int = Field(0, ge=0, le=1_000_000)
-    received: int | None = Field(None, ge=0)
-
-
-_start: TypeAdapter[Start] = TypeAdapter(Start)
-_said: TypeAdapter[Flush | End | Export | Credit] = TypeAdapter(
-    Annotated[Flush | End | Export | Credit, Field(discriminator="type")]
-)
 
 
 class _Line:
@@ -219,31 +170,10 @@ async def _begin(sessions: Sessions, model: str, first: str, line: _Line) -> Liv
     Raises:
         ServiceError: there is none.
     """
-    service = sessions.service
-    service.check_ready()
+    start: Start = parse(START, first, sessions.start_bytes)
+    live = await (_new(sessions, model, start) if start.session is None else _known(sessions, model, start))
     try:
-        async with asyncio.timeout(service.settings.deadline_seconds):
-            pipeline = await service.swaps.awake(model)
-    except TimeoutError as error:
-        said = f"The model was not ready within {service.settings.deadline_seconds:g} seconds."
-        raise Unavailable(said, _RETRY) from error
-    start: Start = _parse(_start, first, sessions.start_bytes)
-    if start.session is not None:
-        if start.modalities or start.options or start.state:
-            said = "A session that is taken up again keeps its modalities and options."
-            raise WrongFields(said, "Send session and received alone.", field="session")
-        await sessions.find(start.session).settled()
-        live = sessions.find(start.session)
-        received = start.received or 0
-    else:
-        if start.state is not None and (start.modalities or start.options):
-            said = "A session that goes on from a state keeps its modalities and options."
-            raise WrongFields(said, "Send state and received alone.", field="state")
-        live = await sessions.start(pipeline, start.modalities, start.options, _decoded(start.state), start.received)
-        received = None
-    greeting = _greeting(live, sessions.advice(live), sessions.pipeline(live))
-    try:
-        live.attach(line, received, greeting)
+        live.attach(line, None if start.session is None else start.received or 0)
     except ValueError as error:
         raise WrongFields(f"{error}.", "Go on from an exported state, or start anew.", field="received") from error
     if start.credit is not None:
@@ -251,7 +181,41 @@ async def _begin(sessions: Sessions, model: str, first: str, line: _Line) -> Liv
     return live
 
 
+async def _new(sessions: Sessions, model: str, start: Start) -> Live:
+    """A new session, or one that goes on from an exported state."""
+    sessions.service.check_ready()
+    if start.state is not None and (start.modalities or start.options):
+        said = "A session that goes on from a state keeps its modalities and options."
+        raise WrongFields(said, "Send state and received alone.", field="state")
+    seconds = sessions.service.settings.deadline_seconds
+    try:
+        async with asyncio.timeout(seconds):
+            pipeline = await sessions.service.swaps.awake(model)
+    except TimeoutError as error:
+        raise Unavailable(f"The model was not ready within {seconds:g} seconds.", _RETRY) from error
+    live = await sessions.start(pipeline, start.modalities, start.options, _decoded(start.state), start.received)
+    live.greeting = _greeting(live, sessions.advice(live), pipeline)
+    return live
+
+
+async def _known(sessions: Sessions, model: str, start: Start) -> Live:
+    """One that lost its connection, whether or not its checkpoint is still served."""
+    assert start.session is not None
+    if start.modalities or start.options or start.state:
+        said = "A session that is taken up again keeps its modalities and options."
+        raise WrongFields(said, "Send session and received alone.", field="session")
+    await sessions.find(start.session).settled()
+    live = sessions.find(start.session)
+    if (own := live.greeting["model"]) != model:
+        raise WrongFields(
+            f"The session is one of the model '{own}'.", f"Take it up at /v1/models/{own}/stream.", field="session"
+        )
+    return live
+
+
 async def _chunk(live: Live, data: bytes, most: int) -> None:
+    if live.over is not None:
+        return
     if len(data) > most + HEADER.size:
         limit = f"{most} bytes"
         error = TooLarge(f"A chunk of {len(data)} bytes came.", "Send smaller chunks.", limit=limit)
@@ -280,7 +244,7 @@ def _refusing(what: str, modality: str | None = None) -> Iterator[None]:
 
 async def _told(live: Live, text: str, most: int) -> None:
     try:
-        message: Flush | End | Export | Credit = _parse(_said, text, most)
+        message: Flush | End | Export | Credit = parse(SAID, text, most)
     except ServiceError as error:
         raise Closed(POLICY, error) from error
     if isinstance(message, Credit):
@@ -295,15 +259,6 @@ async def _told(live: Live, text: str, most: int) -> None:
             await live.close_utterance("end" if isinstance(message, End) else "flush")
 
 
-def _parse(kind: TypeAdapter[Any], text: str, most: int) -> Any:
-    if len(text) > most:
-        raise TooLarge("The message is too long.", "Media belong into binary frames.", limit=f"{most} characters")
-    try:
-        return kind.validate_json(text)
-    except ValidationError as error:
-        raise from_validation(error, ["the messages of docs/streaming.md"]) from error
-
-
 def _decoded(state: str | None) -> bytes | None:
     if state is None:
         return None
@@ -314,6 +269,7 @@ def _decoded(state: str | None) -> bytes | None:
 
 
 def _greeting(live: Live, advice: Event, pipeline: "Pipeline") -> Event:
+    """What session.started says, but for how far the session is."""
     bounds, config = live.bounds, pipeline.config
     return {
         "type": "session.started",
@@ -321,8 +277,6 @@ def _greeting(live: Live, advice: Event, pipeline: "Pipeline") -> Event:
         "model": config.name,
         "version": config.version,
         "digest": pipeline.digest,
-        "next_sequence": live.next_sequence,
-        "event": live.said,
         "credit": bounds.window_bytes,
         "chunk": advice,
         "limits": {

@@ -6,17 +6,13 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from app.errors import OutOfBounds, ServiceError
+from app.engine.line import NORMAL, POLICY, Closed, Connection, Event, error_event
+from app.errors import OutOfBounds
 
 if TYPE_CHECKING:
     from models.streaming.session import Session
-
-Event = dict[str, Any]
-
-NORMAL, DRAINING, POLICY, TOO_LARGE, TRY_LATER = 1000, 1001, 1008, 1009, 1013
-"""Close codes (RFC 6455, section 7.4.1, and the IANA registry)."""
 
 _ANSWERS = ("partial", "final")
 """What a client's credit is spent on."""
@@ -50,29 +46,6 @@ class Bounds:
         return max(_HELD_BYTES, self.window_bytes)
 
 
-class Closed(Exception):
-    """The session is over for this connection.
-
-    Args:
-        code: the WebSocket's close code.
-        error: what is said before, if it is the client that has to do something about it.
-    """
-
-    def __init__(self, code: int, error: ServiceError | None = None) -> None:
-        super().__init__(code)
-        self.code, self.error = code, error
-
-
-class Connection(Protocol):
-    """The far end, while there is one."""
-
-    def wake(self) -> None:
-        """There may be something to say."""
-
-    def hang_up(self, code: int) -> None:
-        """Close with ``code``."""
-
-
 class Live:
     """A session; it outlives its connection. All methods belong to the event loop."""
 
@@ -81,7 +54,7 @@ class Live:
         session: "Session",
         start: Mapping[str, Any],
         bounds: Bounds,
-        wake_lane: Callable[["Live"], None],
+        wake_stepper: Callable[["Live"], None],
         offload: Callable[[Callable[[], Any]], Awaitable[Any]],
     ) -> None:
         """``start``: the modalities and options that the client asked for, as JSON can hold them.
@@ -103,10 +76,14 @@ class Live:
         """Whether no more chunks are taken, although there is still something to say."""
         self.over: int | None = None
         """The close code, once nothing more is to be said."""
+        self.greeting: Event = {}
+        """What session.started says of the session, whenever a connection takes it up."""
+        self.farewell: Event | None = None
+        """The last event of a session whose client ended it: one that lost its connection is told once it is back."""
         self.connection: Connection | None = None
         self.room = asyncio.Event()
         self.room.set()
-        self._wake_lane, self._offload = wake_lane, offload
+        self._wake_stepper, self._offload = wake_stepper, offload
         self._reading: asyncio.Task[None] | None = None
         """The last that was read beside the event loop."""
         self._outbox: deque[Event] = deque()
@@ -146,8 +123,10 @@ class Live:
         await self._whole(self._read(modality, sequence, chunk, time), self.session.readers[modality].offload)
 
     async def close_utterance(self, reason: str) -> None:
-        """Answer all that came as if it ended here; ``reason`` is flush or end."""
+        """Answer all that came as if it ended here; ``reason`` is flush or end. One that is over has answered it."""
         await self.settled()
+        if self.over is not None:
+            return
         self.ending = self.ending or reason == "end"
         await self._whole(self._finish(reason), any(reader.offload for reader in self.session.readers.values()))
 
@@ -155,6 +134,8 @@ class Live:
         """Call ``then`` with the state after all that came, what is being read included; None: it is too large."""
         if self._reading is not None and not self._reading.done():
             self._reading.add_done_callback(lambda _: self.export(then))
+            return
+        if self.over is not None:
             return
         self.session.mark("export", then)
         self._came()
@@ -205,19 +186,23 @@ class Live:
 
     def next_event(self) -> Event | None:
         """What to send next, if there is something that the client takes."""
-        event = self._outbox[0] if self._outbox else self._partial
-        if event is None or (self.credit == 0 and event["type"] in _ANSWERS):
-            return None
+        held = (*_ANSWERS, "session.ended") if self.credit == 0 else ()
+        place = next((at for at, event in enumerate(self._outbox) if event["type"] not in held), None)
         stalled = self.stalled
-        if self._outbox:
-            self._outbox.popleft()
+        if place is not None:
+            event = self._outbox[place]
+            del self._outbox[place]
+        elif self._outbox or self._partial is None or held:
+            return None
         else:
-            self._partial = None
+            event, self._partial = self._partial, None
         if self.credit is not None and event["type"] in _ANSWERS:
             self.credit -= 1
-        self.taken = self.loop.time()
-        if stalled and not self.stalled:
-            self._wake_lane(self)
+        if not place:
+            # What overtakes an answer says nothing of whether that is ever taken.
+            self.taken = self.loop.time()
+        if stalled and not self.stalled and self.over is None:
+            self._wake_stepper(self)
         return event
 
     @property
@@ -242,10 +227,8 @@ class Live:
         while self.finals and self.finals[0]["event"] <= self._confirmed:
             self.finals.popleft()
 
-    def attach(self, connection: Connection, received: int | None, greeting: Event) -> None:
+    def attach(self, connection: Connection, received: int | None) -> None:
         """Go on with a connection, which has the finals up to ``received``: the later ones are said again.
-
-        ``greeting`` is said first.
 
         Raises:
             ValueError: some of those are gone.
@@ -256,7 +239,9 @@ class Live:
                 raise ValueError(f"event {received} is not among those that are kept, {oldest - 1} to {self.said}")
             self._outbox = deque(event for event in self.finals if event["event"] > received)
             self.confirm(received)
-        self._outbox.appendleft(greeting)
+            if self.farewell is not None:
+                self._outbox.append(self.farewell)
+        self._outbox.appendleft(self.greeting | {"next_sequence": self.next_sequence, "event": self.said})
         if self.connection is not None:
             self.connection.hang_up(NORMAL)
         self.connection, self.detached = connection, None
@@ -264,7 +249,8 @@ class Live:
         self.credit = None
         self._returned = 0
         self.wake()
-        self._wake_lane(self)
+        if self.over is None:
+            self._wake_stepper(self)
 
     def wake(self) -> None:
         """Let the connection look for something to say."""
@@ -286,9 +272,14 @@ class Live:
             return
         if event is not None:
             self.say(event)
+            self.farewell = event if event["type"] == "session.ended" else None
         self.over = code
         self.room.set()
         self.wake()
+
+    def lay_down(self) -> None:
+        """Give up, once it is over, all but what may have to be said again."""
+        del self.session, self._wake_stepper, self._offload
 
     def overdue(self, now: float) -> tuple[int, str] | None:
         """Close code and reason, if a limit of time has passed."""
@@ -335,14 +326,8 @@ class Live:
     def _came(self) -> None:
         if self._full:
             self.room.clear()
-        self._wake_lane(self)
+        self._wake_stepper(self)
 
     def _give_credit(self, now: float) -> None:
         self.say({"type": "credit", "bytes": self._returned, "acknowledged": self.session.acknowledged})
         self._returned, self._credited = 0, now
-
-
-def error_event(error: ServiceError) -> Event:
-    """A problem, whose own ``type`` is called ``problem``."""
-    body = error.body()
-    return {"type": "error", "problem": body.pop("type"), **body}

@@ -208,7 +208,27 @@ def test_a_client_that_takes_no_events_is_heard_no_more_and_let_go() -> None:
         events, code = far.rest()
         assert code == 1008
         assert live.id not in sessions_of(client).lives
-        assert len(events) <= 8
+        assert not finals(events)
+        heard = max(event["acknowledged"] for event in events if event["type"] == "credit")
+        assert heard < len(babble(30, 2)) // 1280 // 2
+
+
+def test_what_is_no_answer_comes_also_without_credit(commands: TestClient) -> None:
+    with commands.websocket_connect(PATH) as socket:
+        far = FarEnd(socket)
+        far.start(options={"threshold": 0.2}, credit=0)
+        far.send_sound(babble(5, 2))
+        far.say("session.export")
+        events = far.until("session.exported")
+        assert {"credit", "session.exported"} <= {event["type"] for event in events}
+        assert not {"partial", "final"} & {event["type"] for event in events}
+        assert events[-1]["event"] > 0, "nothing was held back"
+        far.say("session.end")
+        far.say("credit", events=100)
+        rest, code = far.rest()
+    assert [event["type"] for event in rest if event["type"] in ("final", "session.ended")][-1] == "session.ended"
+    assert len(finals(rest)) >= events[-1]["event"]
+    assert code == 1000
 
 
 def test_credit_is_kept_by_the_server(commands: TestClient) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
+from tests.app.conftest import service
 from tests.app.stream.conftest import PATH, FarEnd, finals, serving, sessions_of
 from tests.models.streaming.sounds import RATE, babble
 
@@ -201,7 +202,7 @@ def test_a_session_that_stays_away_is_forgotten() -> None:
             time.sleep(0.05)
         with client.websocket_connect(PATH) as socket:
             far = FarEnd(socket)
-            assert far.start(session=name)["title"] == "Unknown model"
+            assert far.start(session=name)["title"] == "Unknown session"
             assert far.rest()[1] == 1008
 
 
@@ -216,3 +217,52 @@ def test_a_new_connection_takes_the_session_over(commands: TestClient) -> None:
             after.send_sound(np.zeros(RATE, np.float32))
             after.say("session.end")
             assert after.rest()[1] == 1000
+
+
+def test_what_was_answered_after_the_end_is_heard_by_one_who_comes_back(commands: TestClient, whole: list[Any]) -> None:
+    with commands.websocket_connect(PATH) as socket:
+        far = FarEnd(socket)
+        name = far.start(options=SURE)["session"]
+        far.send_sound(SOUND, SIZE)
+        far.say("session.end")
+    sessions = sessions_of(commands)
+    give_up = time.monotonic() + 20
+    while name in sessions.lives and sessions.lives[name].over is None:
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+    # Again and again, for nobody knows what of it arrived.
+    for received in (0, 2, 2):
+        with commands.websocket_connect(PATH) as socket:
+            far = FarEnd(socket)
+            started = far.start(session=name, received=received)
+            assert (started["next_sequence"], started["event"]) == (len(CHUNKS), len(whole))
+            # It cannot know that the server has heard the end.
+            far.send_sound(CHUNKS[-1], SIZE)
+            far.say("session.end")
+            events, code = far.rest()
+            assert finals(events) == whole[received:]
+            assert events[-1]["type"] == "session.ended"
+            assert code == 1000
+    assert name not in sessions.lives
+
+
+def test_a_session_outlives_its_models_unloading_and_is_of_one_model() -> None:
+    with serving() as client:
+        with client.websocket_connect(PATH) as socket:
+            far = FarEnd(socket)
+            name = far.start()["session"]
+            far.send_sound(CHUNKS[0], SIZE)
+            far.say("session.export")
+            far.until("session.exported")
+        assert client.portal is not None
+        client.portal.call(service(client).swaps.unload, "voice-commands")
+        with client.websocket_connect(PATH.replace("voice-commands", "other")) as socket:
+            socket.send_json({"type": "session.start", "session": name, "received": 0})
+            refused = socket.receive_json()
+            assert (refused["type"], refused.get("field")) == ("error", "session"), refused
+            assert "voice-commands" in refused["remedy"]
+        with client.websocket_connect(PATH) as socket:
+            assert FarEnd(socket).start(session=name, received=0)["next_sequence"] == 1
+        with client.websocket_connect(PATH) as socket:
+            socket.send_json({"type": "session.start", "session": "nobody", "received": 0})
+            assert socket.receive_json()["problem"].endswith("unknown-session")

@@ -1,0 +1,128 @@
+"""Steps the streaming sessions of one checkpoint together: whichever have something that came."""
+
+import asyncio
+import base64
+from typing import TYPE_CHECKING, Any
+
+from app.engine.device import Device
+from app.engine.line import NORMAL, POLICY, Event, error_event
+from app.engine.live import Live
+from app.errors import OutOfBounds, ServiceError
+from app.telemetry import log
+from models.streaming.errors import BadState
+
+if TYPE_CHECKING:
+    from models.pipeline import Pipeline
+    from models.streaming.checkpoint import Streams
+    from models.streaming.sealing import Sealer
+    from models.streaming.session import Snapshot
+
+
+class Stepper:
+    """The sessions of one checkpoint."""
+
+    def __init__(self, pipeline: "Pipeline", streams: "Streams", device: Device, sealer: "Sealer") -> None:
+        self.pipeline, self.streams, self.device, self.sealer = pipeline, streams, device, sealer
+        self.lives = 0
+        self._ready: dict[Live, None] = {}
+        self._wake = asyncio.Event()
+        self._task = asyncio.create_task(self._run())
+
+    def wake(self, live: Live) -> None:
+        """A session has something to step, or takes events again."""
+        self._ready[live] = None
+        self._wake.set()
+
+    def forget(self, live: Live) -> None:
+        """A session is over."""
+        self._ready.pop(live, None)
+
+    def stop(self) -> None:
+        """No session is left."""
+        self._task.cancel()
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while taken := self._collect():
+                await self._step(taken)
+
+    def _collect(self) -> list[tuple[Live, Any, Any, int]]:
+        """Each ready session's work, the mark that it reaches, and what it cost; others are ready no more."""
+        taken = []
+        for live in list(self._ready):
+            if live.over is not None or live.stalled:
+                del self._ready[live]
+                continue
+            waiting = live.session.waiting
+            work, mark = live.session.next()
+            consumed = waiting - live.session.waiting
+            if work is None and mark is None:
+                del self._ready[live]
+                live.answered(consumed)
+                live.starved()
+            else:
+                taken.append((live, work, mark, consumed))
+        return taken
+
+    async def _step(self, taken: list[tuple[Live, Any, Any, int]]) -> None:
+        works = [work for _, work, _, _ in taken if work is not None]
+        exports = [(live.session, mark) for live, _, mark, _ in taken if mark is not None and mark.reason == "export"]
+
+        def run() -> tuple[list[list[Event]], list["Snapshot"]]:
+            events = self.streams.step(works) if works else []
+            return events, [session.snapshot(mark) for session, mark in exports]
+
+        try:
+            answers, snapshots = await asyncio.wrap_future(self.device.submit(run))
+        except Exception as error:  # noqa: BLE001 - the others must go on; each client is told
+            log.exception("unexpected error in a step of streams", exc_info=error)
+            for live, *_ in taken:
+                live.finish(POLICY, error_event(ServiceError("The server failed on this session.", "Start a new one.")))
+            return
+        answered, saved = iter(answers), iter(snapshots)
+        for live, work, mark, consumed in taken:
+            for event in next(answered) if work is not None else ():
+                if event["type"] == "error":
+                    live.finish(POLICY, error_event(ServiceError(event["detail"], event["remedy"])))
+                    break
+                live.say(event)
+            live.answered(consumed)
+            if mark is None:
+                continue
+            if mark.reason == "export":
+                mark.note(self.export(live, next(saved)))
+            elif mark.reason == "end":
+                live.finish(NORMAL, ended(live, "end"))
+
+    def export(self, live: Live, snapshot: "Snapshot") -> bytes | None:
+        """A session's state, signed; None, once its client is told, if it is too large."""
+        facts = {
+            "numbers": snapshot.numbers,
+            "next_sequence": snapshot.acknowledged + 1,
+            "said": live.said,
+            "start": live.start,
+        }
+        try:
+            return self.sealer.seal(snapshot.tensors, facts)
+        except BadState as error:
+            remedy = "Start a session that remembers less, or let FUSIONRNN_STREAM_CHUNK_BYTES be larger."
+            live.say(error_event(OutOfBounds(str(error), remedy, limit=f"{self.sealer.most_bytes} bytes")))
+            return None
+
+
+def ended(live: Live, reason: str, state: bytes | None = None) -> Event:
+    """The last event of a session."""
+    event = {"type": "session.ended", "reason": reason, "next_sequence": live.session.acknowledged + 1}
+    return event if state is None else event | exported(live, state) | {"type": "session.ended"}
+
+
+def exported(live: Live, state: bytes) -> Event:
+    """A session's state, for its client."""
+    return {
+        "type": "session.exported",
+        "state": base64.b64encode(state).decode(),
+        "next_sequence": live.session.acknowledged + 1,
+        "event": live.said,
+    }
