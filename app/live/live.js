@@ -1,22 +1,29 @@
 // The page's own code: a session over a WebSocket, which goes on after a dropped connection without losing sound.
-const RATE = 16000;
+const CHUNK_SECONDS = 0.08;
 const FRAME_MS = 40;
 const SECONDS = 10;
 const COLOURS = ["#1e88e5", "#e53935", "#43a047", "#fb8c00", "#8e24aa", "#00897b", "#6d4c41", "#d81b60", "#546e7a", "#c0ca33", "#5e35b1", "#f06292"];
 const NUMBER = { audio: 0, video: 1, image: 2 };
+const ENDS = {
+  draining: "The server is stopping. Start again when it is back.",
+  total: "The session was as long as sessions may be. Start another one.",
+  idle: "Nothing came for so long that the session is over. Start another one.",
+};
 
 const $ = (id) => document.getElementById(id);
 const cards = new Map();
 let talk = null;
 
 class Session {
-  constructor(card) {
+  constructor(card, rate) {
     this.card = card;
+    this.rate = rate;
     this.pending = [];
     this.sequence = 0;
     this.received = 0;
     this.session = null;
     this.over = false;
+    this.last = null;
     this.connect();
   }
 
@@ -26,7 +33,11 @@ class Session {
     this.socket = new WebSocket(url);
     this.socket.binaryType = "arraybuffer";
     this.ready = false;
-    this.socket.onopen = () => this.send(this.session ? { type: "session.start", session: this.session, received: this.received } : this.begin());
+    this.socket.onopen = () => {
+      // Stopped while it connected: there is nothing to start any more.
+      if (this.over) this.socket.close();
+      else this.send(this.session ? { type: "session.start", session: this.session, received: this.received } : this.begin());
+    };
     this.socket.onmessage = ({ data }) => this.hear(JSON.parse(data));
     this.socket.onclose = ({ code }) => {
       this.ready = false;
@@ -35,14 +46,14 @@ class Session {
         say("The connection was lost: trying again…", true);
         setTimeout(() => this.over || this.connect(), 1000);
       } else {
-        stop(code === 1000 ? "The session is over." : null);
+        stop(this.last || `The server closed the session (${code}).`, code !== 1000);
       }
     };
   }
 
   begin() {
     const modalities = {};
-    if (hears(this.card)) modalities.audio = { encoding: "pcm_s16le", sample_rate: RATE };
+    if (hears(this.card)) modalities.audio = { encoding: "pcm_s16le", sample_rate: this.rate };
     const seen = sees(this.card);
     if (seen) modalities[seen] = { encoding: "jpeg" };
     const options = this.card.labels ? { interim: 0.1, top_k: Math.min(this.card.labels.length, COLOURS.length) } : {};
@@ -60,7 +71,7 @@ class Session {
     header.setUint8(4, NUMBER[modality]);
     header.setFloat64(8, seconds, true);
     data.set(new Uint8Array(payload), 16);
-    this.pending.push({ sequence: this.sequence++, data });
+    this.pending.push({ sequence: this.sequence++, data, header });
     // What a lost connection did not take is sent again; what is too old by then is given up.
     if (this.pending.length > 1000) this.pending.shift();
     if (this.ready) this.socket.send(data);
@@ -70,7 +81,13 @@ class Session {
     if (event.type === "session.started") {
       this.session = event.session;
       this.taken(event.next_sequence - 1);
-      for (const { data } of this.pending) this.socket.send(data);
+      // Where some were given up, the others are numbered anew: the server takes nothing after a gap.
+      this.sequence = event.next_sequence;
+      for (const chunk of this.pending) {
+        chunk.sequence = this.sequence++;
+        chunk.header.setUint32(0, chunk.sequence, true);
+        this.socket.send(chunk.data);
+      }
       this.ready = true;
       say(`${event.model} ${event.version} is listening.`);
     } else if (event.type === "credit") {
@@ -85,8 +102,11 @@ class Session {
     } else if (event.type === "partial") {
       if (event.predictions) strip.add(event.time, event.predictions);
       if (event.text !== undefined) partial(event.text);
+    } else if (event.type === "session.ended") {
+      this.last = ENDS[event.reason] || "The session is over.";
     } else if (event.type === "error") {
-      say(`${event.detail} ${event.remedy || ""}`, true);
+      this.last = `${event.detail} ${event.remedy || ""}`;
+      say(this.last, true);
     } else if (event.type === "warning") {
       say(event.detail, true);
     }
@@ -195,70 +215,86 @@ function partial(text) {
 
 async function begin() {
   const card = cards.get($("model").value);
+  const audio = hears(card) && { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false };
+  const seen = sees(card);
   $("words").replaceChildren();
   strip.clear(card.labels);
-  const wanted = { audio: hears(card) && { channelCount: 1, echoCancellation: false, noiseSuppression: false, autoGainControl: false } };
-  wanted.video = Boolean(sees(card)) && { width: 640, height: 480, frameRate: 25 };
-  let stream;
+  $("start").disabled = true;
+  talk = { session: null, stream: null, context: null, timer: null };
   try {
-    stream = await navigator.mediaDevices.getUserMedia(wanted);
+    talk.stream = await navigator.mediaDevices.getUserMedia({ audio, video: Boolean(seen) && { width: 640, height: 480, frameRate: 25 } });
+    if (audio) {
+      // At the device's own rate, for not every browser connects a microphone to a context of another one.
+      talk.context = new AudioContext();
+      await talk.context.audioWorklet.addModule("live/capture.js");
+      await talk.context.resume();
+    }
+    const session = new Session(card, talk.context && talk.context.sampleRate);
+    talk.session = session;
+    $("see").hidden = !seen;
+    $("hear").hidden = !audio;
+    if (audio) listen(session);
+    if (seen) await watch(session, seen);
+    if (talk) $("start").textContent = "Stop";
   } catch (error) {
-    say(`The browser gives no microphone or camera: ${error.message}`, true);
-    return;
+    stop(`The browser gives no microphone or camera: ${error.message}`, true);
+  } finally {
+    $("start").disabled = false;
   }
-  const session = new Session(card);
-  talk = { session, stream, context: null, timer: null };
-  if (wanted.audio) {
-    const context = new AudioContext({ sampleRate: RATE });
-    talk.context = context;
-    await context.audioWorklet.addModule("live/capture.js");
-    const capture = new AudioWorkletNode(context, "capture", { numberOfOutputs: 0, processorOptions: { samples: RATE * 0.08 } });
-    let heard = 0;
-    capture.port.onmessage = ({ data }) => {
-      heard += data.samples.length / RATE;
-      $("clock").value = `${heard.toFixed(1)} s`;
-      $("level").value = Math.max(data.level, -60);
-      session.chunk("audio", data.samples.buffer, 0);
-    };
-    context.createMediaStreamSource(stream).connect(capture);
-  }
-  $("see").hidden = !wanted.video;
-  $("hear").hidden = !wanted.audio;
-  if (wanted.video) {
-    const picture = $("picture");
-    picture.srcObject = stream;
-    await picture.play();
-    const canvas = document.createElement("canvas");
-    canvas.width = 480;
-    canvas.height = 360;
-    const began = performance.now();
-    const every = sees(card) === "image" ? 500 : FRAME_MS;
-    talk.timer = setInterval(() => {
-      canvas.getContext("2d").drawImage(picture, 0, 0, canvas.width, canvas.height);
-      const seconds = (performance.now() - began) / 1000;
-      canvas.toBlob(async (blob) => blob && session.chunk(sees(card), await blob.arrayBuffer(), seconds), "image/jpeg", 0.85);
-    }, every);
-  }
-  $("start").textContent = "Stop";
 }
 
-function stop(said = "Stopped.") {
+function listen(session) {
+  const { context, stream } = talk;
+  const samples = Math.round(context.sampleRate * CHUNK_SECONDS);
+  const capture = new AudioWorkletNode(context, "capture", { numberOfOutputs: 0, processorOptions: { samples } });
+  let heard = 0;
+  capture.port.onmessage = ({ data }) => {
+    heard += data.samples.length / context.sampleRate;
+    $("clock").value = `${heard.toFixed(1)} s`;
+    $("level").value = Math.max(data.level, -60);
+    session.chunk("audio", data.samples.buffer, 0);
+  };
+  context.createMediaStreamSource(stream).connect(capture);
+}
+
+async function watch(session, seen) {
+  const picture = $("picture");
+  picture.srcObject = talk.stream;
+  await picture.play();
   if (!talk) return;
-  talk.session.end();
-  clearInterval(talk.timer);
-  if (talk.context) talk.context.close();
-  for (const track of talk.stream.getTracks()) track.stop();
+  const canvas = document.createElement("canvas");
+  canvas.width = 480;
+  canvas.height = 360;
+  const began = performance.now();
+  talk.timer = setInterval(() => {
+    canvas.getContext("2d").drawImage(picture, 0, 0, canvas.width, canvas.height);
+    const seconds = (performance.now() - began) / 1000;
+    canvas.toBlob(async (blob) => blob && session.chunk(seen, await blob.arrayBuffer(), seconds), "image/jpeg", 0.85);
+  }, seen === "image" ? 500 : FRAME_MS);
+}
+
+function stop(said = "Stopped.", error = false) {
+  if (!talk) return;
+  const { session, stream, context, timer } = talk;
   talk = null;
+  if (session) session.end();
+  clearInterval(timer);
+  if (context) context.close();
+  for (const track of stream ? stream.getTracks() : []) track.stop();
   $("start").textContent = "Start";
-  if (said) say(said);
+  say(said, error);
 }
 
 $("start").onclick = () => (talk ? stop() : begin());
 
-const { data } = await (await fetch("v1/models")).json();
-for (const card of data.filter((card) => card.streaming)) {
-  cards.set(card.id, card);
-  $("model").append(new Option(card.id, card.id));
+try {
+  const { data } = await (await fetch("v1/models")).json();
+  for (const card of data.filter((card) => card.streaming)) {
+    cards.set(card.id, card);
+    $("model").append(new Option(card.id, card.id));
+  }
+  say(cards.size ? "Ready." : "No model here follows a stream.", !cards.size);
+} catch (error) {
+  say(`The server does not say which models it has: ${error.message}`, true);
 }
 $("start").disabled = !cards.size;
-say(cards.size ? "Ready." : "No model here follows a stream.", !cards.size);
