@@ -201,6 +201,18 @@ def problem_body(status: int, kind: str, title: str, detail: str) -> dict[str, A
     return {"type": f"urn:fusionrnn:problem:{kind}", "title": title, "status": status, "detail": detail}
 
 
+BODY = {
+    400: "Undecodable body or medium",
+    408: "The body came too slowly",
+    413: "Too many bytes",
+    415: "Not a medium that is read",
+    422: "Wrong parts or options, or a medium out of bounds",
+    503: "Loading, draining, full or too late; Retry-After says when to come back",
+    504: "Deadline passed",
+}
+"""What may be said to whoever posts media."""
+
+
 def problems(said: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
     """What an operation's description says of its errors: what each status means there."""
     schema = {"schema": {"$ref": "#/components/schemas/Problem"}}

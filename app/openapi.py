@@ -8,7 +8,7 @@ from pydantic.json_schema import models_json_schema
 
 from app.api.parts import EXPLAIN, needed
 from app.engine.service import Service
-from app.errors import PROBLEM
+from app.errors import BODY, problems
 from app.samples import TEXT, sample
 from models.media.limits import MediaLimits
 
@@ -17,16 +17,7 @@ if TYPE_CHECKING:
     from models.profile import Profile
 
 _REF = "#/components/schemas/"
-_STATUSES = {
-    "400": "Undecodable body or medium",
-    "406": "Accept names no kind of answer that there is",
-    "408": "The body came too slowly",
-    "413": "Too many bytes",
-    "415": "Not a medium that is read",
-    "422": "Wrong parts or options, or a medium out of bounds",
-    "503": "Loading, draining, full or too late; Retry-After says when to come back",
-    "504": "Deadline passed",
-}
+_STATUSES = BODY | {404: "The model was unloaded", 406: "Accept names no kind of answer that there is"}
 _EVENTS = "Events token, or partial and final as in a stream; progress; at last result or error"
 _TIMEOUT: dict[str, Any] = {
     "name": "X-Request-Timeout",
@@ -73,11 +64,22 @@ def _document(app: FastAPI, pipelines: list["Profile"], limits: MediaLimits) -> 
         [(pipeline.result, "serialization") for pipeline in pipelines], ref_template=_REF + "{model}"
     )
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    _drop_never(document, schemas)
     schemas |= definitions.get("$defs", {}) | {"Problem": _PROBLEM_SCHEMA}
     for pipeline in sorted(pipelines, key=lambda pipeline: pipeline.config.name):
         answer = references[pipeline.result, "serialization"]
         document["paths"][f"/v1/models/{pipeline.config.name}/predict"] = {"post": _operation(pipeline, answer, limits)}
     return document
+
+
+def _drop_never(document: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """Take out the 422 that FastAPI notes wherever an address has a name in it: any string is one."""
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            if "HTTPValidationError" in str(operation["responses"].get("422")):
+                del operation["responses"]["422"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
 
 
 def _operation(pipeline: "Profile", answer: dict[str, Any], limits: MediaLimits) -> dict[str, Any]:
@@ -90,10 +92,7 @@ def _operation(pipeline: "Profile", answer: dict[str, Any], limits: MediaLimits)
     }
     if pipeline.draws:
         answers["image/png"] = {"schema": {"type": "string", "format": "binary"}}
-    problems = {
-        status: {"description": said, "content": {PROBLEM: {"schema": {"$ref": f"{_REF}Problem"}}}}
-        for status, said in _STATUSES.items()
-    }
+    refusals = {str(status): said for status, said in problems(_STATUSES).items()}
     example = {name: sample(name, item.features) for name, item in config.modalities.items()}
     json_body: dict[str, Any] = {"schema": _body(pipeline, limits, base64=True), "example": example}
     return {
@@ -109,7 +108,7 @@ def _operation(pipeline: "Profile", answer: dict[str, Any], limits: MediaLimits)
                 "application/json": json_body,
             },
         },
-        "responses": {"200": {"description": "The answer", "content": answers}, **problems},
+        "responses": {"200": {"description": "The answer", "content": answers}, **refusals},
     }
 
 

@@ -24,10 +24,10 @@ def sample(modality: "Modality", features: "Features") -> str:
     """What to post for a modality in a JSON body: a sentence, or a medium in base64."""
     size = getattr(features, "size", None)
     if features.type == "vectors" and isinstance(size, int):
-        return _base64(vectors(size))
+        return coded(vectors(size))
     if modality == "text":
         return TEXT
-    return _base64({"image": picture, "audio": tone, "video": clip}[modality]())
+    return coded({"image": picture, "audio": tone, "video": clip}[modality]())
 
 
 @cache
@@ -72,5 +72,6 @@ def vectors(size: int, steps: int = 2) -> bytes:
     return file.getvalue()
 
 
-def _base64(data: bytes) -> str:
+def coded(data: bytes) -> str:
+    """As a JSON body has it."""
     return base64.b64encode(data).decode()

@@ -26,7 +26,8 @@ from app.api.uploads import declared, leaving, receive, wanted_within
 from app.engine.admission import Place
 from app.engine.runner import Call
 from app.engine.service import Service, service_of
-from app.errors import Conflict, Unavailable, UnsupportedType, WrongFields, problems
+from app.errors import BODY, Conflict, Unavailable, UnsupportedType, WrongFields, problems
+from app.samples import coded, picture
 from app.search.collections import Collection, Collections, Item
 from app.search.desk import Desk
 
@@ -84,12 +85,13 @@ def _check_store(request: Request) -> None:
 router = APIRouter(
     prefix="/v1/collections", tags=["collections"], lifespan=_lifespan, dependencies=[Depends(_check_store)]
 )
+_STORE = {409: "Several processes serve, or the folder cannot be written", 503: "The store is in use, or unreachable"}
 _MISSING = "No such collection or item"
 _WRONG = "A name or a part that is not as it must be"
-_KNOWN = problems({404: _MISSING, 422: _WRONG})
+_KNOWN = problems({404: _MISSING, 422: _WRONG} | _STORE)
 
 
-@router.get("", summary="The collections")
+@router.get("", summary="The collections", responses=problems(_STORE))
 async def list_collections(request: Request) -> CollectionList:
     """Every collection, by name."""
     return CollectionList(data=[CollectionCard.of(found) for found in await _desk(request).ask(Collections.all)])
@@ -133,17 +135,9 @@ async def delete_item(name: str, item: str, request: Request) -> None:
 @router.put(
     "/{name}/items/{item}",
     summary="Put a photo or a video",
-    responses=problems(
-        {
-            400: "Undecodable body or medium",
-            409: "The collection is full, or of another checkpoint",
-            413: "Too many bytes",
-            415: "Not a photo or video that is read",
-            422: _WRONG,
-        }
-    )
+    responses=problems(BODY | {409: "The collection is full, or of another checkpoint", 422: _WRONG})
     | {201: {"model": ItemDetail, "description": "The id was new"}},
-    openapi_extra=_body({"image": _file("A photo"), "video": _file("A video")}, {"image": "/9j/4AAQ..."}),
+    openapi_extra=_body({"image": _file("A photo"), "video": _file("A video")}, {"image": coded(picture())}),
 )
 async def put_item(name: str, item: str, request: Request, response: Response) -> ItemDetail:
     """Caption and embed an upload, a video each second, in place of what had the id; the same again costs nothing."""
@@ -174,7 +168,7 @@ async def put_item(name: str, item: str, request: Request, response: Response) -
 @router.post(
     "/{name}/search",
     summary="Search a collection",
-    responses=problems({404: _MISSING, 409: "The collection is of another checkpoint", 422: _WRONG}),
+    responses=problems(BODY | {404: _MISSING, 409: "The collection is of another checkpoint", 422: _WRONG}),
     openapi_extra=_body(
         {
             "text": {"type": "string", "description": "What to look for, in English or Chinese"},

@@ -4,6 +4,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
 from app.engine.service import service_of
+from app.errors import problems
 
 router = APIRouter(tags=["health"])
 
@@ -22,7 +23,7 @@ async def healthz() -> Health:
 
 
 @router.head("/readyz", include_in_schema=False)
-@router.get("/readyz", summary="Ready for requests", responses={503: {"description": "Loading or draining"}})
+@router.get("/readyz", summary="Ready for requests", responses=problems({503: "Loading or draining"}))
 async def readyz(request: Request) -> Health:
     """200 once every checkpoint is loaded and warmed up; 503 with Retry-After before that and while draining."""
     service_of(request).check_ready()

@@ -8,7 +8,12 @@ from app.engine.service import service_of
 router = APIRouter(tags=["health"])
 
 
-@router.get("/metrics", summary="Figures for Prometheus", response_class=Response)
+@router.get(
+    "/metrics",
+    summary="Figures for Prometheus",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
 async def metrics(request: Request) -> Response:
     """Requests, latency by stage, what waits, batches and their padding, refusals, checkpoints."""
     service = service_of(request)

@@ -81,7 +81,7 @@ async def list_models(request: Request) -> ModelList:
     "/{model}",
     summary="One checkpoint's card",
     response_model_exclude_none=True,
-    responses=problems({404: "No such model"}),
+    responses=problems({404: "No such model", 503: "Models are still being loaded"}),
 )
 async def get_model(model: str, request: Request) -> ModelCard:
     """Its task, parts, options, figures and origin."""

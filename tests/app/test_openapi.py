@@ -1,5 +1,6 @@
 """The document shows each checkpoint's own form, and /docs needs nothing from elsewhere."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,17 @@ def test_errors_that_occur_are_described(client: TestClient) -> None:
         "responses"
     ].keys()
     assert "404" in paths["/v1/models/{model}"]["get"]["responses"]
+
+
+def test_nothing_is_described_that_never_occurs(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    assert "HTTPValidationError" not in json.dumps(document)
+    put = document["paths"]["/v1/collections/{name}/items/{item}"]["put"]
+    assert {"201", "400", "408", "409", "413", "415", "422", "503", "504"} <= put["responses"].keys()
+    photo = put["requestBody"]["content"]["application/json"]["example"]["image"]
+    assert client.post(PATH, json={"image": photo}).status_code == 200, "the example is no photo"
+    figures = document["paths"]["/metrics"]["get"]["responses"]["200"]["content"]
+    assert figures.keys() == {"text/plain"}
 
 
 def test_every_reference_leads_somewhere(client: TestClient) -> None:
