@@ -100,11 +100,28 @@ def coloured_noise(size: int, slope: float) -> Tensor:
 
 
 def low_passed(x: Tensor, rate: int, hertz: float) -> Tensor:
-    """Without what lies above ``hertz``: a telephone, or a lossy coder."""
+    """Without what lies above ``hertz``: a lossy coder, or a cheap microphone."""
+    return band_passed(x, rate, 0, hertz)
+
+
+def band_passed(x: Tensor, rate: int, low: float, high: float) -> Tensor:
+    """Only what lies from ``low`` to ``high`` hertz, as through a telephone."""
     spectrum = torch.fft.rfft(x)
-    kept = torch.arange(len(spectrum)) * (rate / len(x)) <= hertz
-    passed: Tensor = torch.fft.irfft(spectrum * kept, len(x))
+    hertz = torch.arange(len(spectrum)) * (rate / len(x))
+    passed: Tensor = torch.fft.irfft(spectrum * ((hertz >= low) & (hertz <= high)), len(x))
     return passed
+
+
+def in_a_room(x: Tensor, rate: int, seconds: float) -> Tensor:
+    """With an echo of a quarter of the sound's power, noise that falls by 60 dB in so many seconds."""
+    count = round(seconds * rate)
+    # 60 dB are a factor of 1000 in amplitude.
+    echo = torch.randn(count) * 1000 ** (-torch.arange(count) / count)
+    response = echo * (0.5 / echo.square().sum().sqrt())
+    response[0] = 1
+    size = len(x) + count
+    heard: Tensor = torch.fft.irfft(torch.fft.rfft(x, size) * torch.fft.rfft(response, size), size)
+    return heard * (x.abs().max() / heard.abs().max().clamp(min=1e-6))
 
 
 def amplified(x: Tensor, decibels: float) -> Tensor:

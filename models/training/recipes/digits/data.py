@@ -18,7 +18,19 @@ from models.training.recipes.av_speech.data import GRAMMAR, SpeechData
 from models.training.recipes.digits.corruption import spoilt_pictures, spoilt_sound
 from models.training.recipes.digits.printed import FACES, printed
 from models.training.recipes.digits.words import FORMS, garbled, written
-from models.training.recipes.waveforms import Waveforms, amplified, chance, choice, placed, speed, uniform
+from models.training.recipes.waveforms import (
+    Waveforms,
+    amplified,
+    band_passed,
+    chance,
+    choice,
+    coloured_noise,
+    in_a_room,
+    mixed,
+    placed,
+    speed,
+    uniform,
+)
 
 DIGITS = tuple(forms[0] for forms in FORMS)
 MODALITIES = ("audio", "image", "text", "video")
@@ -128,9 +140,11 @@ class Maker:
         """The same of a given recording."""
         x = self.split.sounds[row]
         if self.varied:
-            x = speed(x, uniform(0.85, 1.15))
+            x = recorded(x)
             x = placed(x, self.window, choice(max(self.window - len(x), 0) + 1))
-            x = amplified(x, uniform(-15, 6))
+            if chance(0.3):
+                x = mixed(x, coloured_noise(len(x), uniform(0, 2)), uniform(0, 30))
+            x = amplified(x, uniform(-35, 6))
         frames = self.features.log_mel()(spoilt_sound(x, severity).numpy())
         return self.features.scaled(frames)
 
@@ -156,6 +170,14 @@ class Maker:
     def _drawn(self, modality: str, digit: int) -> int:
         rows = self.rows[modality][digit]
         return int(rows[choice(len(rows))])
+
+
+def recorded(x: Tensor) -> Tensor:
+    """A sound as others may have said and recorded it: slower or faster, through a telephone, in a room."""
+    x = speed(x, uniform(0.8, 1.25))
+    if chance(0.4):
+        x = band_passed(x, RATE, uniform(50, 450), uniform(2500, 4000))
+    return in_a_room(x, RATE, uniform(0.1, 0.6)) if chance(0.25) else x
 
 
 def _moved(x: Tensor) -> Tensor:

@@ -24,6 +24,18 @@ CARRIERS = (
     "数字{}", "这是{}", "我说{}", "{}号",
 )  # fmt: skip
 
+AROUND = (
+    "a", "about", "again", "and", "answer", "apples", "are", "at", "big", "cats", "chapter", "choose", "clock", "days",
+    "floor", "for", "give", "go", "have", "he", "here", "i", "in", "is", "it", "just", "line", "me", "minutes", "my",
+    "now", "o'clock", "of", "oh", "ok", "on", "only", "open", "page", "people", "please", "press", "room", "say", "see",
+    "she", "small", "take", "thanks", "that", "the", "then", "there", "they", "this", "times", "to", "very", "want",
+    "was", "we", "well", "with", "yes", "you",
+)  # fmt: skip
+"""Words that may stand around a digit and say nothing of it."""
+
+STRANGER = "人"
+"""A character that is no token, as most are that may stand around a Chinese digit."""
+
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 DIGITS = "0123456789"
 
@@ -64,7 +76,18 @@ def written(digit: int) -> str:
     form = forms[0] if chance(0.5) else forms[choice(len(forms))]
     if len(form) > 2 and chance(0.5):
         form = misspelt(form)
-    return CARRIERS[choice(len(CARRIERS))].format(form) if chance(0.3) else form
+    if chance(0.3):
+        return CARRIERS[choice(len(CARRIERS))].format(form)
+    return among_others(form) if chance(0.4) else form
+
+
+def among_others(form: str) -> str:
+    """A digit with up to four words on either side, or, where it is not of letters, other characters."""
+    before, after = choice(5), choice(5)
+    if form.isascii() and (form.isalpha() or chance(0.5)):
+        words = [AROUND[choice(len(AROUND))] for _ in range(before + after)]
+        return " ".join([*words[:before], form, *words[before:]])
+    return STRANGER * before + form + STRANGER * after
 
 
 def garbled(text: str, severity: float) -> str:

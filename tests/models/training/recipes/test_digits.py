@@ -22,11 +22,20 @@ from models.training.recipes.digits import data as digits_data
 from models.training.recipes.digits import measure, recipe
 from models.training.recipes.digits import printed as print_module
 from models.training.recipes.digits.corruption import spoilt_pictures, spoilt_sound
-from models.training.recipes.digits.data import DIGITS, MARGIN, MODALITIES, Maker, Split, load
+from models.training.recipes.digits.data import DIGITS, MARGIN, MODALITIES, RATE, Maker, Split, load, recorded
 from models.training.recipes.digits.pages import on_page
 from models.training.recipes.digits.printed import FACES, UNSEEN, printed
 from models.training.recipes.digits.recipe import BundleDraw, BundleStage, describe, train
-from models.training.recipes.digits.words import FORMS, garbled, misspelt, tokenizer, written
+from models.training.recipes.digits.words import (
+    AROUND,
+    FORMS,
+    STRANGER,
+    among_others,
+    garbled,
+    misspelt,
+    tokenizer,
+    written,
+)
 from models.training.trainer import Schedule
 from tests.models.training.recipes.sounds import write_sounds
 
@@ -177,7 +186,32 @@ def test_every_way_of_writing_a_digit_can_be_read(digit: int) -> None:
         assert words.unknown not in words.encode(form)
         assert words.encode(f"  {form.upper()}! \U0001f600") == words.encode(form)
     torch.manual_seed(digit)
-    assert all(words.unknown not in words.encode(written(digit)) for _ in range(30))
+    found = [written(digit) for _ in range(60)]
+    assert all(words.unknown not in words.encode(text) for text in found if STRANGER not in text)
+    # Characters that no token stands for are around some of them, and around none that is spelt.
+    strange = [text.replace(STRANGER, "") for text in found if STRANGER in text]
+    assert strange
+    assert set(strange) <= {form for form in FORMS[digit] if not form.isalpha() or not form.isascii()}
+
+
+def test_a_digit_among_other_words_stays_whole() -> None:
+    torch.manual_seed(0)
+    found = [among_others("seven").split() for _ in range(100)]
+    assert all(words.count("seven") == 1 and set(words) - {"seven"} <= set(AROUND) for words in found)
+    assert {words.index("seven") for words in found} == {0, 1, 2, 3, 4}
+    # None of them is, or begins like, a digit's own word.
+    assert not set(AROUND) & {form for forms in FORMS for form in forms}
+
+
+def test_a_recording_is_of_another_pace_band_and_room() -> None:
+    torch.manual_seed(0)
+    sound = torch.randn(RATE)
+    found = [recorded(sound) for _ in range(60)]
+    assert min(len(x) for x in found) >= RATE / 1.26
+    assert max(len(x) for x in found) >= RATE * 1.2
+    assert all(x.isfinite().all() for x in found)
+    low = [float(torch.fft.rfft(x).abs()[: len(x) * 45 // RATE].mean() / torch.fft.rfft(x).abs().mean()) for x in found]
+    assert 10 < sum(share < 0.1 for share in low) < 40, "some are through a telephone"
 
 
 def test_a_typing_error_is_one_letter_or_two_neighbours() -> None:

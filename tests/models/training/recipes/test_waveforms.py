@@ -13,8 +13,10 @@ from models.training.manifest import read_manifest
 from models.training.recipes.waveforms import (
     Waveforms,
     amplified,
+    band_passed,
     coloured_noise,
     excerpt,
+    in_a_room,
     low_passed,
     mixed,
     placed,
@@ -95,6 +97,22 @@ def test_noise_has_its_colour(slope: float) -> None:
 def test_a_narrow_band_holds_only_what_lies_below_its_edge() -> None:
     heard = low_passed(tone(500) + tone(3000), RATE, 2000)
     assert power(heard - tone(500)) < 1e-6
+
+
+def test_a_telephone_lets_a_band_through() -> None:
+    heard = band_passed(tone(100) + tone(500) + tone(3000), RATE, 300, 2000)
+    assert power(heard - tone(500)) < 1e-6
+
+
+def test_a_room_goes_on_sounding_and_is_no_louder() -> None:
+    torch.manual_seed(0)
+    click = torch.zeros(RATE // 10)
+    click[0] = 0.5
+    heard = in_a_room(click, RATE, 0.5)
+    assert len(heard) == len(click) + RATE // 2
+    assert float(heard.abs().max()) == pytest.approx(0.5)
+    early, late = heard[1 : RATE // 20], heard[-RATE // 20 :]
+    assert power(early) > 1000 * power(late) > 0
 
 
 def test_what_is_too_loud_is_clipped() -> None:
