@@ -21,11 +21,15 @@ SHORTEST = 20
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """What is learned from one text: its words, what to answer, and, of English ones, judged pieces of it."""
+    """What is learned from one text: its words, what to answer, and, of English ones, judged pieces of it.
+
+    One that is ``whole`` is never read in part.
+    """
 
     ids: Tensor
     goal: Tensor
     pieces: tuple[tuple[Tensor, Tensor], ...] = ()
+    whole: bool = False
 
 
 def piece(text: str) -> str:
@@ -77,7 +81,7 @@ class Draw:
         if lesson.pieces:
             return lesson.pieces[choice(len(lesson.pieces))] if chance(0.67) else (lesson.ids, lesson.goal)
         length = len(lesson.ids)
-        if length > SHORTEST and chance(0.5):
+        if length > SHORTEST and not lesson.whole and chance(0.5):
             size = SHORTEST // 2 + choice(length - SHORTEST // 2)
             start = choice(length - size + 1)
             # A part says less surely what the whole says.

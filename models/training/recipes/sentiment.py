@@ -5,7 +5,8 @@ fine-tuned on the same sentences, gives its opinion of them, of pieces of them a
 "Distilling Task-Specific Knowledge from BERT into Simple Neural Networks"), and what it makes of single words is where
 word vectors start, so that words which no training sentence has are not unknown. The Chinese half, which has no
 teacher, starts from what the network learns by guessing the next and the previous character of the reviews (Dai and Le
-2015, "Semi-supervised Sequence Learning"), and reads parts of reviews too. Traditional characters read as simplified
+2015, "Semi-supervised Sequence Learning"), and reads parts of reviews too. What neither set has, short
+opinions of everyday things, is put together from patterns (``everyday.py``). Traditional characters read as simplified
 ones.
 """
 
@@ -40,6 +41,7 @@ from models.training.recipes.classifier import (
     train_seeds,
     without_recurrence,
 )
+from models.training.recipes.everyday import EMOJI, opinions
 from models.training.recipes.lessons import ENGLISH, JOINED, PIECES, Draw, Lesson, parts
 from models.training.recipes.neighbours import Neighbours, NeighboursStage
 from models.training.recipes.teachers import Transformer, WordPieces, word_vectors
@@ -57,6 +59,8 @@ READING_EPOCHS = 12
 EMBEDDING = 64
 LONGEST = 128
 """Words of a text that are read in training; the served network reads more."""
+EVERYDAY = 6_000
+"""Opinions of everyday things in an epoch, put together from patterns."""
 COMMON = 12_000
 """Frequent English words that are in the vocabulary even if no training sentence has them."""
 
@@ -78,7 +82,7 @@ def describe(vocabulary: int, heat: float | None = None) -> CheckpointConfig:
     return CheckpointConfig.model_validate(
         {
             "name": "sentiment",
-            "version": "1.1.0",
+            "version": "1.2.0",
             "task": "classification",
             "description": "Whether a text in English or Chinese speaks well or ill of its subject.",
             "modalities": {"text": {"required": True, "features": {"type": "tokens", "max_tokens": 512}}},
@@ -94,10 +98,12 @@ def describe(vocabulary: int, heat: float | None = None) -> CheckpointConfig:
 
 
 def vocabulary(english: Sequence[str], chinese: Sequence[str], common: Sequence[str]) -> TextTokenizer:
-    """Words of the training texts, frequent English words, and the traditional forms of Chinese characters."""
+    """Words of the training texts, frequent English words, emoji, and the traditional forms of Chinese characters."""
     splitter = TextTokenizer.build([], marks=True)
-    words = [Counter(word for text in texts for word in splitter.split(text)) for texts in (english, chinese)]
-    known = dict.fromkeys([*frequent(words[0], 2), *frequent(words[1], 2), *common])
+    texts = (english, chinese, [text for text, _ in opinions(EVERYDAY)])
+    words = [Counter(word for text in some for word in splitter.split(text)) for some in texts]
+    counted = [word for some in words for word in frequent(some, 2)]
+    known = dict.fromkeys([*counted, *common, *"".join(EMOJI)])
     traditional = [old for old, new in SIMPLIFIED.items() if new in known and old not in known]
     return TextTokenizer.build([*known, *traditional], marks=True)
 
@@ -294,7 +300,10 @@ def _lessons(
         places = range(row * each, (row + 1) * each)
         judged = tuple((ids(pieced[place]), opinions[count + place]) for place in places)
         lessons.append(Lesson(ids(text), 0.5 * (hard["sst2"][row] + opinions[row]), judged))
-    return lessons * ENGLISH + [Lesson(ids(text), hard["chn_hotel"][row]) for row, text in enumerate(chinese.texts)]
+    reviews = [Lesson(ids(text), hard["chn_hotel"][row]) for row, text in enumerate(chinese.texts)]
+    sure = 0.9 * torch.eye(len(LABELS)) + 0.05
+    everyday = [Lesson(ids(text), sure[positive], whole=True) for text, positive in opinions(EVERYDAY)]
+    return lessons * ENGLISH + reviews + everyday
 
 
 def _batches(asked: Texts, tokenizer: TextTokenizer, batch: int = 64) -> list[tuple[Inputs, Tensor]]:
