@@ -47,7 +47,11 @@ class ServerTiming:
 
     def header(self) -> str:
         """The value of the Server-Timing header."""
-        return ", ".join(f"{stage};dur={spent:.2f}" for stage, spent in self.stages.items())
+        return ", ".join(f"{stage};dur={spent:.2f}" for stage, spent in self.taken().items())
+
+    def taken(self) -> dict[str, float]:
+        """The stages so far; a thread that nobody waits for any more may still add to them."""
+        return self.stages.copy()
 
 
 def configure_logging(settings: Settings) -> None:
@@ -112,7 +116,7 @@ class RequestLog:
                 said = ServiceError("The server failed on this request.", f"Report request id {request_id}.")
                 await said.response()(scope, receive, marked)
             finally:
-                seconds, stages = time.perf_counter() - started, state["timing"].stages
+                seconds, stages = time.perf_counter() - started, state["timing"].taken()
                 self.metrics.answered(state.get("model"), status or _CLIENT_LEFT, seconds, stages)
                 spent = {stage: round(ms, 2) for stage, ms in stages.items()}
                 path = scope["path"].removeprefix(scope.get("root_path", ""))

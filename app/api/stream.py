@@ -11,7 +11,9 @@ import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
+from starlette.datastructures import Headers
 from starlette.routing import Match, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -21,7 +23,7 @@ from app.engine.line import POLICY, TOO_LARGE, TRY_LATER, Closed, Event, error_e
 from app.engine.live import Live
 from app.engine.sessions import Sessions
 from app.engine.stepper import exported
-from app.errors import BadRequest, ServiceError, TooLarge, Unavailable, WrongFields
+from app.errors import BadRequest, Forbidden, ServiceError, TooLarge, Unavailable, WrongFields
 from app.telemetry import log
 from models.streaming.errors import BadChunk, Busy
 
@@ -103,6 +105,9 @@ class Streams:
 
 async def _serve(socket: WebSocket, sessions: Sessions, model: str) -> None:
     """One connection of one session."""
+    if (refusal := _refusal(socket.headers, sessions.service.settings.cors_origins)) is not None:
+        await socket.send_denial_response(refusal.response())
+        return
     await socket.accept()
     line = _Line(socket)
     try:
@@ -120,6 +125,17 @@ async def _serve(socket: WebSocket, sessions: Sessions, model: str) -> None:
         await _close(line, TRY_LATER if isinstance(error, Unavailable) else POLICY, error)
         return
     await _carry(sessions, live, line)
+
+
+def _refusal(headers: Headers, allowed: list[str]) -> ServiceError | None:
+    """Why a page may not open a session: browsers let any page try, also on its visitor's own machine."""
+    origin = headers.get("origin")
+    if origin is None or "*" in allowed or origin in allowed:
+        return None
+    if urlsplit(origin).netloc in (headers.get("host"), headers.get("x-forwarded-host")):
+        return None
+    remedy = "Name it in FUSIONRNN_CORS_ORIGINS, or, if it is this server's own, let the proxy pass the header Host."
+    return Forbidden(f"Pages of {origin} may not open sessions here.", remedy)
 
 
 _route = WebSocketRoute("/v1/models/{model}/stream", _serve)

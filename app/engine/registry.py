@@ -47,8 +47,8 @@ class Registry:
         """All that is served, by name."""
         return dict(sorted({**self.resting, **self.pipelines}.items()))
 
-    def load_all(self, prepare: Prepare) -> None:
-        """Load every checkpoint, and run ``prepare`` on each before it is served. Never raises."""
+    def load_all(self, prepare: Prepare, is_stopping: Callable[[], bool] = lambda: False) -> None:
+        """Load every checkpoint, running ``prepare`` on each before it serves, until all is to stop. Never raises."""
         for name in self._plugins:
             try:
                 importlib.import_module(name)
@@ -66,6 +66,8 @@ class Registry:
                     self._fail(str(root), error)
                     continue
                 for folder in folders:
+                    if is_stopping():
+                        return
                     self._try(folder, prepare)
         self.loaded = True
         log.info("loaded", models=sorted(self.pipelines), failed=[failure.name for failure in self.failed])

@@ -56,7 +56,7 @@ class Service:
     def load(self) -> None:
         """Load and warm up every checkpoint; takes seconds, for a thread of its own."""
         use_threads(1)
-        self.registry.load_all(self.runner.warm_up)
+        self.registry.load_all(self.runner.warm_up, lambda: self.draining)
 
     def measure(self) -> None:
         """Find out how far to batch each checkpoint, which takes as long as loading them; for a thread as well."""

@@ -8,6 +8,7 @@ import httpx2
 import pytest
 from fastapi.testclient import TestClient
 from pydantic import ValidationError
+from starlette.testclient import WebSocketDenialResponse
 from websockets.sync.client import connect
 
 from app.settings import Settings
@@ -54,6 +55,38 @@ def test_pages_of_other_origins_may_not(behind: TestClient, client: TestClient) 
     stranger = {"Origin": "https://other.example", "Access-Control-Request-Method": "POST"}
     assert behind.options(PREDICT, headers=stranger).status_code == 400
     assert "Access-Control-Allow-Origin" not in client.get("/v1/models", headers=PAGE).headers
+
+
+STREAM = "/v1/models/captioner/stream"
+START = {"type": "session.start", "modalities": {"image": {"encoding": "jpeg"}}}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"Origin": "https://app.example"},
+        {"Origin": "http://testserver"},
+        {"Origin": "https://seen.example", "X-Forwarded-Host": "seen.example"},
+    ],
+    ids=["no page", "allowed", "its own", "its own behind a proxy"],
+)
+def test_sessions_are_opened_by_whom_they_may(behind: TestClient, headers: dict[str, str]) -> None:
+    with behind.websocket_connect(STREAM, headers=headers) as socket:
+        socket.send_json(START)
+        assert socket.receive_json()["type"] == "session.started"
+
+
+@pytest.mark.parametrize("origin", ["https://other.example", "null", "http://app.example"])
+def test_pages_of_other_origins_open_no_sessions(behind: TestClient, client: TestClient, origin: str) -> None:
+    for server in (behind, client):
+        with (
+            pytest.raises(WebSocketDenialResponse) as refused,
+            server.websocket_connect(STREAM, headers={"Origin": origin}),
+        ):
+            pass
+        assert refused.value.status_code == 403
+        assert "FUSIONRNN_CORS_ORIGINS" in refused.value.json()["remedy"]
 
 
 @pytest.mark.parametrize("wrong", ["rnn", "/rnn/", "/", "/a b", "https://host/rnn"])

@@ -288,7 +288,7 @@ def _lessons(
     each, pieced = PIECES + JOINED, parts(english.texts)
     if not path.exists():
         torch.save(teacher.answers(pieces([*english.texts, *pieced])), path)
-    opinions = torch.load(path, weights_only=True)
+    verdicts = torch.load(path, weights_only=True)
     count = len(english.texts)
     hard = {name: 0.9 * F.one_hot(texts.classes, len(LABELS)).float() + 0.05 for name, texts in taught.items()}
 
@@ -298,8 +298,8 @@ def _lessons(
     lessons = []
     for row, text in enumerate(english.texts):
         places = range(row * each, (row + 1) * each)
-        judged = tuple((ids(pieced[place]), opinions[count + place]) for place in places)
-        lessons.append(Lesson(ids(text), 0.5 * (hard["sst2"][row] + opinions[row]), judged))
+        judged = tuple((ids(pieced[place]), verdicts[count + place]) for place in places)
+        lessons.append(Lesson(ids(text), 0.5 * (hard["sst2"][row] + verdicts[row]), judged))
     reviews = [Lesson(ids(text), hard["chn_hotel"][row]) for row, text in enumerate(chinese.texts)]
     sure = 0.9 * torch.eye(len(LABELS)) + 0.05
     everyday = [Lesson(ids(text), sure[positive], whole=True) for text, positive in opinions(EVERYDAY)]

@@ -103,6 +103,12 @@ def test_parts_of_long_texts_without_pieces_are_learned_less_surely() -> None:
     assert 30 < parts < 70
 
 
+def test_an_opinion_that_is_whole_is_never_read_in_part() -> None:
+    whole, goal = torch.arange(5, 5 + 2 * SHORTEST), torch.tensor([0.0, 1.0])
+    draw = Draw([Lesson(whole, goal, whole=True)], 0)
+    assert all(torch.equal(draw(torch.tensor([0]))[0]["text"].values[0], whole) for _ in range(20))
+
+
 def test_padding_counts_as_words_so_that_rows_are_of_one_length() -> None:
     goal = torch.tensor([0.1, 0.9])
     lessons = [Lesson(torch.tensor([5, 6, 7]), goal), Lesson(torch.tensor([8]), goal, ((torch.tensor([9]), goal),))]
