@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.cli.common import Device, ModelDir, fail, find, import_plugins, load, settings_of
+from app.cli.common import Device, ModelDir, fail, find, load, settings_of
 
 if TYPE_CHECKING:
     from app.search.moments import Annotator
@@ -97,7 +97,6 @@ def _annotator(settings: "Settings", model: str, captioner: str) -> "Annotator":
     """The named checkpoints, loaded; no captioner where its name is empty."""
     from app.search.moments import Annotator
 
-    import_plugins()
     embedder = load(find(model, settings), settings.device)
     writer = load(find(captioner, settings), settings.device) if captioner else None
     try:
