@@ -3,6 +3,7 @@
 import json
 import queue
 import struct
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,7 +57,7 @@ def microphone() -> Sound:
         import sounddevice
     # Without the PortAudio library the package is there, and fails when it is imported.
     except (ImportError, OSError) as error:
-        said = 'A microphone needs sounddevice (pip install "fusionrnn[listen]") and PortAudio.'
+        said = f"A microphone needs sounddevice ({sys.executable} -m pip install sounddevice) and PortAudio."
         raise CannotListen(f"{said} Or give a file.") from error
     heard: queue.SimpleQueue[NDArray[np.int16]] = queue.SimpleQueue()
     try:

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from collections.abc import Container
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -21,21 +22,40 @@ Url = Annotated[str | None, typer.Option(help="Ask the server there instead of l
 
 
 def settings_of(**given: Any) -> Any:
+    """The settings of the environment, and in place of them those options that were ``given``."""
     from pydantic import ValidationError
+    from pydantic_settings import SettingsError
 
     from app.settings import Settings
 
+    options = {name: value for name, value in given.items() if value is not None}
     try:
-        return Settings(**{name: value for name, value in given.items() if value is not None})
+        return Settings(**options)
     except ValidationError as error:
-        fail(str(error))
+        fail("\n".join(_wrong(found, options) for found in error.errors()))
+    except SettingsError as error:
+        # Where a group's one variable is given whole, which is read as JSON; the message names the group in quotes.
+        group = "FUSIONRNN_" + str(error).split('"')[1].upper()
+        fail(f"{group}: not JSON. Set what is in it one by one, as in {group}__NAME; `fusionrnn settings` lists them.")
+
+
+def _wrong(found: Any, options: Container[str]) -> str:
+    """What is wrong with a setting, under the name by which the person knows it."""
+    places = [str(part) for part in found["loc"] if not isinstance(part, int)]
+    option = "--" + places[0].replace("_", "-")
+    variable = "FUSIONRNN_" + "__".join(places).upper()
+    return f"{option if places[0] in options else variable}: {found['msg'].removeprefix('Value error, ')}"
 
 
 def import_plugins() -> None:
     """A user's own parts register themselves when their modules are imported."""
 
     for plugin in settings_of().plugins:
-        importlib.import_module(plugin)
+        try:
+            importlib.import_module(plugin)
+        # Foreign code, which may raise anything.
+        except Exception as error:  # noqa: BLE001
+            fail(f"FUSIONRNN_PLUGINS: {plugin} cannot be imported: {error!r}")
 
 
 def find(model: str, settings: "Settings") -> Path:
@@ -48,10 +68,12 @@ def find(model: str, settings: "Settings") -> Path:
 
 
 def load(folder: Path, device: str | None) -> "Pipeline":
+    """The checkpoint in ``folder``, with the plugins that its network may need."""
     from app.engine.registry import choose_device
     from models.checkpoint import CheckpointError
     from models.pipeline import Pipeline
 
+    import_plugins()
     try:
         return Pipeline.load(folder, choose_device(device or "auto"), settings_of().runtime)
     except CheckpointError as error:

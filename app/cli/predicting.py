@@ -16,7 +16,6 @@ from app.cli.common import (
     address,
     fail,
     find,
-    import_plugins,
     load,
     pair,
     settings_of,
@@ -70,7 +69,6 @@ def _predict_here(
     from models.media.errors import MediaError
 
     settings = settings_of(model_dir=model_dir, device=device)
-    import_plugins()
     pipeline = load(find(model, settings), settings.device)
     rules = Rules.of(pipeline, settings.limits, settings.max_request_bytes)
     try:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.cli.common import Device, ModelDir, fail, find, import_plugins, load, settings_of
+from app.cli.common import Device, ModelDir, fail, find, load, settings_of
 
 if TYPE_CHECKING:
     from app.search.moments import Annotator
@@ -19,6 +19,9 @@ def index(
     out: Annotated[Path, typer.Option(help="File of the index; one of the same folder is brought up to date.")],
     model: Annotated[str, typer.Option(help="Checkpoint that embeds images and text.")] = "image-text-embedding",
     captioner: Annotated[str, typer.Option(help="Checkpoint that captions; empty for no captions.")] = "captioner",
+    allow_empty: Annotated[
+        bool, typer.Option("--allow-empty", help="Forget everything where the folder has become empty.")
+    ] = False,
     model_dir: ModelDir = None,
     device: Device = None,
 ) -> None:
@@ -35,7 +38,7 @@ def index(
             out, model=annotator.model, size=annotator.size, folder=folder.resolve(), captioner=annotator.writer
         ) as opened:
             with progress("index", total=len(files)) as advance:
-                done = update(opened, folder, files, annotator, settings.limits, advance)
+                done = update(opened, folder, files, annotator, settings.limits, advance, may_empty=allow_empty)
             count = len(opened)
     except IndexFault as error:
         fail(str(error))
@@ -97,7 +100,6 @@ def _annotator(settings: "Settings", model: str, captioner: str) -> "Annotator":
     """The named checkpoints, loaded; no captioner where its name is empty."""
     from app.search.moments import Annotator
 
-    import_plugins()
     embedder = load(find(model, settings), settings.device)
     writer = load(find(captioner, settings), settings.device) if captioner else None
     try:

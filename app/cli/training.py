@@ -62,19 +62,25 @@ def evaluate(
     every: Annotated[
         bool, typer.Option("--all", help="Measure all shipped checkpoints again, beside the figures they came with.")
     ] = False,
+    save: Annotated[
+        bool, typer.Option("--save", help="Also write the figures into metrics.json, beside what stands there.")
+    ] = False,
     model_dir: ModelDir = None,
 ) -> None:
-    """Measure a checkpoint on a data set, and write the figures into its metrics.json; or all, and only print."""
+    """Measure a checkpoint on a data set and print the figures; or all shipped ones, beside those they came with."""
     from models.training import TRAINING_ERRORS, cli_evaluate
 
     if every == (checkpoint is not None):
         fail("Name one checkpoint folder, or give --all.")
+    if every and save:
+        fail("--all only prints: give --save with one checkpoint folder.")
     import_plugins()
     try:
         if checkpoint is None:
             _print_all(data, settings_of(model_dir=model_dir).model_dir)
         else:
-            typer.echo(json.dumps(cli_evaluate(checkpoint, data, split, target), ensure_ascii=False, indent=2))
+            found = cli_evaluate(checkpoint, data, split, target, save=save)
+            typer.echo(json.dumps(found, ensure_ascii=False, indent=2))
     except TRAINING_ERRORS as error:
         fail(str(error))
 

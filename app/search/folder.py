@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from app.search.index import FolderIndex, Known
+from app.search.index import FolderIndex, IndexFault, Known
 from app.search.moments import Annotator, Moment, kind_of
 from models.media.errors import MediaError, MediaTooLarge
 from models.media.limits import MediaLimits
@@ -36,11 +36,21 @@ def update(
     annotator: Annotator,
     limits: MediaLimits,
     advance: Callable[[str], None],
+    *,
+    may_empty: bool = False,
 ) -> Update:
     """Look at ``files`` of ``folder`` and forget those that are no longer there; ``advance(path)`` after each.
 
     A file counts as unchanged if size and time of modification are what they were, or else if its content is.
+
+    Raises:
+        IndexFault: there are no files any more, which is how a disk looks that is not mounted; unless ``may_empty``.
     """
+    if not files and not may_empty and (known := len(index.paths())):
+        raise IndexFault(
+            f"{folder} has no photos or videos, and {index.path} has {known} of it, which were left as they are. Is it "
+            "mounted, and can you read it? If it is meant to be empty, give --allow-empty."
+        )
     done = Update()
     here = set()
     for file in files:

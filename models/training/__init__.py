@@ -1,5 +1,6 @@
 """Training and evaluation: what ``fusionrnn train`` and ``fusionrnn evaluate`` call."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,7 +29,8 @@ def cli_train(recipe: str, data: Path, out: Path, seed: int | None = None, *, ba
     if find_spec("matplotlib") is None:
         # Said now rather than by the picture that is drawn when training is over.
         raise DataError(
-            "training draws its curves with matplotlib, which is not installed: pip install fusionrnn[train]"
+            "training draws its curves with matplotlib, which is not installed: "
+            f"run make install, or {sys.executable} -m pip install matplotlib"
         )
     standing = next(place for place in (out, *out.parents) if place.exists())
     if not standing.is_dir():
@@ -45,8 +47,10 @@ def cli_train(recipe: str, data: Path, out: Path, seed: int | None = None, *, ba
     recipe_called(recipe).train(data, out, seed or 0)
 
 
-def cli_evaluate(checkpoint: Path, data: Path, split: str = "val", target: str | None = None) -> dict[str, Any]:
-    """Score a checkpoint folder on a split, write its ``metrics.json`` and return what it holds.
+def cli_evaluate(
+    checkpoint: Path, data: Path, split: str = "val", target: str | None = None, *, save: bool = False
+) -> dict[str, Any]:
+    """Score a checkpoint folder on a split and return what was measured; ``save`` it in ``metrics.json`` as well.
 
     Raises:
         CheckpointError: the folder is not a usable checkpoint.
@@ -54,7 +58,7 @@ def cli_evaluate(checkpoint: Path, data: Path, split: str = "val", target: str |
     """
     from models.training.evaluation import evaluate
 
-    return evaluate(checkpoint, data, split, target)
+    return evaluate(checkpoint, data, split, target, save=save)
 
 
 def cli_evaluate_all(folders: Sequence[Path], data: Path, cache: Path) -> "Iterator[Line]":

@@ -22,6 +22,7 @@ from models.tasks import TASKS
 from models.training.baselines import without_input
 from models.training.calibration import scaled, temperature
 from models.training.card import model_card
+from models.training.commands import train_command
 from models.training.confusion import draw_confusion
 from models.training.corpus import Corpus, Part, load_corpus
 from models.training.curves import draw_curves
@@ -67,7 +68,7 @@ def train_experiment(
         experiment = experiment.model_copy(update={"training": experiment.training.model_copy(update={"seed": seed})})
     outcome = _train(experiment, data, out, out / "cache")
     folder = out / CHECKPOINT
-    metrics = _measured(folder, outcome) | {"command": f"fusionrnn train {path.name} --data {data.resolve().name}"}
+    metrics = _measured(folder, outcome) | {"command": train_command(path, data, out, seed, baselines=baselines)}
     metrics |= {"seed": experiment.training.seed, **outcome.notes}
     if experiment.target is not None:
         metrics["target"] = experiment.target

@@ -83,6 +83,29 @@ def test_verify(zoo: Path, tmp_path: Path) -> None:
     assert "config.json" in complaint
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("models", "verify", "CHECKPOINT"),
+        ("predict", "captioner", "--image", "PHOTO", "--model-dir", "ZOO"),
+        ("listen", "PHOTO", "--model", "captioner", "--model-dir", "ZOO"),
+    ],
+)
+def test_plugins_come_before_a_checkpoint_is_loaded(
+    zoo: Path, photo_file: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    places = {"CHECKPOINT": zoo / "captioner", "PHOTO": photo_file, "ZOO": zoo}
+    plugin = photo_file.with_name("parts_of_mine.py")
+    plugin.write_text("raise RuntimeError('imported')")
+    monkeypatch.syspath_prepend(photo_file.parent)
+    for name, said in (("parts_of_mine", "RuntimeError('imported')"), ("no_such_parts", "ModuleNotFoundError")):
+        monkeypatch.setenv("FUSIONRNN_PLUGINS", name)
+        code, _, complaint = run(*(places.get(argument, argument) for argument in arguments))
+        assert code == 1
+        assert complaint.startswith(f"FUSIONRNN_PLUGINS: {name} cannot be imported: {said}")
+        assert complaint.count("\n") == 1
+
+
 def test_list(zoo: Path, tmp_path: Path) -> None:
     (tmp_path / "odd").mkdir()
     code, shown, _ = run("models", "list", "--model-dir", zoo, "--model-dir", tmp_path)

@@ -1,12 +1,17 @@
 """What a person who trains sees: results where they were asked for, and errors as one sentence, not a traceback."""
 
 import json
+import re
+import shlex
 from pathlib import Path
 
 import pytest
 
 from tests.app.test_cli import run
 from tests.models.training.data import TEXT, make_data, make_experiment
+from tests.repository.project import ROOT
+
+ZOO = ROOT / "models" / "zoo"
 
 
 def test_train_then_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,8 +26,32 @@ def test_train_then_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert "train: 6 examples" in shown
     checkpoint = tmp_path / "run" / "checkpoint"
     assert f"fusionrnn serve --model-dir {checkpoint}" in shown
+    metrics = checkpoint / "metrics.json"
+    trained = metrics.read_text()
+    assert json.loads(trained)["seed"] == 5
     code, shown, _ = run("evaluate", checkpoint, "--data", data)
-    assert (code, json.loads(shown)["seed"], json.loads(shown)["n"]) == (0, 5, 3)
+    assert (code, json.loads(shown)["n"]) == (0, 3)
+    assert metrics.read_text() == trained
+    code, again, _ = run("evaluate", checkpoint, "--data", data, "--save")
+    assert (code, again) == (0, shown)
+    assert json.loads(metrics.read_text()) == json.loads(trained) | json.loads(shown)
+
+
+def test_saving_belongs_to_one_checkpoint(tmp_path: Path) -> None:
+    code, _, complaint = run("evaluate", "--all", "--save", "--data", tmp_path)
+    assert (code, "--all only prints" in complaint) == (1, True)
+
+
+# sentiment's is not here yet.
+@pytest.mark.parametrize("folder", [each for each in ZOO.iterdir() if each.name != "sentiment"], ids=lambda it: it.name)
+def test_the_command_of_a_shipped_checkpoint_can_be_given_again(folder: Path) -> None:
+    command = json.loads((folder / "metrics.json").read_text())["command"]
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    for given in [command, *re.findall(r"`(fusionrnn (?:train|evaluate) [^`]+)`", card)]:
+        program, name, subject, *rest = shlex.split(given)
+        assert program == "fusionrnn"
+        assert set(rest[::2]) >= ({"--data", "--out"} if name == "train" else {"--data"}), given
+        assert name == "train" or (ROOT / subject / "config.json").is_file(), given
 
 
 @pytest.mark.parametrize(

@@ -89,8 +89,30 @@ def test_draining_outlasts_the_readiness_probe_and_ends_before_the_pod_is_killed
 def test_every_variable_is_a_setting() -> None:
     literals = parsed(KUBERNETES / "base/kustomization.yaml")["configMapGenerator"][0]["literals"]
     names = [line.partition("=")[0] for line in literals]
-    names += [item["name"] for item in container(parsed(KUBERNETES / "gpu/deployment.yaml"))["env"]]
+    for patched in (base("Deployment"), parsed(KUBERNETES / "gpu/deployment.yaml")):
+        names += [item["name"] for item in container(patched)["env"]]
     assert {name for name in names if name.removeprefix("FUSIONRNN_").lower() not in Settings.model_fields} == set()
+
+
+def test_a_pod_starts_threads_for_the_cores_that_it_has() -> None:
+    pod = container(base("Deployment"))
+    asked = {item["name"]: item["valueFrom"]["resourceFieldRef"]["resource"] for item in pod["env"]}
+    assert asked == {"FUSIONRNN_THREADS": "requests.cpu", "FUSIONRNN_DECODE_WORKERS": "requests.cpu"}
+    # Without a request it would be 0, which for decoding is refused.
+    assert int(pod["resources"]["requests"]["cpu"]) > 0
+
+
+def test_keys_come_from_a_secret_that_may_be_missing() -> None:
+    (secret,) = (source["secretRef"] for source in container(base("Deployment"))["envFrom"] if "secretRef" in source)
+    assert secret["optional"] is True
+    guide = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    assert f"kubectl create secret generic {secret['name']} " in guide
+
+
+def test_replicas_share_their_collections() -> None:
+    literals = parsed(KUBERNETES / "base/kustomization.yaml")["configMapGenerator"][0]["literals"]
+    assert base("HorizontalPodAutoscaler")["spec"]["minReplicas"] > 1
+    assert [line for line in literals if line.startswith("FUSIONRNN_COLLECTIONS_URL=http")]
 
 
 def test_no_service_link_is_taken_for_a_setting() -> None:
@@ -101,7 +123,7 @@ def test_no_service_link_is_taken_for_a_setting() -> None:
 def test_references_lead_somewhere() -> None:
     deployment, pod = base("Deployment"), container(base("Deployment"))
     maps = {item["name"] for item in parsed(KUBERNETES / "base/kustomization.yaml")["configMapGenerator"]}
-    assert {source["configMapRef"]["name"] for source in pod["envFrom"]} <= maps
+    assert {source["configMapRef"]["name"] for source in pod["envFrom"] if "configMapRef" in source} == maps
     volumes = {volume["name"] for volume in deployment["spec"]["template"]["spec"]["volumes"]}
     assert {mount["name"] for mount in pod["volumeMounts"]} == volumes
     (port,) = base("Service")["spec"]["ports"]

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
+from app.cli.configuring import every_setting
 from tests.repository.project import ROOT
 
 # The keys of the Compose specification that this file may use: a misspelt one would be refused by the engine.
@@ -72,6 +73,11 @@ def test_each_has_a_store_of_its_own_where_the_image_keeps_collections() -> None
     assert [where for _, where in stores] == [place] * len(SERVICES)
     assert {name for name, _ in stores} == COMPOSE["volumes"].keys()
     assert len(COMPOSE["volumes"]) == len(SERVICES)
+
+
+def test_what_is_set_outside_is_passed_on_but_for_what_the_image_sets(service: dict[str, Any]) -> None:
+    image = set(re.findall(r"\b(FUSIONRNN_\w+)=", (ROOT / "Dockerfile").read_text()))
+    assert set(service["environment"]) == {setting.name for setting in every_setting()} - image
 
 
 def test_nothing_else_can_be_written_but_tmp(service: dict[str, Any]) -> None:

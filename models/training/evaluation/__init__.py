@@ -1,7 +1,7 @@
 """Scores of a checkpoint on a split, with intervals, through the pipeline that serves it: one module a task."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from models.checkpoint import METRICS
 from models.features import Modality
 from models.pipeline import Pipeline
+from models.training.commands import evaluate_command
 from models.training.evaluation import (
     captioning,
     classification,
@@ -23,6 +24,7 @@ from models.training.manifest import DataError
 from models.training.report import Faults
 from models.training.targets import STEP_TARGETS, TARGETS
 
+ELSEWHERE = "elsewhere"
 EVALUATORS: dict[str, Callable[[Pipeline, Split], dict[str, Any]]] = {
     "captioning": captioning.figures,
     "classification": classification.figures,
@@ -33,11 +35,12 @@ EVALUATORS: dict[str, Callable[[Pipeline, Split], dict[str, Any]]] = {
 }
 
 
-def evaluate(folder: Path, data: Path, split: str, target: str | None = None) -> dict[str, Any]:
-    """Score the checkpoint in ``folder``, write its ``metrics.json`` and return it.
+def evaluate(folder: Path, data: Path, split: str, target: str | None = None, *, save: bool = False) -> dict[str, Any]:
+    """Score the checkpoint in ``folder`` and return what was measured.
 
     Args:
         target: the manifest's field with the target, if it is neither the one trained on nor the task's usual one.
+        save: also write it into ``metrics.json``, beside what stands there.
 
     Raises:
         CheckpointError: the folder is not a usable checkpoint.
@@ -46,18 +49,32 @@ def evaluate(folder: Path, data: Path, split: str, target: str | None = None) ->
     pipeline = Pipeline.load(folder)
     before = pipeline.metrics or {}
     field = target or before.get("target")
-    examples = read_examples(pipeline, data, split, field)
-    metrics = measure(pipeline, examples)
-    metrics["command"] = f"fusionrnn evaluate {folder.name} --data {metrics['dataset']} --split {split}"
-    metrics["command"] += f" --target {target}" if target else ""
+    metrics = measure(pipeline, read_examples(pipeline, data, split, field))
+    metrics["command"] = evaluate_command(folder, data, split, target)
     metrics |= {"target": field} if field else {}
-    if all(before.get(key) == metrics[key] for key in ("dataset", "split")):
-        # What else is known of the network on these data: its seeds, baselines, calibration.
-        metrics |= {key: value for key, value in before.items() if key not in metrics}
-    elif "seed" in before:
-        metrics["seed"] = before["seed"]
-    (folder / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    if save:
+        text = json.dumps(merged(before, metrics), indent=2) + "\n"
+        (folder / METRICS).write_text(text, encoding="utf-8")
     return metrics
+
+
+def merged(before: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[str, Any]:
+    """``measured`` in place of what ``before`` says of the same data, and all else as it was.
+
+    Figures of other data than those that the checkpoint came with stand in ``elsewhere``, one entry a data set, split
+    and target.
+    """
+    if not before or _same_data(before, measured):
+        # What else is known of the network on these data: its seeds, baselines, calibration.
+        return {**before, **measured, "figures": {**before.get("figures", {}), **measured["figures"]}}
+    others = [entry for entry in before.get(ELSEWHERE, []) if not _same_data(entry, measured)]
+    return {**before, ELSEWHERE: [*others, dict(measured)]}
+
+
+def _same_data(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether both are of the same targets; where one does not name its target, it is the usual one."""
+    keys = ["dataset", "split", *(["target"] if "target" in one and "target" in other else [])]
+    return all(one.get(key) == other.get(key) for key in keys)
 
 
 def measure(pipeline: Pipeline, examples: Split) -> dict[str, Any]:

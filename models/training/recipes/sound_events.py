@@ -24,6 +24,7 @@ from models.features.audio import AudioFeatures
 from models.network import FusionRNN
 from models.sequence import Padded, pad
 from models.training.augmentation import mask_frequency, mask_time
+from models.training.commands import train_command
 from models.training.manifest import DataError, read_manifest
 from models.training.recipes.cards.sound_events import card
 from models.training.recipes.classifier import (
@@ -274,7 +275,7 @@ def _publish(
         "dataset": data.resolve().name,
         "split": "train, cross-validated over its folds",
         "n": len(truth),
-        "command": f"fusionrnn train sound-events --data {data.resolve().name}",
+        "command": train_command("sound-events", data, out, seed),
         "seed": seed,
         "figures": figures(calibrated.probabilities, truth),
         "seeds": {

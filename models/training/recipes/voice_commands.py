@@ -21,6 +21,7 @@ from models.features.audio import AudioFeatures
 from models.network import FusionRNN
 from models.training.augmentation import mask_frequency, mask_time
 from models.training.calibration import scaled
+from models.training.commands import train_command
 from models.training.manifest import DataError, Manifest, read_manifest
 from models.training.recipes.attention import draw_attention
 from models.training.recipes.cards.voice_commands import card
@@ -226,7 +227,7 @@ def _publish(
         "dataset": data.resolve().name,
         "split": "val",
         "n": len(held.truth),
-        "command": f"fusionrnn train voice-commands --data {data.resolve().name}",
+        "command": train_command("voice-commands", data, out, runs[0].seed),
         "seed": best.seed,
         "figures": figures(calibrated.probabilities, held.truth),
         "seeds": {

@@ -116,3 +116,16 @@ def test_that_there_is_nothing_is_said(models: Path, tmp_path: Path) -> None:
     assert (code, "0 photos" in told, "empty has no photos or videos" in complaints) == (0, True, True)
     code, listed, complaints = run(models, "search", index, "a dog", "--page", tmp_path / "page.html")
     assert (code, listed, "Nothing found: " in complaints) == (0, "", True)
+
+
+def test_a_folder_that_has_become_empty_is_refused_until_it_is_confirmed(
+    models: Path, pictures: Path, tmp_path: Path
+) -> None:
+    asked = ("index", pictures, "--out", tmp_path / "my.index", "--captioner", "")
+    assert run(models, *asked)[0] == 0
+    for path in pictures.iterdir():
+        path.unlink()
+    code, _, complaints = run(models, *asked)
+    assert (code, "which were left as they are" in complaints) == (1, True)
+    code, told, _ = run(models, *asked, "--allow-empty")
+    assert (code, "3 removed" in told) == (0, True)

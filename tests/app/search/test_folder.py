@@ -94,6 +94,23 @@ def test_what_has_changed_is_replaced_and_what_is_gone_is_forgotten(
     assert {hit.path for hit in nearest(index, annotator, picture(BLUE), 2)} == {"red.png", "deep/er/blue.jpg"}
 
 
+def test_a_folder_that_has_become_empty_takes_nothing_along_unasked(
+    index: FolderIndex, folder: Path, annotator: Annotator
+) -> None:
+    run(index, folder, annotator)
+    known = index.paths()
+    folder.rename(folder.with_name("unmounted"))
+    folder.mkdir()
+    with pytest.raises(IndexFault, match=r"has 4 of it, .* --allow-empty"):
+        run(index, folder, annotator)
+    assert index.paths() == known
+    done = update(index, folder, [], annotator, MediaLimits(), lambda path: None, may_empty=True)
+    assert done == Update(removed=4)
+    assert (index.paths(), len(index)) == (set(), 0)
+    # There is nothing left to lose.
+    assert run(index, folder, annotator) == Update()
+
+
 def test_a_broken_file_is_named_and_the_others_are_taken(
     index: FolderIndex, folder: Path, annotator: Annotator
 ) -> None:

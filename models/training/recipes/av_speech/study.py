@@ -21,6 +21,7 @@ from models.features.mouth import MouthFeatures
 from models.pipeline import Pipeline
 from models.sequence import SequenceOutput, pad
 from models.tasks.transcription import TranscriptionResult, TranscriptionTask
+from models.training.commands import shown
 from models.training.metrics.intervals import bootstrap
 from models.training.metrics.words import edit_distance, word_figures
 from models.training.progress import progress
@@ -244,7 +245,7 @@ def study(checkpoint: Path, data_folder: Path, out: Path, cache: Path) -> None:
     name = f"pictures/{title}-wer.png"
     rates = figures(found)
     draw(rates, out / name)
-    command = f"python -m {__spec__.name} {checkpoint.name} --data {data_folder.name} --out docs/results"
+    command = f"python -m {__spec__.name} {shown(checkpoint)} --data {shown(data_folder)} --out {shown(out)}"
     (out / f"{title}.md").write_text(page(found, title, command, name), encoding="utf-8")
     metrics = dict(pipeline.metrics or {})
     systems = {"sound": "sound only", "lips": "lips only", "both": "both"}

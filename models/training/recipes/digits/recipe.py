@@ -20,6 +20,7 @@ from models.config import CheckpointConfig
 from models.features.text import TextTokenizer
 from models.network import FusionRNN
 from models.sequence import pad
+from models.training.commands import train_command
 from models.training.metrics.classes import class_figures
 from models.training.recipes.cards.digits import card
 from models.training.recipes.classifier import (
@@ -243,7 +244,7 @@ def _publish(data: Path, out: Path, runs: list[Run], plain: Maker, words: TextTo
         "dataset": "mnist+fsdd+grid_s1",
         "split": f"val (of mnist {len(plain.split.pictures)} pictures of train)",
         "n": len(truth),
-        "command": f"fusionrnn train digits --data {data.resolve().name}",
+        "command": train_command("digits", data, out, runs[0].seed),
         "seed": best.seed,
         "figures": found.pop("figures") | _every(best.network, plain),
         "seeds": {

@@ -5,15 +5,17 @@ photo and looks for it among all photos, each described by its captions in the s
 words or characters and these themselves, weighted by their rarity (tf-idf), compared by the cosine.
 """
 
-import json
+import argparse
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from models.training.manifest import DataError, read_manifest
 
 RANKS = (1, 5, 10)
 _WORD = re.compile(r"[a-z0-9']+|[\u4e00-\u9fff]")
@@ -59,16 +61,32 @@ def _lengths(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.maximum(lengths, 1e-9)
 
 
-def main(folder: str, split: str = "val") -> None:
-    """Print a line a language."""
-    lines = (Path(folder) / f"{split}.jsonl").read_text(encoding="utf-8").splitlines()
-    captions = [json.loads(line)["captions"] for line in lines]
+def _captions(example: dict[str, Any]) -> dict[str, list[str]]:
+    captions = example.get("captions")
+    if not isinstance(captions, dict):
+        raise DataError('a line has no "captions" by language, such as {"en": ["a dog runs", "a brown dog"]}')
+    return captions
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command line: print a line a language."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
+    parser.add_argument("folder", type=Path, help="folder with SPLIT.jsonl, whose lines have captions by language")
+    parser.add_argument("split", nargs="?", default="val", help="val if missing")
+    given = parser.parse_args(arguments)
+    try:
+        captions = [_captions(example) for example in read_manifest(given.folder, given.split).examples]
+    except DataError as error:
+        parser.error(str(error))
     for language in sorted({language for each in captions for language in each}):
         photos = [each[language] for each in captions if len(each.get(language, ())) > 1]
+        if not photos:
+            print(f"{language}: no photo has two captions")
+            continue
         every = [caption for each in photos for caption in each]
         found = ", ".join(f"R@{most} {value:.1f}" for most, value in recall(photos).items())
         print(f"{language}: {found}; {len(set(every))} of {len(every)} captions differ")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -111,7 +111,7 @@ def train(data_folder: Path, out: Path, seed: int) -> None:
     before = {"dataset": data_folder.resolve().name, "split": "val", "seed": seed, "baselines": baselines}
     model, tokenizer = reading_traditional(model, captions.tokenizer)
     save_checkpoint(out / "checkpoint", describe(tokenizer), model, tokenizer, metrics=before)
-    evaluate(out / "checkpoint", data_folder, "val", "captions")
+    evaluate(out / "checkpoint", data_folder, "val", "captions", save=True)
 
 
 def bag_stages(model: FusionRNN, data: PairData) -> list[Stage]:
