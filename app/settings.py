@@ -167,7 +167,7 @@ class Settings(BaseSettings):
 
     stream_key: SecretStr | None = None
     """What exported sessions are signed with. Servers with the same key go on with each other's sessions; without one
-    each process makes its own."""
+    each makes its own."""
 
     stream_state_seconds: float = Field(3600, gt=0)
     """Age at which an exported session can no longer be resumed."""

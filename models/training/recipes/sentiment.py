@@ -26,6 +26,7 @@ from models.encoders.text import TextRNN
 from models.features.text import TextTokenizer, frequent
 from models.network import FusionRNN
 from models.sequence import pad
+from models.training.commands import train_command
 from models.training.manifest import DataError, read_manifest
 from models.training.recipes.cards.sentiment import card
 from models.training.recipes.classifier import (
@@ -202,7 +203,7 @@ def _publish(
         "dataset": "+".join(SETS),
         "split": "val",
         "n": len(truth),
-        "command": f"fusionrnn train sentiment --data {data.resolve().name}",
+        "command": train_command("sentiment", data, out, runs[0].seed),
         "seed": best.seed,
         "figures": {
             name: figures(calibrated.probabilities[rows], truth[rows]) for name, rows in zip(SETS, split, strict=True)

@@ -23,6 +23,7 @@ def test_the_command_leaves_a_checkpoint_for_both_languages(tmp_path: Path, monk
     pretrained(tmp_path / "mpnet", WORDS, mpnet=True)
     monkeypatch.setattr(sentiment, "EMBEDDING", 8)
     monkeypatch.setattr(sentiment, "EPOCHS", 1)
+    monkeypatch.setattr(sentiment, "EVERYDAY", 20)
     monkeypatch.setattr(sentiment, "READING_EPOCHS", 1)
     monkeypatch.setattr(sentiment, "SEEDS", 2)
     rows = {
