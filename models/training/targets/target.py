@@ -103,6 +103,10 @@ class Target(ABC):
         """What training maximizes, from the figures and, where the task has one, the ``validation_loss``."""
         return values[self.score]
 
+    def least_steps(self, rows: Tensor) -> Tensor | None:  # noqa: ARG002
+        """Steps [B] that the targets of a batch need at least; None where any number does."""
+        return None
+
     def goals(self, rows: Tensor) -> Tensor | None:  # noqa: ARG002
         """The training targets of a batch [B, ...] for heads of single modalities; None where a task has none."""
         return None

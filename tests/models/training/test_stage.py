@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,13 +11,16 @@ from models.training.corpus import load_corpus
 from models.training.experiment import ExperimentError, load_experiment
 from models.training.stage import FusionStage, Trained, bucketed, drop_modalities
 from models.training.targets import TARGETS
-from tests.models.training.data import AUDIO, IMAGE, TEXT, make_data, make_experiment
+from tests.models.training.data import AUDIO, IMAGE, TEXT, Change, make_data, make_experiment
 
 
-def make_stage(tmp_path: Path, *tables: str, training: str, task: str = "classification") -> FusionStage:
+def make_stage(
+    tmp_path: Path, *tables: str, training: str, task: str = "classification", change: Change | None = None
+) -> FusionStage:
     experiment = load_experiment(make_experiment(tmp_path / "my.toml", task, *tables, training=training))
     target = TARGETS[task](experiment)
-    corpus = load_corpus(experiment, target, make_data(tmp_path / "data", train=12, val=6), tmp_path / "cache")
+    data = make_data(tmp_path / "data", train=12, val=6, change=change)
+    corpus = load_corpus(experiment, target, data, tmp_path / "cache")
     config = experiment.checkpoint(
         head=target.head(corpus.tokenizer),
         vocabulary=corpus.tokenizer.size if corpus.tokenizer else 0,
@@ -115,6 +119,36 @@ def test_modality_dropout_hides_but_never_the_last_one() -> None:
     assert 0.4 < float(present[0].float().mean()) < 0.72
     assert not bool(present[2, ::2].any())
     assert torch.equal(hidden["a"].values, inputs["a"].values)
+
+
+def test_a_row_keeps_one_of_the_modalities_that_suffice_alone_or_all() -> None:
+    torch.manual_seed(0)
+    inputs = {name: Padded(torch.ones(300, 4, 1), torch.full((300,), 4)) for name in "abc"}
+    alone = torch.tensor([[True, False, False], [False, True, True], [False, False, False]]).repeat(100, 1)
+    hidden = drop_modalities(inputs, 0.8, alone)
+    shown = torch.stack([hidden[name].lengths > 0 for name in "abc"], 1)
+    assert bool(shown[0::3, 0].all())
+    assert bool(shown[1::3, 1:].any(1).all())
+    assert not bool(shown[1::3, 1:].all(1).all())
+    assert bool(shown[2::3].all())
+    assert 5 < int(shown[0::3, 1].sum()) < 40
+
+
+@pytest.mark.parametrize("fusion", ["recurrent", "concat"])
+def test_transcripts_keep_the_steps_that_spell_them(tmp_path: Path, fusion: str) -> None:
+    def change(split: str, lines: list[dict[str, Any]]) -> None:
+        for line in lines:
+            line |= {"text": "thing", "target_text": "this one is " + line["label"]}
+
+    stage = make_stage(
+        tmp_path, f'[fusion]\ntype = "{fusion}"\n', AUDIO, TEXT,
+        training="modality_dropout = 0.9\nepochs = 2", task="transcription", change=change,
+    )  # fmt: skip
+    stage.start_epoch(1)
+    torch.manual_seed(0)
+    for _ in range(10):
+        loss, _ = stage.loss(torch.arange(12))
+        assert float(loss.detach()) < 100
 
 
 def test_modality_dropout_rises_from_nothing(tmp_path: Path) -> None:
