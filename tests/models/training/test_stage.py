@@ -151,6 +151,18 @@ def test_transcripts_keep_the_steps_that_spell_them(tmp_path: Path, fusion: str)
         assert float(loss.detach()) < 100
 
 
+def test_a_word_that_no_transcript_taught_does_not_hide_the_loss_of_the_others(tmp_path: Path) -> None:
+    def change(split: str, lines: list[dict[str, Any]]) -> None:
+        for line in lines:
+            line["text"] = "a thing of zeta"
+        if split == "val":
+            lines[0]["target_text"] = "zeta is red"
+
+    stage = make_stage(tmp_path, AUDIO, TEXT, training="", task="transcription", change=change)
+    stage.network.eval()
+    assert 0 < stage.validate()["validation_loss"] < 100
+
+
 def test_modality_dropout_rises_from_nothing(tmp_path: Path) -> None:
     stage = make_stage(tmp_path, IMAGE, TEXT, training="modality_dropout = 0.4\nepochs = 5")
     chances = []
