@@ -163,6 +163,25 @@ def test_a_word_that_no_transcript_taught_does_not_hide_the_loss_of_the_others(t
     assert 0 < stage.validate()["validation_loss"] < 100
 
 
+def test_of_a_text_that_is_read_in_part_the_next_word_is_foretold(tmp_path: Path) -> None:
+    text = TEXT.replace("[modalities.text]", '[modalities.text]\nfeatures = { type = "tokens", max_tokens = 2 }')
+
+    def change(split: str, lines: list[dict[str, Any]]) -> None:
+        lines[0]["text"] = "a red"
+
+    stage = make_stage(tmp_path, text, training="", task="generation", change=change)
+    stage.network.eval()
+    rows = torch.tensor([0, 1])
+    with torch.no_grad():
+        loss, _ = stage.loss(rows)
+        scores = stage.network.head(stage.network.encode(stage.corpus.train.inputs(rows))).log_softmax(2)
+    tokenizer = stage.corpus.tokenizer
+    assert tokenizer is not None
+    red, green, thing = tokenizer.encode("red green thing")
+    wanted = torch.tensor([[red, tokenizer.end], [green, thing]])
+    torch.testing.assert_close(loss, -scores.gather(2, wanted.unsqueeze(2)).mean())
+
+
 def test_modality_dropout_rises_from_nothing(tmp_path: Path) -> None:
     stage = make_stage(tmp_path, IMAGE, TEXT, training="modality_dropout = 0.4\nepochs = 5")
     chances = []
