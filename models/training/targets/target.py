@@ -74,6 +74,10 @@ class Target(ABC):
     def head(self, tokenizer: TextTokenizer | None) -> dict[str, Any]:
         """What the data dictates of the head's configuration."""
 
+    def defaults(self) -> dict[str, Any]:
+        """What the data dictates of the served task's options, by default."""
+        return {}
+
     @abstractmethod
     def prepare(
         self, network: FusionRNN, config: CheckpointConfig, tokenizer: TextTokenizer | None, train: Sequence[Any]

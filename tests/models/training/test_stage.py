@@ -182,6 +182,28 @@ def test_of_a_text_that_is_read_in_part_the_next_word_is_foretold(tmp_path: Path
     torch.testing.assert_close(loss, -scores.gather(2, wanted.unsqueeze(2)).mean())
 
 
+@pytest.mark.parametrize(("length", "served"), [(4, 20), (22, 30), (40, 50), (50, 50), (51, 50)])
+def test_captions_are_learned_and_served_to_their_end_up_to_the_longest(
+    tmp_path: Path, length: int, served: int
+) -> None:
+    words = "".join(chr(0x4E00 + place) for place in range(length))
+
+    def change(split: str, lines: list[dict[str, Any]]) -> None:
+        for line in lines:
+            line["captions"] = {"zh": [words]}
+
+    stage = make_stage(tmp_path, IMAGE, training="", task="captioning", change=change)
+    target: Any = stage.target
+    end = stage.corpus.tokenizer.end  # type: ignore[union-attr]
+    assert target.defaults() == {"max_length": served}
+    tokens = target.tokens[0][0, 0]
+    assert int((tokens != end).sum()) == min(length, 50)
+    assert int((tokens == end).sum()) == (length <= 50)
+    assert ("captions cut" in stage.corpus.report.faults.found) == (length > 50)
+    loss, _ = stage.loss(torch.arange(4))
+    assert bool(loss.isfinite())
+
+
 def test_modality_dropout_rises_from_nothing(tmp_path: Path) -> None:
     stage = make_stage(tmp_path, IMAGE, TEXT, training="modality_dropout = 0.4\nepochs = 5")
     chances = []
