@@ -1,6 +1,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -202,6 +203,15 @@ def test_captions_are_learned_and_served_to_their_end_up_to_the_longest(
     assert ("captions cut" in stage.corpus.report.faults.found) == (length > 50)
     loss, _ = stage.loss(torch.arange(4))
     assert bool(loss.isfinite())
+
+
+def test_an_embedding_is_chosen_by_all_pairs(tmp_path: Path) -> None:
+    stage = make_stage(tmp_path, AUDIO, IMAGE, TEXT, training="", task="embedding")
+    vectors = np.eye(6)
+    # Sound and pictures find each other, and neither finds its text.
+    answers = [{"audio": vectors[row], "image": vectors[row], "text": vectors[row - 1]} for row in range(6)]
+    figures = stage.target.figures(answers, [None] * 6).values()
+    assert figures["recall_at_1"] == pytest.approx(100 / 3)
 
 
 def test_modality_dropout_rises_from_nothing(tmp_path: Path) -> None:
