@@ -214,6 +214,18 @@ def test_an_embedding_is_chosen_by_all_pairs(tmp_path: Path) -> None:
     assert figures["recall_at_1"] == pytest.approx(100 / 3)
 
 
+def test_no_number_counts_more_because_of_its_unit(tmp_path: Path) -> None:
+    def change(split: str, lines: list[dict[str, Any]]) -> None:
+        for place, line in enumerate(lines):
+            line["value"] = [place % 4, 1000.0 * (place % 3)]
+
+    stage = make_stage(tmp_path, IMAGE, training="", task="regression", change=change)
+    truth: Any = stage.corpus.val.targets
+    small, large = ([np.array(value) + error for value in truth] for error in ([1.0, 0.0], [0.0, 10.0]))
+    scores = [stage.target.value_of(stage.target.figures(answers, truth).values()) for answers in (small, large)]
+    assert scores[0] < scores[1] < 0
+
+
 def test_modality_dropout_rises_from_nothing(tmp_path: Path) -> None:
     stage = make_stage(tmp_path, IMAGE, TEXT, training="modality_dropout = 0.4\nepochs = 5")
     chances = []
