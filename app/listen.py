@@ -22,6 +22,7 @@ Sound = Iterator[NDArray[np.int16]]
 
 RATE = 16_000
 CHUNK = 1280
+_ENCODING = {"encoding": "pcm_s16le", "sample_rate": RATE}
 _HEADER = struct.Struct("<IB3xd")
 _SECONDS = 60
 
@@ -74,21 +75,29 @@ def listen_here(pipeline: "Pipeline", sound: Sound, options: dict[str, Any]) -> 
     """The events of a checkpoint in this process.
 
     Raises:
+        CannotListen: it needs another modality, or its features are of a rate that sound cannot be brought to.
         CannotStream: it needs the whole input.
         ValidationError: it has no such options.
     """
     from models.streaming.checkpoint import recurrent_streams, refusal
-    from models.streaming.errors import CannotStream
+    from models.streaming.errors import BadStart, CannotStream
 
     reason = refusal(pipeline.config, pipeline.network)
     if reason is not None or "audio" not in pipeline.config.modalities:
         raise CannotStream(reason or "it does not listen")
     streams = recurrent_streams(pipeline)
+    try:
+        reader = streams.readers({"audio": _ENCODING})["audio"]
+    except BadStart as error:
+        raise CannotListen(f"{error} {error.remedy}") from error
     track = streams.open(streams.options.model_validate(options), ["audio"])
     for samples in sound:
-        track.feed("audio", samples.astype(np.float32) / np.float32(32768))
+        track.feed("audio", reader.read(samples.astype("<i2", copy=False).tobytes(), 0.0)[0])
         while track.ticks:
             yield from streams.step([track.take()])[0]
+    track.feed("audio", reader.finish(last=True))
+    while track.ticks:
+        yield from streams.step([track.take()])[0]
     yield from streams.step([track.take("end")])[0]
 
 
@@ -102,7 +111,7 @@ def listen_there(url: str, model: str, sound: Sound, options: dict[str, Any]) ->
     from websockets.sync.client import connect
 
     address = f"ws{url.removeprefix('http').rstrip('/')}/v1/models/{quote(model, safe='')}/stream"
-    modalities = {"audio": {"encoding": "pcm_s16le", "sample_rate": RATE}}
+    modalities = {"audio": _ENCODING}
     try:
         with connect(address, compression=None, open_timeout=_SECONDS) as socket:
             socket.send(json.dumps({"type": "session.start", "modalities": modalities, "options": options}))

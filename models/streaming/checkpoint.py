@@ -85,4 +85,10 @@ def refusal(config: CheckpointConfig, network: FusionRNN) -> str | None:
         return "its modalities' steps are of unequal lengths, so it cannot stream"
     if config.task == "classification" and len(config.modalities) > 1:
         return "it answers once for all modalities together, so it cannot stream"
+    if config.task == "classification" and getattr(config.network.fusion, "stepwise", False):
+        # Read from a moment on, or from the beginning on, it goes on answering with the first word that it has heard.
+        return (
+            f"its fusion '{config.network.fusion.type}' remembers all that came, so what it answers is not about the "
+            "moment, as finding words asks, and it cannot stream"
+        )
     return None

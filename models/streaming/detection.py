@@ -85,6 +85,7 @@ class Detection(Reading):
         if not words:
             raise ValueError("none of the labels is a word to report")
         self.words = torch.tensor(words)
+        self.silent = len(words) < len(labels)
         self.pooling = encoder.pooling
         self.window = 1 if self.pooling.method == "last" else max(1, round(_WINDOW / tick))
         self.memory = max(2, round(_LOUDNESS / tick))
@@ -106,7 +107,8 @@ class Detection(Reading):
             options,
             round(options.refractory / self.tick),
             max(1, round(_SETTLE / self.tick)),
-            round(options.interim / self.tick),
+            max(1, round(options.interim / self.tick)) if options.interim else 0,
+            silent=self.silent,
         )
 
     def step(
@@ -219,12 +221,15 @@ class Detector(Listener):
     refractory: int
     settle: int
     interim: int
+    silent: bool
+    """Whether a label says that there is no word. Without one some word is always the most probable."""
     label: int = -1
     probability: float = 0.0
     noticed: int = 0
     peak: int = 0
     free: int = 0
-    armed: bool = True
+    going: int = -1
+    """The label that was reported last, until its word is over."""
 
     def keep(self, tick: float) -> float:
         """How much of the smoothed probabilities stays from one step to the next."""
@@ -243,31 +248,32 @@ class Detector(Listener):
             if probability < _PAST_PEAK * self.probability:
                 return self._report(step, "peak")
             return self._report(step, "settled") if step - self.noticed >= self.settle else None
-        # A word is over before the next begins.
-        self.armed = self.armed or probability < self.options.threshold / 2
-        if self.armed and step >= self.free and probability >= self.options.threshold:
+        # A word is over before the next begins; of two words that are always there, once the other is more probable.
+        if probability < self.options.threshold / 2 or not (self.silent or label == self.going):
+            self.going = -1
+        if self.going < 0 and step >= self.free and probability >= self.options.threshold:
             self.label, self.probability, self.noticed, self.peak = label, probability, step, step
         return None
 
     def close(self, step: int, reason: str) -> Found | None:
         """The utterance ends: the word that was waiting, if any; what comes next begins anew."""
         found = self._report(step, reason) if self.label >= 0 else None
-        self.free, self.armed = 0, True
+        self.free, self.going = 0, -1
         return found
 
     def state(self) -> list[float]:
-        return [self.label, self.probability, self.noticed, self.peak, self.free, self.armed]
+        return [self.label, self.probability, self.noticed, self.peak, self.free, self.going]
 
     def restore(self, state: list[float]) -> None:
         if len(state) != 6:
             raise ValueError("not the state of a detector")
-        label, self.probability, noticed, peak, free, armed = state
+        label, self.probability, noticed, peak, free, going = state
         self.label, self.noticed, self.peak, self.free = int(label), int(noticed), int(peak), int(free)
-        self.armed = bool(armed)
+        self.going = int(going)
 
     def _report(self, step: int, reason: str) -> Found:
         found = Found(self.label, self.probability, self.noticed, self.peak, reason)
-        self.label, self.free, self.armed = -1, step + self.refractory, False
+        self.label, self.free, self.going = -1, step + self.refractory, self.label
         return found
 
 

@@ -183,14 +183,17 @@ class Transcription(Reading):
     def final(self, listener: Sentence, at: int, began: float, reason: str) -> list[Event]:
         """The sentence, and a new one; nothing where nothing was said and nobody asked."""
         words = [self._word(token, run, began) for token, run in _placed(listener.whole(), listener.runs, at)]
-        start = began + listener.began * self.tick
+        start = round(began + listener.began * self.tick, 3)
+        if words:
+            # Words are written after they are said: the first may lie before the end of the sentence before.
+            start = min(start, words[0]["start"])
         self._begin(listener, at if reason in ("silence", "length") else 0)
         if not words and reason == "length":
             return []
         return [
             {
                 "type": "final", "is_final": True, "text": join([word["word"] for word in words]), "words": words,
-                "endpoint": reason, "start": round(start, 3), "end": round(began + at * self.tick, 3),
+                "endpoint": reason, "start": start, "end": round(began + at * self.tick, 3),
             }
         ]  # fmt: skip
 

@@ -26,6 +26,9 @@ from models.tasks.streaming import Told, sampled, tell_search
 from models.tasks.task import Query, Result
 from models.tasks.writing import WritingTask
 
+LONGEST = 50
+"""Tokens that a caption may have: words, and characters of Chinese."""
+
 
 class Caption(BaseModel):
     """One caption; ``log_probability`` is natural, the end token's included."""
@@ -173,7 +176,7 @@ def _options(languages: tuple[str, ...], defaults: dict[str, Any]) -> type[Optio
         language=(spoken, field("language", languages[0], "Language of the captions")),
         beam_size=(int, field("beam_size", 3, "Hypotheses the search keeps; 1 is greedy", ge=1, le=10)),
         num_captions=(int, field("num_captions", 1, "How many captions to return", ge=1, le=10)),
-        max_length=(int, field("max_length", 20, "Most tokens in a caption", ge=1, le=50)),
+        max_length=(int, field("max_length", 20, "Most tokens in a caption", ge=1, le=LONGEST)),
         length_penalty=(float, field("length_penalty", 0.7, "Above 0 favours longer captions", ge=0, le=2)),
         no_repeat=(
             int,

@@ -25,6 +25,7 @@ REMEDIES = {
     "labels unseen in training": "Add training examples of these classes, or remove them from val.jsonl.",
     "features that are not finite": "Mend the arrays: NaN and infinity would spread to every weight.",
     "modalities that the data lack": "Remove [modalities.NAME] from the experiment, or add the field to the manifest.",
+    "captions cut": "Their ends are not learned: shorten them where that matters.",
     "captions that lack a language": "Give every example captions in every language, or take the language out.",
     "targets of different sizes": "Give every example as many numbers as the first, or `per = 'step'` in [head].",
     "targets too alike for float32": "Subtract a constant from these targets, or give them in another unit.",

@@ -44,13 +44,14 @@ def unspellable(
         words = spelled(tokenizer, text)
         needed = int(steps_needed(words[None], torch.tensor([len(words)])))
         # Few are so long that the network itself, whose weights do not matter here, has to be asked.
-        about = max(-(-int(steps[place]) // _stride(network, name)) for name, steps in lengths.items())
+        about = max(-(-int(steps[place]) // stride(network, name)) for name, steps in lengths.items())
         if needed > about and needed > (steps := _steps(network, inputs(torch.tensor([place])))):
             found[place] = f"{len(words)} words need {needed} steps, and there are {steps}"
     return found
 
 
-def _stride(network: FusionRNN, modality: str) -> int:
+def stride(network: FusionRNN, modality: str) -> int:
+    """Steps of a modality's features in one of its encoder's."""
     return int(getattr(network.encoders[modality], "stride", 1))
 
 

@@ -15,6 +15,7 @@ from models.training.corpus import Corpus, Part
 from models.training.experiment import Experiment, ExperimentError
 from models.training.manifest import DataError
 from models.training.objectives import AuxiliaryHeads, GradientModulation, unimodal_scores
+from models.training.spelling import stride
 from models.training.targets import Target
 from models.training.trainer import Schedule, Stage
 
@@ -81,7 +82,7 @@ class FusionStage(Stage):
 
     def loss(self, batch: Tensor) -> tuple[Tensor, dict[str, float]]:
         inputs = self.corpus.train.inputs(batch, self.augment)
-        inputs = drop_modalities(inputs, self.dropped, keep_steps=self.by_step)
+        inputs = drop_modalities(inputs, self.dropped, self._alone(inputs, batch))
         figures: dict[str, float] = {}
         try:
             encoded = self.network.encode(inputs)
@@ -100,6 +101,17 @@ class FusionStage(Stage):
                 with torch.no_grad():
                     self.scores = unimodal_scores(self.trained.auxiliary(rows), rows, goals)
         return loss, figures
+
+    def _alone(self, inputs: dict[str, Padded], batch: Tensor) -> Tensor | None:
+        """Which modalities bool [B, M] may be all that is left of a row: those that give its target steps enough."""
+        lengths = torch.stack([inputs[name].lengths for name in sorted(inputs)], 1)
+        if self.by_step:
+            return lengths == lengths.amax(1, keepdim=True)
+        needed = self.target.least_steps(batch)
+        if needed is None:
+            return None
+        strides = torch.tensor([stride(self.network, name) for name in sorted(inputs)])
+        return -(-lengths // strides) >= needed.unsqueeze(1)
 
     def after_backward(self) -> None:
         if self.modulation is not None:
@@ -155,13 +167,14 @@ def bucketed(cost: Sequence[int], size: int, generator: torch.Generator, *, leas
     return [batches[index] for index in torch.randperm(len(batches), generator=generator).tolist()]
 
 
-def drop_modalities(inputs: dict[str, Padded], chance: float, *, keep_steps: bool = False) -> dict[str, Padded]:
+def drop_modalities(inputs: dict[str, Padded], chance: float, alone: Tensor | None = None) -> dict[str, Padded]:
     """Hide each modality of each row with this chance, but never a row's last one.
 
     What is hidden gets the length 0, which is how a modality is absent; one that no row has left is taken out.
 
     Args:
-        keep_steps: one of a row's longest modalities always stays, for it sets the number of fused steps.
+        alone: bool [B, M], by alphabet: which modalities may be a row's last one, by default all. One of them always
+            stays, for it gives the row the steps that its target needs; a row without any is left whole.
     """
     if chance == 0 or len(inputs) < 2:
         return inputs
@@ -169,9 +182,10 @@ def drop_modalities(inputs: dict[str, Padded], chance: float, *, keep_steps: boo
     lengths = torch.stack([inputs[name].lengths for name in names], 1)
     present = lengths > 0
     # The one that stays whatever is drawn: a random present one.
-    candidates = lengths == lengths.amax(1, keepdim=True) if keep_steps else present
+    candidates = present if alone is None else present & alone
     kept = ((torch.rand(present.shape) + 1) * candidates).argmax(1, keepdim=True)
-    shown = (torch.rand(present.shape) >= chance).scatter(1, kept, value=True) & present
+    shown = (torch.rand(present.shape) >= chance).scatter(1, kept, value=True)
+    shown = (shown | ~candidates.any(1, keepdim=True)) & present
     return {
         name: Padded(inputs[name].values, inputs[name].lengths * shown[:, column])
         for column, name in enumerate(names)

@@ -135,7 +135,8 @@ class Trainer:
         if resumed is not None and resumed["optimizer"] is not None:
             self._optimizer.load_state_dict(resumed["optimizer"])
             self._average, self._best = resumed["average"], resumed["best"]
-        while self._at.epoch < stage.schedule.epochs:
+        # Patience is asked here and not after an epoch, for a run may be killed in between, and resumed.
+        while self._at.epoch < stage.schedule.epochs and self._fruitless < stage.schedule.patience:
             self._run_epoch(stage, rates)
             with self._averaged():
                 started = time.monotonic()
@@ -148,10 +149,13 @@ class Trainer:
             self._log(stage, "validation", figures | {"seconds": time.monotonic() - started})
             self._at.epoch, self._at.step = self._at.epoch + 1, 0
             self._save(torch.get_rng_state())
-            if self._at.epoch - 1 - self._at.best_epoch >= stage.schedule.patience:
-                break
         self.model.load_state_dict(self._best)
         torch.save(self._best, self.folder / f"{stage.name}.pt")
+
+    @property
+    def _fruitless(self) -> int:
+        """Epochs since the best one."""
+        return self._at.epoch - 1 - self._at.best_epoch
 
     def _run_epoch(self, stage: Stage, rates: list[float]) -> None:
         assert self._optimizer is not None

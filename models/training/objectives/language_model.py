@@ -7,7 +7,7 @@ from models.sequence import length_mask
 
 
 def next_token_cross_entropy(
-    logits: Tensor, tokens: Tensor, lengths: Tensor, *, end: int, smoothing: float = 0.0
+    logits: Tensor, tokens: Tensor, lengths: Tensor, *, end: int | Tensor, smoothing: float = 0.0
 ) -> Tensor:
     """Mean cross-entropy of each token given those before it; after a row's last token comes ``end``.
 
@@ -17,13 +17,15 @@ def next_token_cross_entropy(
     Args:
         logits: [B, T, V] at each token that was read, -inf where never written.
         tokens: int64 [B, T], what was read, padded with anything after ``lengths`` int64 [B].
+        end: for all rows, or int64 [B] for each: of one that was cut, the token that would have come next.
 
     Raises:
         ValueError: no token is asked for.
     """
     following = torch.cat([tokens[:, 1:], tokens[:, :1]], 1)
     last = torch.arange(tokens.shape[1], device=tokens.device) == lengths.unsqueeze(1) - 1
-    wanted = following.masked_fill(last, end)
+    ends = torch.as_tensor(end, device=tokens.device).reshape(-1, 1)
+    wanted = torch.where(last, ends, following)
     real = length_mask(lengths, tokens.shape[1])
     scores, wanted = logits[real], wanted[real]
     writes = scores.isfinite()

@@ -13,7 +13,7 @@ from models.encoded import Encoded
 from models.features.text import TextTokenizer, frequent
 from models.heads import CaptioningHead
 from models.network import FusionRNN
-from models.tasks import CaptioningTask
+from models.tasks.captioning import LONGEST, CaptioningTask
 from models.training.captions import caption_cross_entropy, teach
 from models.training.metrics.captions import sentence_figures
 from models.training.metrics.figures import Figures
@@ -21,7 +21,8 @@ from models.training.report import Faults
 from models.training.targets.sentences import spread
 from models.training.targets.target import Target
 
-_LONGEST = 30
+_USUAL = 20
+"""Most tokens of a served caption, at least."""
 
 Captions = dict[str, list[str]]
 
@@ -54,15 +55,14 @@ class CaptionTarget(Target):
             for language in self.spoken:
                 if lacking := sum(language not in captions for captions in values):
                     faults.add("captions that lack a language", f"{name}.jsonl", f"'{language}' in {lacking} examples")
+                if cut := sum(length > LONGEST for length in _lengths(values, language)):
+                    faults.add("captions cut", f"{name}.jsonl", f"{cut} in '{language}' have more than {LONGEST} words")
+        longest = max((length for language in self.spoken for length in _lengths(train, language)), default=0)
+        # A fifth more than the longest that is learned, in tens: what is served ends by itself.
+        self.most = min(max(-(-longest * 6 // 50) * 10, _USUAL), LONGEST)
 
     def describe(self, values: Sequence[Captions]) -> dict[str, Any]:
-        splitter = TextTokenizer.build([])
-        return {
-            f"words a caption, {language}": spread(
-                [len(splitter.split(text)) for captions in values for text in captions.get(language, ())]
-            )
-            for language in self.spoken
-        }
+        return {f"words a caption, {language}": spread(_lengths(values, language)) for language in self.spoken}
 
     def texts(self, values: Sequence[Captions]) -> Iterable[str]:
         return (text for captions in values for texts in captions.values() for text in texts)
@@ -73,6 +73,9 @@ class CaptionTarget(Target):
     def head(self, tokenizer: TextTokenizer | None) -> dict[str, Any]:
         assert tokenizer is not None
         return {"languages": self.spoken, "vocabulary": tokenizer.size}
+
+    def defaults(self) -> dict[str, Any]:
+        return {"max_length": self.most}
 
     def prepare(
         self,
@@ -95,18 +98,21 @@ class CaptionTarget(Target):
             network.head.spoken[row, tokenizer.unknown] = 0
 
     def _tokens(self, train: Sequence[Captions], language: str) -> Tensor:
-        """Captions [N, K, T], ended and padded, each example's from long to short."""
+        """Captions [N, K, T], ended unless they are cut, and padded, each example's from long to short."""
         encoded = [
-            sorted((self.tokenizer.encode(text)[:_LONGEST] for text in captions[language]), key=len, reverse=True)
-            for captions in train
+            sorted((self._ended(text) for text in captions[language]), key=len, reverse=True) for captions in train
         ]
         most = max(len(captions) for captions in encoded)
         longest = max(len(caption) for captions in encoded for caption in captions)
-        tokens = torch.full((len(train), most, longest + 1), self.tokenizer.pad)
+        tokens = torch.full((len(train), most, longest), self.tokenizer.pad)
         for row, captions in enumerate(encoded):
             for column, caption in enumerate(captions):
-                tokens[row, column, : len(caption) + 1] = torch.tensor([*caption, self.tokenizer.end])
+                tokens[row, column, : len(caption)] = torch.tensor(caption)
         return tokens
+
+    def _ended(self, text: str) -> list[int]:
+        tokens = self.tokenizer.encode(text)
+        return [*tokens, self.tokenizer.end] if len(tokens) <= LONGEST else tokens[:LONGEST]
 
     def loss(self, encoded: Encoded, rows: Tensor) -> Tensor:
         return self._loss(encoded, [tokens[rows] for tokens in self.tokens], self.experiment.training.label_smoothing)
@@ -126,7 +132,7 @@ class CaptionTarget(Target):
 
     def answers(self, encoded: Encoded) -> list[Any]:
         written = [
-            self.task.best(encoded, self.task.options.model_validate({"language": language, "max_length": _LONGEST}))
+            self.task.best(encoded, self.task.options.model_validate({"language": language, "max_length": self.most}))
             for language in self.spoken
         ]
         return list(zip(*written, strict=True))
@@ -143,3 +149,9 @@ class CaptionTarget(Target):
     def value_of(self, values: Mapping[str, float]) -> float:
         # CIDEr-D stands at 0 until the first sentences resemble a reference, and ties where the examples are few.
         return values[self.score] - 1e-3 * values.get("validation_loss", 0.0)
+
+
+def _lengths(values: Sequence[Captions], language: str) -> list[int]:
+    """Words of all captions in a language; of Chinese, characters."""
+    splitter = TextTokenizer.build([])
+    return [len(splitter.split(text)) for captions in values for text in captions.get(language, ())]

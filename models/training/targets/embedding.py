@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
-from itertools import combinations
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -66,7 +66,7 @@ class PairTarget(Target):
     ) -> None:
         assert isinstance(network.head, EmbeddingHead)
         self.output = network.head
-        self.pairs = list(combinations(network.modalities, 2))
+        self.directions = list(permutations(network.modalities, 2))
 
     def loss(self, encoded: Encoded, rows: Tensor) -> Tensor:  # noqa: ARG002
         return self._loss(encoded)
@@ -83,11 +83,12 @@ class PairTarget(Target):
         return [{name: value[row].double().numpy() for name, value in vectors.items()} for row in range(_rows(vectors))]
 
     def figures(self, answers: Sequence[Any], values: Sequence[None]) -> Figures:  # noqa: ARG002
-        """Recall from the first modality, by alphabet, to the second, and back: the mean of both directions."""
-        a, b = self.pairs[0]
-        first, second = (np.stack([answer[name] for answer in answers]) for name in (a, b))
-        there, back = retrieval_figures(first, second), retrieval_figures(second, first)
-        return Figures(there.names, there.count, lambda rows: (there.statistic(rows) + back.statistic(rows)) / 2)
+        """Recall from each modality to each other one: the mean of all directions."""
+        found = {name: np.stack([answer[name] for answer in answers]) for name in answers[0]}
+        each = [retrieval_figures(found[a], found[b]) for a, b in self.directions]
+        return Figures(
+            each[0].names, each[0].count, lambda rows: np.mean([figures.statistic(rows) for figures in each], 0)
+        )
 
     def value_of(self, values: Mapping[str, float]) -> float:
         """Recall at 5, and by less recall at 1 and the loss, which go on where few candidates are all found among 5."""

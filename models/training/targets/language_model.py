@@ -56,11 +56,12 @@ class NextWordTarget(Target):
 
     def loss(self, encoded: Encoded, rows: Tensor) -> Tensor:
         lengths = encoded.outputs["text"].lengths
-        cut = [self.train[row][:length] for row, length in zip(rows.tolist(), lengths.tolist(), strict=True)]
+        read = list(zip([self.train[row] for row in rows.tolist()], lengths.tolist(), strict=True))
+        # A text that is read in part goes on there: only where it ends is the end to be foretold.
+        ends = [self.tokenizer.end if length >= len(tokens) else int(tokens[length]) for tokens, length in read]
+        cut = pad([tokens[:length] for tokens, length in read]).values
         smoothing = self.experiment.training.label_smoothing
-        return next_token_cross_entropy(
-            self.output(encoded), pad(cut).values, lengths, end=self.tokenizer.end, smoothing=smoothing
-        )
+        return next_token_cross_entropy(self.output(encoded), cut, lengths, end=torch.tensor(ends), smoothing=smoothing)
 
     def answers(self, encoded: Encoded) -> list[Any]:
         """Log-probabilities [T, V] after each step of each row."""

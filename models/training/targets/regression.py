@@ -110,10 +110,20 @@ class NumberTarget(Target):
         return list(self.output(encoded).double().numpy())
 
     def figures(self, answers: Sequence[Any], values: Sequence[tuple[float, ...]]) -> Figures:
-        return number_figures(np.stack(answers), np.array(values))
+        """Of several numbers also ``scaled_mae``: in standard deviations, so that no unit counts more than another."""
+        guesses, truth = np.stack(answers), np.array(values)
+        figures = number_figures(guesses, truth)
+        if truth.shape[1] == 1:
+            return figures
+        errors = np.abs(guesses - truth) / self.std.double().numpy()
+        return Figures(
+            (*figures.names, "scaled_mae"),
+            figures.count,
+            lambda rows: np.append(figures.statistic(rows), errors[rows].mean()),
+        )
 
     def value_of(self, values: Mapping[str, float]) -> float:
-        return -values[self.score]
+        return -values.get("scaled_mae", values[self.score])
 
 
 def _is_number(value: object) -> bool:

@@ -74,6 +74,10 @@ class Target(ABC):
     def head(self, tokenizer: TextTokenizer | None) -> dict[str, Any]:
         """What the data dictates of the head's configuration."""
 
+    def defaults(self) -> dict[str, Any]:
+        """What the data dictates of the served task's options, by default."""
+        return {}
+
     @abstractmethod
     def prepare(
         self, network: FusionRNN, config: CheckpointConfig, tokenizer: TextTokenizer | None, train: Sequence[Any]
@@ -102,6 +106,10 @@ class Target(ABC):
     def value_of(self, values: Mapping[str, float]) -> float:
         """What training maximizes, from the figures and, where the task has one, the ``validation_loss``."""
         return values[self.score]
+
+    def least_steps(self, rows: Tensor) -> Tensor | None:  # noqa: ARG002
+        """Steps [B] that the targets of a batch need at least; None where any number does."""
+        return None
 
     def goals(self, rows: Tensor) -> Tensor | None:  # noqa: ARG002
         """The training targets of a batch [B, ...] for heads of single modalities; None where a task has none."""

@@ -14,7 +14,7 @@ from models.network import FusionRNN
 from models.sequence import pad
 from models.training.metrics.figures import Figures
 from models.training.metrics.words import word_figures
-from models.training.objectives import ctc_loss
+from models.training.objectives import ctc_loss, steps_needed
 from models.training.targets.sentences import read_sentence, spread
 from models.training.targets.target import Target
 
@@ -60,7 +60,14 @@ class TranscriptTarget(Target):
         return self._loss(encoded, [self.tokens[row] for row in rows.tolist()])
 
     def validation_loss(self, encoded: Encoded, values: Sequence[str]) -> Tensor:
-        return self._loss(encoded, [spelled(self.tokenizer, text) for text in values])
+        # A word of the texts that are read, but of no training transcript, is never written: it would cost the loss
+        # that stands for the impossible, beside which no epoch is better than another.
+        wanted = [spelled(self.tokenizer, text) for text in values]
+        return self._loss(encoded, [tokens[self.output.spoken[tokens].bool()] for tokens in wanted])
+
+    def least_steps(self, rows: Tensor) -> Tensor:
+        targets = pad([self.tokens[row] for row in rows.tolist()])
+        return steps_needed(targets.values, targets.lengths)
 
     def _loss(self, encoded: Encoded, wanted: Sequence[Tensor]) -> Tensor:
         steps, targets = self.output.steps(encoded), pad(wanted)

@@ -3,6 +3,7 @@
 import io
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,9 +11,12 @@ import soundfile
 from typer.testing import CliRunner
 
 from app import cli
+from app.listen import CannotListen, file_sound, listen_here
 from app.settings import ZOO
+from models.media.limits import MediaLimits
 from tests.app.conftest import running_server
 from tests.models.streaming.sounds import RATE, babble
+from tests.models.streaming.words import save_words
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +41,23 @@ def test_a_server_hears_what_is_heard_here(wav: Path) -> None:
         code, said = listen(str(wav), "-o", "volume=11", "--url", f"http://{address}")
     assert code == 1
     assert "volume" in said
+
+
+@pytest.mark.parametrize("rate", [8_000, 16_000, 22_050])
+def test_a_checkpoint_of_any_rate_hears_what_it_hears_in_a_file(tmp_path: Path, wav: Path, rate: int) -> None:
+    pipeline = save_words(tmp_path, ["left", "right", "silence"], fusion={"type": "concat", "width": 8}, rate=rate)
+    *_, last = listen_here(pipeline, file_sound(wav, MediaLimits(), realtime=False), {})
+    assert last["end"] == pytest.approx(3, abs=0.04)
+    decoded = pipeline.decode({"audio": [wav.read_bytes()]}, MediaLimits())
+    answer: Any = pipeline.predict(pipeline.features(decoded), pipeline.options())
+    found = {each["label"]: each["probability"] for each in last["predictions"]}
+    assert found == pytest.approx({each.label: each.probability for each in answer.predictions}, abs=2e-3)
+
+
+def test_a_rate_that_sound_cannot_be_brought_to_is_told(tmp_path: Path, wav: Path) -> None:
+    pipeline = save_words(tmp_path, ["left", "right"], fusion={"type": "concat", "width": 8}, rate=15_999)
+    with pytest.raises(CannotListen, match="cannot be resampled"):
+        list(listen_here(pipeline, file_sound(wav, MediaLimits(), realtime=False), {}))
 
 
 def test_a_file_longer_than_the_window_waits_for_room(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from models.streaming.lips import LipsReader
 from models.streaming.reading import Event, Told
 from models.streaming.recurrent import RecurrentStreams
 from models.streaming.track import Track
+from models.streaming.transcription import Transcription
 from tests.models.streaming.sounds import babble
 
 WORDS = (("bin", "lay"), ("blue", "red"), ("now", "please"))
@@ -148,6 +149,23 @@ def test_partial_words_come_before_the_end_and_times_grow(pipeline: Pipeline) ->
     words = events[-1]["words"]
     assert [word["start"] for word in words] == sorted(word["start"] for word in words)
     assert all(0 <= word["start"] < word["end"] <= 3 for word in words)
+
+
+def test_a_sentence_begins_no_later_than_its_first_word(pipeline: Pipeline) -> None:
+    reading = recurrent_streams(pipeline).reading
+    assert isinstance(reading, Transcription)
+    # Words are written 0.2 s, five steps, after they are said.
+    reading.delay = 0.2
+    listener = reading.listener(reading.options(endpoint=0.4, grammar=False))
+    path = [0] * 8 + [5, 5] + [0] * 10 + [0, 6] + [0] * 10
+    evidence = np.full((len(path), reading.head.config.vocabulary), -20.0)
+    evidence[np.arange(len(path)), path] = -1e-6
+    first = reading.tell(listener, evidence, 0, 10.0)
+    second = reading.tell(listener, evidence[first.steps :], first.steps, 10.0)
+    said = [event for told in (first, second) for event in told.events if event["type"] == "final"]
+    assert [event["words"][0]["start"] for event in said] == pytest.approx([10 + 3 * 0.04, 10 + 16 * 0.04])
+    # The first began in silence; the word of the second was said before the first was over.
+    assert [event["start"] for event in said] == pytest.approx([10, 10 + 16 * 0.04])
 
 
 def test_a_session_goes_on_from_its_state(pipeline: Pipeline) -> None:

@@ -158,6 +158,10 @@ def test_the_next_token_is_asked_for_up_to_the_end(smoothing: float) -> None:
     next_token_cross_entropy(leaf, tokens, lengths, end=1, smoothing=smoothing).backward()  # type: ignore[no-untyped-call]
     assert leaf.grad is not None
     assert leaf.grad.isfinite().all()
+    # Of a text that was cut, the word after the cut.
+    each = next_token_cross_entropy(logits, tokens, lengths, end=torch.tensor([1, 2]), smoothing=smoothing)
+    wanted = F.cross_entropy(asked, torch.tensor([3, 0, 1]), label_smoothing=smoothing)
+    torch.testing.assert_close(each, wanted)
 
 
 def test_auxiliary_heads_learn_from_the_rows_that_have_their_modality() -> None:

@@ -1,5 +1,7 @@
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,13 +12,16 @@ from models.training.corpus import load_corpus
 from models.training.experiment import ExperimentError, load_experiment
 from models.training.stage import FusionStage, Trained, bucketed, drop_modalities
 from models.training.targets import TARGETS
-from tests.models.training.data import AUDIO, IMAGE, TEXT, make_data, make_experiment
+from tests.models.training.data import AUDIO, IMAGE, TEXT, Change, make_data, make_experiment
 
 
-def make_stage(tmp_path: Path, *tables: str, training: str, task: str = "classification") -> FusionStage:
+def make_stage(
+    tmp_path: Path, *tables: str, training: str, task: str = "classification", change: Change | None = None
+) -> FusionStage:
     experiment = load_experiment(make_experiment(tmp_path / "my.toml", task, *tables, training=training))
     target = TARGETS[task](experiment)
-    corpus = load_corpus(experiment, target, make_data(tmp_path / "data", train=12, val=6), tmp_path / "cache")
+    data = make_data(tmp_path / "data", train=12, val=6, change=change)
+    corpus = load_corpus(experiment, target, data, tmp_path / "cache")
     config = experiment.checkpoint(
         head=target.head(corpus.tokenizer),
         vocabulary=corpus.tokenizer.size if corpus.tokenizer else 0,
@@ -115,6 +120,110 @@ def test_modality_dropout_hides_but_never_the_last_one() -> None:
     assert 0.4 < float(present[0].float().mean()) < 0.72
     assert not bool(present[2, ::2].any())
     assert torch.equal(hidden["a"].values, inputs["a"].values)
+
+
+def test_a_row_keeps_one_of_the_modalities_that_suffice_alone_or_all() -> None:
+    torch.manual_seed(0)
+    inputs = {name: Padded(torch.ones(300, 4, 1), torch.full((300,), 4)) for name in "abc"}
+    alone = torch.tensor([[True, False, False], [False, True, True], [False, False, False]]).repeat(100, 1)
+    hidden = drop_modalities(inputs, 0.8, alone)
+    shown = torch.stack([hidden[name].lengths > 0 for name in "abc"], 1)
+    assert bool(shown[0::3, 0].all())
+    assert bool(shown[1::3, 1:].any(1).all())
+    assert not bool(shown[1::3, 1:].all(1).all())
+    assert bool(shown[2::3].all())
+    assert 5 < int(shown[0::3, 1].sum()) < 40
+
+
+@pytest.mark.parametrize("fusion", ["recurrent", "concat"])
+def test_transcripts_keep_the_steps_that_spell_them(tmp_path: Path, fusion: str) -> None:
+    def change(split: str, lines: list[dict[str, Any]]) -> None:
+        for line in lines:
+            line |= {"text": "thing", "target_text": "this one is " + line["label"]}
+
+    stage = make_stage(
+        tmp_path, f'[fusion]\ntype = "{fusion}"\n', AUDIO, TEXT,
+        training="modality_dropout = 0.9\nepochs = 2", task="transcription", change=change,
+    )  # fmt: skip
+    stage.start_epoch(1)
+    torch.manual_seed(0)
+    for _ in range(10):
+        loss, _ = stage.loss(torch.arange(12))
+        assert float(loss.detach()) < 100
+
+
+def test_a_word_that_no_transcript_taught_does_not_hide_the_loss_of_the_others(tmp_path: Path) -> None:
+    def change(split: str, lines: list[dict[str, Any]]) -> None:
+        for line in lines:
+            line["text"] = "a thing of zeta"
+        if split == "val":
+            lines[0]["target_text"] = "zeta is red"
+
+    stage = make_stage(tmp_path, AUDIO, TEXT, training="", task="transcription", change=change)
+    stage.network.eval()
+    assert 0 < stage.validate()["validation_loss"] < 100
+
+
+def test_of_a_text_that_is_read_in_part_the_next_word_is_foretold(tmp_path: Path) -> None:
+    text = TEXT.replace("[modalities.text]", '[modalities.text]\nfeatures = { type = "tokens", max_tokens = 2 }')
+
+    def change(split: str, lines: list[dict[str, Any]]) -> None:
+        lines[0]["text"] = "a red"
+
+    stage = make_stage(tmp_path, text, training="", task="generation", change=change)
+    stage.network.eval()
+    rows = torch.tensor([0, 1])
+    with torch.no_grad():
+        loss, _ = stage.loss(rows)
+        scores = stage.network.head(stage.network.encode(stage.corpus.train.inputs(rows))).log_softmax(2)
+    tokenizer = stage.corpus.tokenizer
+    assert tokenizer is not None
+    red, green, thing = tokenizer.encode("red green thing")
+    wanted = torch.tensor([[red, tokenizer.end], [green, thing]])
+    torch.testing.assert_close(loss, -scores.gather(2, wanted.unsqueeze(2)).mean())
+
+
+@pytest.mark.parametrize(("length", "served"), [(4, 20), (22, 30), (40, 50), (50, 50), (51, 50)])
+def test_captions_are_learned_and_served_to_their_end_up_to_the_longest(
+    tmp_path: Path, length: int, served: int
+) -> None:
+    words = "".join(chr(0x4E00 + place) for place in range(length))
+
+    def change(split: str, lines: list[dict[str, Any]]) -> None:
+        for line in lines:
+            line["captions"] = {"zh": [words]}
+
+    stage = make_stage(tmp_path, IMAGE, training="", task="captioning", change=change)
+    target: Any = stage.target
+    end = stage.corpus.tokenizer.end  # type: ignore[union-attr]
+    assert target.defaults() == {"max_length": served}
+    tokens = target.tokens[0][0, 0]
+    assert int((tokens != end).sum()) == min(length, 50)
+    assert int((tokens == end).sum()) == (length <= 50)
+    assert ("captions cut" in stage.corpus.report.faults.found) == (length > 50)
+    loss, _ = stage.loss(torch.arange(4))
+    assert bool(loss.isfinite())
+
+
+def test_an_embedding_is_chosen_by_all_pairs(tmp_path: Path) -> None:
+    stage = make_stage(tmp_path, AUDIO, IMAGE, TEXT, training="", task="embedding")
+    vectors = np.eye(6)
+    # Sound and pictures find each other, and neither finds its text.
+    answers = [{"audio": vectors[row], "image": vectors[row], "text": vectors[row - 1]} for row in range(6)]
+    figures = stage.target.figures(answers, [None] * 6).values()
+    assert figures["recall_at_1"] == pytest.approx(100 / 3)
+
+
+def test_no_number_counts_more_because_of_its_unit(tmp_path: Path) -> None:
+    def change(split: str, lines: list[dict[str, Any]]) -> None:
+        for place, line in enumerate(lines):
+            line["value"] = [place % 4, 1000.0 * (place % 3)]
+
+    stage = make_stage(tmp_path, IMAGE, training="", task="regression", change=change)
+    truth: Any = stage.corpus.val.targets
+    small, large = ([np.array(value) + error for value in truth] for error in ([1.0, 0.0], [0.0, 10.0]))
+    scores = [stage.target.value_of(stage.target.figures(answers, truth).values()) for answers in (small, large)]
+    assert scores[0] < scores[1] < 0
 
 
 def test_modality_dropout_rises_from_nothing(tmp_path: Path) -> None:

@@ -170,7 +170,7 @@ def test_dropout_spares_the_modality_that_sets_the_steps() -> None:
     torch.manual_seed(0)
     short, long = torch.full((200,), 2), torch.full((200,), 4)
     inputs = {"a": Padded(torch.ones(200, 2, 1), short), "b": Padded(torch.ones(200, 4, 1), long)}
-    hidden = drop_modalities(inputs, 0.8, keep_steps=True)
+    hidden = drop_modalities(inputs, 0.8, torch.tensor([[False, True]] * 200))
     assert torch.equal(hidden["b"].lengths, long)
     assert 20 < int((hidden["a"].lengths > 0).sum()) < 60
 

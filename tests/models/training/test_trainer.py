@@ -72,6 +72,47 @@ def test_a_run_that_is_interrupted_between_two_stages_has_the_same_chance_afterw
         assert torch.equal(value, resumed[name])
 
 
+@pytest.mark.parametrize("kill_at", [1, 2, 3, 4])
+def test_a_run_that_is_killed_once_an_epoch_is_saved_trains_no_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kill_at: int
+) -> None:
+    class Patient(Regression):
+        def __init__(self, model: nn.Module) -> None:
+            super().__init__(model)
+            self.schedule = Schedule(epochs=9, metric="fit", warmup_steps=2, patience=2)
+
+        def validate(self) -> dict[str, float]:
+            # The second epoch is the best.
+            return {"fit": -float(abs(self.epoch - 1))}
+
+        def start_epoch(self, epoch: int) -> None:
+            self.epoch = epoch
+
+    def train(folder: Path) -> dict[str, Tensor]:
+        network = model()
+        Trainer(network, [Patient(network)], folder, seed=3).run()
+        return network.state_dict()
+
+    whole = train(tmp_path / "whole")
+    save, saved = Trainer._save, [0]
+
+    def killed(self: Trainer, random_state: Tensor) -> None:
+        save(self, random_state)
+        saved[0] += 1
+        if saved[0] == kill_at:
+            raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "_save", killed)
+        with pytest.raises(Killed):
+            train(tmp_path / "killed")
+    resumed = train(tmp_path / "killed")
+    lines = [(tmp_path / name / "log.jsonl").read_text().splitlines() for name in ("whole", "killed")]
+    assert len(lines[0]) == len(lines[1]) == 2 * 4
+    for name, value in whole.items():
+        assert torch.equal(value, resumed[name])
+
+
 def test_a_damaged_resume_file_is_named_with_the_remedy(tmp_path: Path) -> None:
     run(tmp_path, {})
     path = tmp_path / "resume.pt"
