@@ -141,7 +141,7 @@ def _config(experiment: Experiment, target: Target, corpus: Corpus, defaults: Ma
         vocabulary=0 if corpus.tokenizer is None else corpus.tokenizer.size,
         vectors=corpus.vectors,
         labels=target.labels,
-        defaults=defaults,
+        defaults={**target.defaults(), **defaults},
     )
 
 
