@@ -171,6 +171,9 @@ class CaptionStreams:
             scene = work.track.listener
             if work.end is not None and isinstance(scene, Scene) and scene.captioned is not None:
                 events[index].append(_final(scene, None, work.end))
+                # What comes next begins anew, and an end that follows a flush has nothing more to say.
+                scene.captioned = None
+                scene.pictures.clear()
         return events
 
     def read(self, track: Track) -> tuple[State, list[float]]:

@@ -74,6 +74,28 @@ def test_a_new_scene_is_captioned_once(pipeline: Pipeline, streams: CaptionStrea
     assert (last["text"], last["endpoint"], last["start"]) == (events[4][0]["text"], "end", 4.0)
 
 
+def test_what_was_flushed_is_not_said_again_at_the_end(streams: CaptionStreams, tmp_path: Path) -> None:
+    session, data = open_session(streams, change=0.01), jpeg(tmp_path, 0)
+    show(streams, session, data, 1.0)
+    said = []
+    for reason in ("flush", "end"):
+        session.mark(reason)
+        work, _ = session.next()
+        assert work is not None
+        said += [event["endpoint"] for event in streams.step([work])[0]]
+        if reason == "flush":
+            # What comes after a flush is a new scene, be it the same picture.
+            assert [event["endpoint"] for event in show(streams, session, data, 2.0)] == ["change"]
+    assert said == ["flush", "end"]
+    session = open_session(streams, change=0.01)
+    show(streams, session, data, 1.0)
+    for reason in ("flush", "end"):
+        session.mark(reason)
+        work, _ = session.next()
+        said.append(len(streams.step([work])[0]) if work is not None else 0)
+    assert said[2:] == [1, 0]
+
+
 def test_a_caption_may_be_about_the_last_pictures(pipeline: Pipeline, streams: CaptionStreams, tmp_path: Path) -> None:
     session = open_session(streams, change=0.01, memory=2)
     data = [jpeg(tmp_path, seed) for seed in range(3)]
