@@ -13,7 +13,7 @@ from PIL import Image
 
 from models.checkpoint import CheckpointError
 from models.media import MediaError, MediaLimits
-from models.pipeline import Bundle, Pipeline
+from models.pipeline import Bundle, Decoded, Pipeline
 from models.tasks.overlay import draw_attention
 from tests.support import encoded_photo, photo, tiny_captioner
 
@@ -87,6 +87,14 @@ def test_overlay_is_a_picture(pipeline: Pipeline) -> None:
     picture = Image.open(io.BytesIO(pipeline.overlay(decoded, result)))
     assert picture.format == "PNG"
     assert picture.width > 224
+
+
+def test_an_overlay_shows_a_picture_as_the_network_saw_it_without_bars(pipeline: Pipeline) -> None:
+    whole = np.asarray(photo())
+    result = pipeline.predict(pipeline.features(Decoded({"image": [whole]})), pipeline.options(), explain=True)
+    barred = np.pad(whole, ((30, 30), (0, 0), (0, 0)))
+    drawn = [pipeline.overlay(Decoded({"image": [picture]}), result) for picture in (whole, barred)]
+    assert drawn[0] == drawn[1]
 
 
 def test_a_caption_without_a_word_has_nothing_to_explain(pipeline: Pipeline) -> None:

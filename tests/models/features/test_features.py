@@ -4,9 +4,11 @@ import io
 from itertools import pairwise
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from models.features import (
     FEATURES,
@@ -17,10 +19,11 @@ from models.features import (
     VectorFeatures,
     VideoFeatures,
 )
+from models.features.borders import unbarred
 from models.features.features import Sources
 from models.media import Audio, MediaError, MediaLimits
-from tests.models.media.make import clip, number, numbered, recorded, tone
-from tests.support import encoded_photo, noticed, tiny_tokenizer
+from tests.models.media.make import clip, encoded, number, numbered, recorded, tone
+from tests.support import encoded_photo, noticed, photo, tiny_tokenizer
 
 LIMITS = MediaLimits()
 
@@ -96,6 +99,35 @@ def test_photos_and_the_frames_of_a_video_fit_in_the_room() -> None:
     for photos, room, found in ((3, 2, 2), (2, 2, 2), (1, 4, 4), (0, 1, 1)):
         source: Sources = {"image": [photo] * photos, "video": [clip(9)]}
         assert len(read(features, "image", source, room)) == found
+
+
+def framed(top: int, bottom: int, left: int = 0, right: int = 0, colour: int = 0) -> NDArray[np.uint8]:
+    """A smooth picture of 60 x 80 between bars."""
+    whole = np.asarray(photo(80, 60)) // 2 + 60
+    return np.pad(whole, ((top, bottom), (left, right), (0, 0)), constant_values=colour)
+
+
+@pytest.mark.parametrize("bars", [(20, 20), (0, 0, 25, 30), (12, 30, 10, 10), (20, 20, 0, 0, 255)])
+def test_bars_around_a_picture_are_cut_off_and_noticed(bars: tuple[int, ...]) -> None:
+    features = ImageFeatures(size=16)
+    whole, barred = framed(0, 0), framed(*bars)
+    assert torch.equal(features.extract([barred]), features.extract([whole]))
+    assert noticed(features, [whole, barred]) == ["borders"]
+    assert noticed(features, [whole]) == []
+    jpeg = features.decode("image", {"image": [encoded(barred, "JPEG")]}, LIMITS, 1)
+    assert noticed(features, jpeg) == ["borders"]
+
+
+def test_what_is_a_pictures_own_is_not_cut_off() -> None:
+    sky = framed(30, 0, colour=230)  # on one side only
+    thin = framed(1, 1)
+    ground = np.full((100, 100, 3), 250, np.uint8)
+    flat = ground.copy()
+    ground[20:80, 30:70] = framed(0, 0)[:, :40]
+    slanted = cv2.warpAffine(ground, cv2.getRotationMatrix2D((50, 50), 30, 1), (100, 100), borderValue=(250,) * 3)
+    for picture in (sky, thin, flat, slanted):
+        assert unbarred(picture) is picture
+    assert unbarred(ground).shape == (60, 40, 3)
 
 
 def test_video_at_a_rate_has_as_many_frames_as_that_gives_until_they_are_too_many() -> None:

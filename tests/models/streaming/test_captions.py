@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -72,6 +73,18 @@ def test_a_new_scene_is_captioned_once(pipeline: Pipeline, streams: CaptionStrea
     assert work is not None
     (last,) = streams.step([work])[0]
     assert (last["text"], last["endpoint"], last["start"]) == (events[4][0]["text"], "end", 4.0)
+
+
+def test_bars_around_a_picture_are_cut_off_as_in_a_posted_one(
+    pipeline: Pipeline, streams: CaptionStreams, tmp_path: Path
+) -> None:
+    path = tmp_path / "barred.png"
+    Image.fromarray(np.pad(np.asarray(photo()), ((30, 30), (0, 0), (0, 0)))).save(path)
+    (shown,) = show(streams, open_session(streams), path.read_bytes(), 0.0)
+    features = pipeline.features(pipeline.decode({"image": [path.read_bytes()]}, MediaLimits()))
+    posted: Any = pipeline.predict(features, pipeline.options())
+    assert posted.notices == {"image": ["borders"]}
+    assert shown["captions"] == [caption.model_dump() for caption in posted.captions]
 
 
 def test_a_caption_may_be_about_the_last_pictures(pipeline: Pipeline, streams: CaptionStreams, tmp_path: Path) -> None:
