@@ -21,6 +21,7 @@ from models.features import (
 )
 from models.features.borders import unbarred
 from models.features.features import Sources
+from models.features.text import TextTokenizer
 from models.media import Audio, MediaError, MediaLimits
 from tests.models.media.make import clip, encoded, number, numbered, recorded, tone
 from tests.support import encoded_photo, noticed, photo, tiny_tokenizer
@@ -163,6 +164,22 @@ def test_unknown_words_and_what_is_cut_are_noticed() -> None:
     assert noticed(features, ["a cat purrs softly"]) == ["unknown_words"]
     assert noticed(features, ["🐕"]) == ["unknown_words"]
     assert noticed(features, ["a dog runs in snow"]) == ["truncated"]
+
+
+def test_unknown_emoji_are_no_unknown_words_beside_known_ones() -> None:
+    features, tokenizer = TextFeatures(max_tokens=8), TextTokenizer.build(["great", "!"], marks=True)
+
+    def said(text: str) -> list[str]:
+        return features.notices([text], features.extract([text], tokenizer), tokenizer)
+
+    assert said("great 🎬🎬🎬!") == []
+    assert said("great vfx and wow") == ["unknown_words"]
+    assert said("🎬🎬") == said("!") == said("wow 🎬") == ["unknown_words"]
+
+
+def test_markup_is_no_text() -> None:
+    features, tokenizer = TextFeatures(), tiny_tokenizer()
+    assert read(features, "text", {"text": ["a<br />dog&nbsp;runs"]}).tolist() == tokenizer.encode("a dog runs")
 
 
 @pytest.mark.parametrize("dtype", ["<f2", "<f4", ">f4", "<f8", "|i1", "<i8", "<u2"])
