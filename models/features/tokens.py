@@ -18,6 +18,10 @@ class TextFeatures(Features):
     type: Literal["tokens"] = "tokens"
     max_tokens: int = Field(256, ge=1, le=16_384, description="Where a longer text is cut off")
 
+    max_numerals: int | None = Field(
+        None, ge=1, description="Digits that the network knows the meaning of together; more are noticed"
+    )
+
     written: ClassVar[bool] = True
 
     def most_bytes(self, modality: Modality, limits: MediaLimits) -> int:  # noqa: ARG002
@@ -41,7 +45,8 @@ class TextFeatures(Features):
         return [" ".join(["word"] * self.max_tokens)]
 
     def notices(self, media: list[Any], read: Tensor, tokenizer: TextTokenizer | None = None) -> list[str]:
-        """``unknown_words``: there are hardly any but those; ``truncated``: something is beyond ``max_tokens``.
+        """``unknown_words``: there are hardly any but those; ``truncated``: something is beyond ``max_tokens``;
+        ``several_numerals``: there are more than ``max_numerals`` digits, in any script.
 
         Unknown emoji beside known words are not counted.
         """
@@ -58,7 +63,9 @@ class TextFeatures(Features):
             )
         strange = not known or known < unknown
         truncated = len(read) == self.max_tokens < len(self._ids(media, tokenizer))
-        return ["unknown_words"] * strange + ["truncated"] * truncated
+        numerals = sum(map(str.isnumeric, "".join(media)))
+        several = self.max_numerals is not None and numerals > self.max_numerals
+        return ["unknown_words"] * strange + ["truncated"] * truncated + ["several_numerals"] * several
 
     @staticmethod
     def _ids(media: list[Any], tokenizer: TextTokenizer | None) -> list[int]:

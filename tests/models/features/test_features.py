@@ -177,6 +177,15 @@ def test_unknown_emoji_are_no_unknown_words_beside_known_ones() -> None:
     assert said("🎬🎬") == said("!") == said("wow 🎬") == ["unknown_words"]
 
 
+def test_more_numerals_than_a_network_knows_together_are_noticed() -> None:
+    single = TextFeatures(max_numerals=1)
+    for text in ("a dog 7", "a dog 7\ufe0f\u20e3", "a dog \uff17", "a dog"):
+        assert noticed(single, [text]) == []
+    for text in ("a dog in the snow 1.0", "a dog in the snow 1000", "一只小狗在雪地里，二十七"):
+        assert noticed(single, [text]) == ["several_numerals"]
+        assert noticed(TextFeatures(), [text]) == []
+
+
 def test_markup_is_no_text() -> None:
     features, tokenizer = TextFeatures(), tiny_tokenizer()
     assert read(features, "text", {"text": ["a<br />dog&nbsp;runs"]}).tolist() == tokenizer.encode("a dog runs")
