@@ -58,7 +58,7 @@ def _straight(lines: Picture, first: int, last: int) -> bool:
 
 
 def _colour(lines: Picture) -> NDArray[np.float64]:
-    return np.median(lines[0], axis=0)
+    return np.asarray(np.median(lines[0], axis=0), np.float64)
 
 
 def _differing(line: Picture, colour: NDArray[np.float64]) -> float:

@@ -232,10 +232,10 @@ SILENT: Bundle = {"audio": [recorded(np.zeros((8000, 1), np.float32), 16_000)]}
 def test_silence_beside_another_modality_is_noticed_and_left_out() -> None:
     served = hearing(**CLASSES, labels=["no", "yes"])
     alone = answer(served, {"text": ["a dog"]}, top_k=2)
-    beside = answer(served, {"text": ["a dog"]} | SILENT, top_k=2)
+    beside = answer(served, {"text": ["a dog"], **SILENT}, top_k=2)
     assert beside == alone | {"notices": {"audio": ["silence"]}}
     loud: Bundle = {"audio": [recorded(tone(440, 0.5, 16_000), 16_000)]}
-    assert set(answer(served, {"text": ["a dog"]} | loud, top_k=2)["modalities"]) == {"audio", "text"}
+    assert set(answer(served, {"text": ["a dog"], **loud}, top_k=2)["modalities"]) == {"audio", "text"}
 
 
 def test_silence_stays_where_there_is_nothing_else_or_it_has_to_be_there() -> None:
@@ -245,5 +245,5 @@ def test_silence_stays_where_there_is_nothing_else_or_it_has_to_be_there() -> No
     needed = hearing(**CLASSES, labels=["no", "yes"], required=True)
     embedder = hearing("embedding", {"type": "embedding", "size": 4})
     for each in (needed, embedder):
-        features = each.features(each.decode({"text": ["a dog"]} | SILENT, LIMITS))
+        features = each.features(each.decode({"text": ["a dog"], **SILENT}, LIMITS))
         assert set(features.tensors) == {"audio", "text"}

@@ -125,7 +125,8 @@ def test_what_is_a_pictures_own_is_not_cut_off() -> None:
     ground = np.full((100, 100, 3), 250, np.uint8)
     flat = ground.copy()
     ground[20:80, 30:70] = framed(0, 0)[:, :40]
-    slanted = cv2.warpAffine(ground, cv2.getRotationMatrix2D((50, 50), 30, 1), (100, 100), borderValue=(250,) * 3)
+    matrix = cv2.getRotationMatrix2D((50, 50), 30, 1)
+    slanted = np.asarray(cv2.warpAffine(ground, matrix, (100, 100), borderValue=(250,) * 3), np.uint8)
     for picture in (sky, thin, flat, slanted):
         assert unbarred(picture) is picture
     assert unbarred(ground).shape == (60, 40, 3)
