@@ -122,9 +122,21 @@ class Pipeline(Profile):
     def features(self, decoded: Decoded) -> Extracted:
         """Decoded media to the tensors [T, ...] that the network reads.
 
+        A modality that has nothing in it, such as a video's silent sound track, is left out where it need not be there
+        and others are. An embedding is of each modality by itself, and so of that one, too.
+
         Raises:
             MediaOutOfBounds: the network's fusion pairs steps, and the modalities have unequal numbers of them.
         """
+        read = self._read(decoded)
+        some = {name: tensor for name, tensor in read.tensors.items() if not self._nothing(name, read)}
+        return Extracted(some or read.tensors, read.notices) if self.config.task != "embedding" else read
+
+    def _nothing(self, name: str, read: Extracted) -> bool:
+        item = self.config.modalities[name]  # type: ignore[index]  # a tensor has its modality's name
+        return not item.required and item.features.nothing in read.notices.get(name, ())
+
+    def _read(self, decoded: Decoded) -> Extracted:
         tensors, notices = {}, {}
         for name, media in decoded.media.items():
             features = self.config.modalities[name].features
@@ -179,7 +191,7 @@ class Pipeline(Profile):
 
     def blank(self) -> Extracted:
         """The features of made-up media of a usual size, one of each modality."""
-        return self.features(Decoded({name: item.features.blank() for name, item in self.config.modalities.items()}))
+        return self._read(Decoded({name: item.features.blank() for name, item in self.config.modalities.items()}))
 
     def _check_pairs(self, tensors: dict[str, Tensor]) -> None:
         steps = {name: len(tensor) for name, tensor in tensors.items()}

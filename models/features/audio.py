@@ -35,6 +35,7 @@ class AudioFeatures(Features):
 
     stand_ins: ClassVar[tuple[Modality, ...]] = ("video",)
     shares: ClassVar[bool] = True
+    nothing: ClassVar[str | None] = "silence"
 
     @model_validator(mode="after")
     def _has_bands(self) -> Self:

@@ -45,6 +45,9 @@ class Features(ComponentConfig, ABC):
     shares: ClassVar[bool] = False
     """Whether a stand-in serves this modality even where it is one of the network's modalities itself: sound does."""
 
+    nothing: ClassVar[str | None] = None
+    """The notice that says that there is nothing in the media: beside other modalities they only mislead."""
+
     def most_bytes(self, modality: Modality, limits: MediaLimits) -> int:
         """Most bytes that a part of the modality may have before it is decoded."""
         return int(getattr(limits, f"{modality}_bytes"))

@@ -9,6 +9,7 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
+from models.features.borders import unbarred
 from models.features.features import FEATURES, Features, Modality, Sources, as_bytes
 from models.features.text import TextTokenizer
 from models.media.image import decode_image
@@ -17,7 +18,10 @@ from models.media.video import decode_video
 
 
 class ImageFeatures(Features):
-    """Square pictures, stretched rather than cropped: nothing at the border of a photo is lost to the encoder."""
+    """Square pictures, stretched rather than cropped: nothing at the border of a photo is lost to the encoder.
+
+    Bars of one colour around a photo, or around a video's frame, are none of it, and are cut off.
+    """
 
     type: Literal["pixels"] = "pixels"
     size: int = Field(224, ge=8, le=1024, description="Side of the square, pixels")
@@ -45,11 +49,15 @@ class ImageFeatures(Features):
 
     def extract(self, media: list[Any], tokenizer: TextTokenizer | None = None) -> Tensor:  # noqa: ARG002
         """RGB pictures [H, W, 3] -> uint8 [T, 3, size, size]."""
-        return torch.stack([squared(picture, self.size) for picture in media])
+        return torch.stack([squared(unbarred(picture), self.size) for picture in media])
 
     def blank(self) -> list[NDArray[np.uint8]]:
         """One grey picture."""
         return [np.full((self.size, self.size, 3), 127, np.uint8)]
+
+    def notices(self, media: list[Any], read: Tensor, tokenizer: TextTokenizer | None = None) -> list[str]:  # noqa: ARG002
+        """``borders``: bars of one colour were cut off at least one picture."""
+        return ["borders"] * any(unbarred(picture).shape != picture.shape for picture in media)
 
 
 def squared(picture: NDArray[np.uint8], size: int) -> Tensor:

@@ -16,18 +16,21 @@ from torch import Tensor
 
 from models.features.features import FEATURES, Features, Modality, Sources, as_bytes
 from models.features.image import squared
+from models.features.sheet import sheet
 from models.features.text import TextTokenizer
 from models.media.image import decode_image
 from models.media.limits import MediaLimits
 
 _BOX = 20 / 28
 """Longer side of the sign, as a share of the picture's."""
-_PAGE = 2
-"""Sides from which on there may be a page around the sign, in sides of the picture that is made."""
+_PAGE = 1
+"""Sides beyond which there may be a page around the sign, in sides of the picture that is made."""
 _SEARCHED = 320
 """Longer side, in pixels, at which the sign is searched."""
 _STRIP = 16
 """Shorter side of that, below which there is nothing to search in."""
+_MARGIN = 0.25
+"""What is set around a sign that fills its picture, as a share of the picture's longer side."""
 _ALIKE = 8
 """Levels of grey, of 256, that a picture of one colour may span."""
 _MOST = 0.7
@@ -56,8 +59,9 @@ class InkFeatures(Features):
     """One sign, dark on light or light on dark, as light ink on black.
 
     The ground may be lit unevenly and hold other, smaller things; where they are much, that is noticed as
-    ``several_signs``. A picture without ink that stands out, which is noticed as ``no_sign``, and one that is too small
-    to be a page are taken as they are, stretched to the square.
+    ``several_signs``. A page that lies on a desk or in a dark frame is cut out first. Where no ink stands out, which is
+    noticed as ``no_sign``, a picture is taken for one that is cropped to the sign, and gets a margin. One that is too
+    small to be a page is taken as it is, stretched to the square.
     """
 
     type: Literal["ink"] = "ink"
@@ -71,7 +75,7 @@ class InkFeatures(Features):
         """The sign of each photo."""
         target = max(_SEARCHED, self.size)
         photos = sources.get(modality, [])[:room]
-        return [self.find(decode_image(as_bytes(data), limits, target=target)) for data in photos]
+        return [self.find(decode_image(as_bytes(data), limits, target=target, ink=True)) for data in photos]
 
     def find(self, picture: NDArray[np.uint8]) -> Sign:
         """The sign in an RGB picture [H, W, 3]."""
@@ -79,12 +83,13 @@ class InkFeatures(Features):
             return Sign(squared(picture, self.size), "blank")
         if min(picture.shape[:2]) <= _PAGE * self.size:
             return Sign(squared(picture, self.size))
-        found = _ink(picture)
-        if found is None:
-            return Sign(squared(picture, self.size), "no_sign")
-        ink, share = found
-        pixels = torch.from_numpy(_centred(ink, self.size)).expand(3, -1, -1).contiguous()
-        return Sign(pixels, "several_signs" if share < _MOST else None)
+        if (found := _on_sheet(picture) or _ink(picture)) is not None:
+            ink, share = found
+            return Sign(_centred(ink, self.size), "several_signs" if share < _MOST else None)
+        # In a picture cropped to its sign ink is no rarer than ground. Whether it is one cannot be told.
+        if (found := _ink(_framed(picture))) is not None:
+            return Sign(_centred(found[0], self.size), "no_sign")
+        return Sign(squared(picture, self.size), "no_sign")
 
     def extract(self, media: list[Any], tokenizer: TextTokenizer | None = None) -> Tensor:  # noqa: ARG002
         """Signs -> uint8 [T, 3, size, size]."""
@@ -97,6 +102,22 @@ class InkFeatures(Features):
     def notices(self, media: list[Any], read: Tensor, tokenizer: TextTokenizer | None = None) -> list[str]:  # noqa: ARG002
         """``blank``: a picture of one colour; ``no_sign``: nothing stands out; ``several_signs``: much else does."""
         return sorted({sign.notice for sign in media if sign.notice is not None})
+
+
+def _on_sheet(picture: NDArray[np.uint8]) -> tuple[Ink, float] | None:
+    """The sign on a sheet in the picture, as ``_ink`` gives it; None where there is no sheet, or more than a sign."""
+    part = sheet(picture)
+    found = None if part is None else _ink(part)
+    return found if found is not None and found[1] >= _MOST else None
+
+
+def _framed(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The picture with a margin in the colour of its corners."""
+    corners = np.median(picture[[0, 0, -1, -1], [0, -1, 0, -1]], axis=0)
+    reach = round(_MARGIN * max(picture.shape[:2]))
+    colour = [int(value) for value in corners]
+    framed = cv2.copyMakeBorder(picture, reach, reach, reach, reach, cv2.BORDER_CONSTANT, value=colour)
+    return np.asarray(framed, np.uint8)
 
 
 def _ink(picture: NDArray[np.uint8]) -> tuple[Ink, float] | None:
@@ -198,8 +219,8 @@ def _sign(mask: Grey) -> Grey:
     return np.isin(labels, 1 + np.flatnonzero(wanted)).astype(np.uint8)
 
 
-def _centred(ink: Ink, size: int) -> Grey:
-    """Ink in 0 to 1, scaled into the box and set with its centre of mass in the middle."""
+def _centred(ink: Ink, size: int) -> Tensor:
+    """Ink in 0 to 1, scaled into the box and set with its centre of mass in the middle: uint8 [3, size, size]."""
     scale = _BOX * size / max(ink.shape)
     height, width = (max(1, round(side * scale)) for side in ink.shape)
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
@@ -208,7 +229,8 @@ def _centred(ink: Ink, size: int) -> Grey:
     middle = [float(sums @ (np.arange(len(sums)) + 0.5)) / float(sums.sum()) for sums in (rows, columns)]
     move = np.array([[1, 0, size / 2 - middle[1]], [0, 1, size / 2 - middle[0]]], np.float32)
     placed = cv2.warpAffine(small, move, (size, size), flags=cv2.INTER_LINEAR)
-    return np.asarray((255 * placed / max(float(placed.max()), 1e-6)).round(), np.uint8)
+    grey = np.asarray((255 * placed / max(float(placed.max()), 1e-6)).round(), np.uint8)
+    return torch.from_numpy(grey).expand(3, -1, -1).contiguous()
 
 
 FEATURES.register("ink", InkFeatures)(InkFeatures)

@@ -13,10 +13,14 @@ from models.media.text import decode_text
 
 
 class TextFeatures(Features):
-    """Ids of the checkpoint's tokenizer, which also says what case and punctuation mean."""
+    """Ids of the checkpoint's tokenizer, which also says what case and punctuation mean; HTML's markup is not read."""
 
     type: Literal["tokens"] = "tokens"
     max_tokens: int = Field(256, ge=1, le=16_384, description="Where a longer text is cut off")
+
+    max_numerals: int | None = Field(
+        None, ge=1, description="Digits that the network knows the meaning of together; more are noticed"
+    )
 
     written: ClassVar[bool] = True
 
@@ -26,7 +30,7 @@ class TextFeatures(Features):
 
     def decode(self, modality: Modality, sources: Sources, limits: MediaLimits, room: int) -> list[str]:
         """The posted texts, in Unicode's composed form."""
-        return [decode_text(data, limits) for data in sources.get(modality, [])[:room]]
+        return [decode_text(data, limits, markup=True) for data in sources.get(modality, [])[:room]]
 
     def extract(self, media: list[Any], tokenizer: TextTokenizer | None = None) -> Tensor:
         """Texts -> int64 [T], 1 <= T <= ``max_tokens``, one after the other; without any word it is one ``<unk>``.
@@ -41,12 +45,27 @@ class TextFeatures(Features):
         return [" ".join(["word"] * self.max_tokens)]
 
     def notices(self, media: list[Any], read: Tensor, tokenizer: TextTokenizer | None = None) -> list[str]:
-        """``unknown_words``: there are hardly any but those; ``truncated``: something is beyond ``max_tokens``."""
+        """``unknown_words``: there are hardly any but those; ``truncated``: something is beyond ``max_tokens``;
+        ``several_numerals``: there are more than ``max_numerals`` digits, in any script.
+
+        Unknown emoji beside known words are not counted.
+        """
         assert tokenizer is not None
-        words = [index for index in read.tolist() if index not in tokenizer.marks]
-        strange = not words or 2 * words.count(tokenizer.unknown) > len(words)
+        ids = read.tolist()
+        words = [index for index in ids if index not in tokenizer.marks]
+        unknown = words.count(tokenizer.unknown)
+        known = len(words) - unknown
+        if 0 < known < unknown:  # only then is it worth to look at the text again
+            written = [word for text in media for word in tokenizer.split(text)]
+            unknown = sum(
+                index == tokenizer.unknown and any(map(str.isalnum, word))
+                for index, word in zip(ids, written, strict=False)
+            )
+        strange = not known or known < unknown
         truncated = len(read) == self.max_tokens < len(self._ids(media, tokenizer))
-        return ["unknown_words"] * strange + ["truncated"] * truncated
+        numerals = sum(map(str.isnumeric, "".join(media)))
+        several = self.max_numerals is not None and numerals > self.max_numerals
+        return ["unknown_words"] * strange + ["truncated"] * truncated + ["several_numerals"] * several
 
     @staticmethod
     def _ids(media: list[Any], tokenizer: TextTokenizer | None) -> list[int]:

@@ -52,6 +52,9 @@ _WAV_CODINGS = (0x0001, 0x0002, 0x0003, 0x0006, 0x0007, 0x0011, 0x0031, 0x0040, 
 _LOUDEST = 2.0**31
 """No file has larger values, not even one that stores 32-bit integers as floating point."""
 
+_OPPOSED = 0.03
+"""Power of the channels' mean, as a share of theirs, below which they cancel each other; of unlike ones it is 0.5."""
+
 _LEAD = 2_000
 """Samples of silence that a resampler hears first."""
 
@@ -75,6 +78,9 @@ class Audio:
 
 def decode_audio(data: bytes, limits: MediaLimits, *, rate: int = 16_000) -> Audio:
     """The sound in ``data``, or the sound track of a video, averaged over its channels and resampled to ``rate``.
+
+    Channels of opposite phase, as from a cable that is wired the wrong way round, would cancel each other: where they
+    do, the louder one stands for both. A stream's channels are always averaged.
 
     Memory grows with what is kept: a file that is longer than the limit, whatever its header says, stops there.
 
@@ -129,6 +135,7 @@ def _assemble(blocks: Iterator[Block], rate: int, modality: str, most: float) ->
     source = heard = lead = 0
     resampler: soxr.ResampleStream | None = None
     pieces: list[Samples] = []
+    favoured: int | None = None
     for found, block in _joined(blocks):
         if not source:
             source = _plausible(found, modality)
@@ -141,11 +148,22 @@ def _assemble(blocks: Iterator[Block], rate: int, modality: str, most: float) ->
         # Phrased so that NaN, which compares false, fails too.
         if not np.abs(block).max(initial=0) <= _LOUDEST:
             raise UndecodableMedia(modality, "The sound has samples that are not finite numbers.", "Export it anew.")
-        mono = block @ np.full(block.shape[1], 1 / block.shape[1], np.float32)
+        mono, favoured = _mono(block, favoured)
         pieces.append(mono if resampler is None else resampler.resample_chunk(mono))
     if resampler is not None:
         pieces.append(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
     return Audio(np.concatenate([np.zeros(0, np.float32), *pieces])[lead:], rate)
+
+
+def _mono(block: Samples, favoured: int | None) -> tuple[Samples, int | None]:
+    """The channels' mean [N], and of opposed ones one: always the same, as to swap them would turn the wave over."""
+    mono = block @ np.full(block.shape[1], 1 / block.shape[1], np.float32)
+    power = np.square(block).mean(0)
+    if np.square(mono).mean() >= _OPPOSED * power.mean():
+        return mono, favoured
+    if favoured is None or favoured >= len(power):
+        favoured = int(power.argmax())
+    return block[:, favoured], favoured
 
 
 def _joined(blocks: Iterator[Block]) -> Iterator[Block]:

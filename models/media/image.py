@@ -5,6 +5,7 @@ from. Pillow's readers are called one by one, never through ``Image.open``, whic
 """
 
 import warnings
+from collections.abc import Iterator
 from io import BytesIO
 
 import numpy as np
@@ -54,6 +55,9 @@ _UPRIGHT: dict[int, tuple[bool, int, int]] = {
 _STRIP = 1 << 20
 """Pixels that are converted at a time: each conversion keeps several copies of what it is given."""
 
+_DARK = 0.05
+"""The least share of what is opaque that is dark where there is something to see on white."""
+
 _ORIENTATION, _PHOTOMETRIC = 0x0112, 0x0106
 
 # Pillow warns of odd metadata, and of sizes that are checked here anyway. A filter set once, unlike one around each
@@ -61,8 +65,12 @@ _ORIENTATION, _PHOTOMETRIC = 0x0112, 0x0106
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def decode_image(data: bytes, limits: MediaLimits, *, target: int | None = None) -> NDArray[np.uint8]:
+def decode_image(
+    data: bytes, limits: MediaLimits, *, target: int | None = None, ink: bool = False
+) -> NDArray[np.uint8]:
     """The first image in ``data`` as uint8 RGB [H, W, 3], upright, transparency on white.
+
+    With ``ink`` light writing on nothing is laid on black, as on white it could not be seen.
 
     ``target`` allows a JPEG to be decoded at 1/2, 1/4 or 1/8 of its size, several times faster, as long as its shorter
     side keeps at least ``target`` pixels. The limit on pixels holds for the full size.
@@ -89,7 +97,7 @@ def decode_image(data: bytes, limits: MediaLimits, *, target: int | None = None)
         with ROOM.hold(image.width * image.height):
             image.load()
             orientation = _orientation(image)
-            return _turned(_rgb(image), orientation)
+            return _turned(_rgb(image, ink), orientation)
 
 
 def _too_large(size: str, limit: str) -> MediaOutOfBounds:
@@ -115,26 +123,42 @@ def _turned(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(turned[::rows, ::columns])
 
 
-def _rgb(image: ImageFile) -> NDArray[np.uint8]:
+def _rgb(image: ImageFile, ink: bool) -> NDArray[np.uint8]:
     """The pixels as RGB [H, W, 3], whatever mode they were stored in."""
     plain = _plain(image)
-    height = max(1, _STRIP // plain.width)
-    if height >= plain.height:
-        return np.array(_on_white(plain))
+    ground = "black" if ink and plain.has_transparency_data and _light(plain) else "white"
+    if plain.height <= max(1, _STRIP // plain.width):
+        return np.array(_on(ground, plain))
     pixels = np.empty((plain.height, plain.width, 3), np.uint8)
-    for top in range(0, plain.height, height):
-        strip = plain.crop((0, top, plain.width, min(top + height, plain.height)))
-        pixels[top : top + height] = np.asarray(_on_white(strip))
+    for top, strip in _strips(plain):
+        pixels[top : top + strip.height] = np.asarray(_on(ground, strip))
     return pixels
 
 
-def _on_white(image: Image.Image) -> Image.Image:
-    """An image as RGB, in which white stands where it is transparent."""
+def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    """An image's parts, from one side to the other, each with the row it begins at."""
+    height = max(1, _STRIP // image.width)
+    for top in range(0, image.height, height):
+        yield top, image.crop((0, top, image.width, min(top + height, image.height)))
+
+
+def _light(image: Image.Image) -> bool:
+    """Whether more than half of the image is transparent, and hardly anything of the rest is dark."""
+    dark = opaque = 0
+    for _, strip in _strips(image):
+        pixels = strip.convert("RGBA")
+        solid = np.asarray(pixels.getchannel("A")) > 127
+        dark += int((solid & (np.asarray(pixels.convert("L")) < 128)).sum())
+        opaque += int(solid.sum())
+    return 0 < opaque < 0.5 * image.width * image.height and dark < _DARK * opaque
+
+
+def _on(ground: str, image: Image.Image) -> Image.Image:
+    """An image as RGB, in which the colour ``ground`` stands where it is transparent."""
     if not image.has_transparency_data:
         return image.convert("RGB")
     pixels = image.convert("RGBA")
-    white = Image.new("RGBA", pixels.size, "white")
-    return Image.alpha_composite(white, pixels).convert("RGB")
+    return Image.alpha_composite(Image.new("RGBA", pixels.size, ground), pixels).convert("RGB")
 
 
 def _plain(image: ImageFile) -> Image.Image:

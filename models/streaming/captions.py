@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, create_model
 from torch import Tensor
 
 from models.features import Extracted
+from models.features.borders import unbarred
 from models.features.image import ImageFeatures, squared
 from models.options import Options
 from models.sequence import pad
@@ -80,7 +81,7 @@ class PictureReader:
         picture, warning = decoded(chunk, self.size)
         if picture is None:
             return self.empty(), warning
-        values = squared(picture, self.size).numpy().ravel()
+        values = squared(unbarred(picture), self.size).numpy().ravel()
         return np.concatenate([np.array([time], "<f8").view(np.uint8), values])[None], warning
 
     def empty(self) -> NDArray[np.uint8]:

@@ -16,6 +16,7 @@ from models.decoding.decoder import Hypothesis, Search
 from models.decoding.sampling import sample_steps
 from models.encoded import Encoded
 from models.encoders.image import MobileNetEncoder
+from models.features.borders import unbarred
 from models.features.image import ImageFeatures
 from models.features.text import join
 from models.heads.captioning import CaptioningHead, CaptionMemory
@@ -109,7 +110,7 @@ class CaptioningTask(WritingTask):
         if result.explanation is None:
             raise ValueError("an overlay needs a result that was made with explain")
         tokens = [(token.token, np.asarray(token.attention)) for token in result.explanation.tokens]
-        return draw_attention(pictures, tokens, title=result.captions[0].text)
+        return draw_attention([unbarred(picture) for picture in pictures], tokens, title=result.captions[0].text)
 
     def _write(self, encoded: Encoded, options: Any) -> Search[list[Hypothesis]]:
         """Returns the captions, best first."""

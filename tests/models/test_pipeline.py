@@ -12,10 +12,13 @@ import torch
 from PIL import Image
 
 from models.checkpoint import CheckpointError
+from models.config import CheckpointConfig
 from models.media import MediaError, MediaLimits
-from models.pipeline import Bundle, Pipeline
+from models.pipeline import Bundle, Decoded, Pipeline
 from models.tasks.overlay import draw_attention
-from tests.support import encoded_photo, photo, tiny_captioner
+from tests.models.media.make import recorded, tone
+from tests.models.tasks.checkpoints import pipeline as checkpointed
+from tests.support import encoded_photo, photo, tiny_captioner, tiny_tokenizer
 
 LIMITS = MediaLimits()
 
@@ -87,6 +90,14 @@ def test_overlay_is_a_picture(pipeline: Pipeline) -> None:
     picture = Image.open(io.BytesIO(pipeline.overlay(decoded, result)))
     assert picture.format == "PNG"
     assert picture.width > 224
+
+
+def test_an_overlay_shows_a_picture_as_the_network_saw_it_without_bars(pipeline: Pipeline) -> None:
+    whole = np.asarray(photo())
+    result = pipeline.predict(pipeline.features(Decoded({"image": [whole]})), pipeline.options(), explain=True)
+    barred = np.pad(whole, ((30, 30), (0, 0), (0, 0)))
+    drawn = [pipeline.overlay(Decoded({"image": [picture]}), result) for picture in (whole, barred)]
+    assert drawn[0] == drawn[1]
 
 
 def test_a_caption_without_a_word_has_nothing_to_explain(pipeline: Pipeline) -> None:
@@ -194,3 +205,45 @@ def test_chinese_words_are_drawn_as_such() -> None:
     weights = np.ones((1, 2, 2))
     dog, cat, unknown = (draw_attention(pictures, [(word, weights)], title="") for word in ("狗", "猫", "\u0a95"))
     assert len({dog, cat, unknown}) == 3
+
+
+def hearing(task: str, head: dict[str, Any], *, required: bool = False, **rest: Any) -> Pipeline:
+    """A checkpoint of sound and text with random weights."""
+    sound = {"required": required, "features": {"type": "log-mel", "n_mels": 8}}
+    encoders = {
+        "audio": {"type": "audio-rnn", "bands": 8, "channels": [2], "strides": [2], "hidden": 4},
+        "text": {"type": "text-rnn", "embedding": 6, "hidden": 8, "vocabulary": tiny_tokenizer().size},
+    }
+    config = {
+        "name": task,
+        "version": "0.0.1",
+        "task": task,
+        "description": "Random weights, for tests.",
+        "modalities": {"audio": sound, "text": {"features": {"type": "tokens"}}},
+        "network": {"encoders": encoders, "fusion": {"type": "concat", "width": 8}, "head": head},
+    }
+    return checkpointed(CheckpointConfig.model_validate(config | rest))
+
+
+CLASSES: dict[str, Any] = {"task": "classification", "head": {"type": "classification", "classes": 2}}
+SILENT: Bundle = {"audio": [recorded(np.zeros((8000, 1), np.float32), 16_000)]}
+
+
+def test_silence_beside_another_modality_is_noticed_and_left_out() -> None:
+    served = hearing(**CLASSES, labels=["no", "yes"])
+    alone = answer(served, {"text": ["a dog"]}, top_k=2)
+    beside = answer(served, {"text": ["a dog"], **SILENT}, top_k=2)
+    assert beside == alone | {"notices": {"audio": ["silence"]}}
+    loud: Bundle = {"audio": [recorded(tone(440, 0.5, 16_000), 16_000)]}
+    assert set(answer(served, {"text": ["a dog"], **loud}, top_k=2)["modalities"]) == {"audio", "text"}
+
+
+def test_silence_stays_where_there_is_nothing_else_or_it_has_to_be_there() -> None:
+    served = hearing(**CLASSES, labels=["no", "yes"])
+    assert set(answer(served, SILENT, top_k=2)["modalities"]) == {"audio"}
+    assert set(served.blank().tensors) == {"audio", "text"}
+    needed = hearing(**CLASSES, labels=["no", "yes"], required=True)
+    embedder = hearing("embedding", {"type": "embedding", "size": 4})
+    for each in (needed, embedder):
+        features = each.features(each.decode({"text": ["a dog"], **SILENT}, LIMITS))
+        assert set(features.tensors) == {"audio", "text"}

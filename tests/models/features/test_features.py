@@ -4,9 +4,11 @@ import io
 from itertools import pairwise
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from models.features import (
     FEATURES,
@@ -17,10 +19,12 @@ from models.features import (
     VectorFeatures,
     VideoFeatures,
 )
+from models.features.borders import unbarred
 from models.features.features import Sources
+from models.features.text import TextTokenizer
 from models.media import Audio, MediaError, MediaLimits
-from tests.models.media.make import clip, number, numbered, recorded, tone
-from tests.support import encoded_photo, noticed, tiny_tokenizer
+from tests.models.media.make import clip, encoded, number, numbered, recorded, tone
+from tests.support import encoded_photo, noticed, photo, tiny_tokenizer
 
 LIMITS = MediaLimits()
 
@@ -98,6 +102,36 @@ def test_photos_and_the_frames_of_a_video_fit_in_the_room() -> None:
         assert len(read(features, "image", source, room)) == found
 
 
+def framed(top: int, bottom: int, left: int = 0, right: int = 0, colour: int = 0) -> NDArray[np.uint8]:
+    """A smooth picture of 60 x 80 between bars."""
+    whole = np.asarray(photo(80, 60)) // 2 + 60
+    return np.pad(whole, ((top, bottom), (left, right), (0, 0)), constant_values=colour)
+
+
+@pytest.mark.parametrize("bars", [(20, 20), (0, 0, 25, 30), (12, 30, 10, 10), (20, 20, 0, 0, 255)])
+def test_bars_around_a_picture_are_cut_off_and_noticed(bars: tuple[int, ...]) -> None:
+    features = ImageFeatures(size=16)
+    whole, barred = framed(0, 0), framed(*bars)
+    assert torch.equal(features.extract([barred]), features.extract([whole]))
+    assert noticed(features, [whole, barred]) == ["borders"]
+    assert noticed(features, [whole]) == []
+    jpeg = features.decode("image", {"image": [encoded(barred, "JPEG")]}, LIMITS, 1)
+    assert noticed(features, jpeg) == ["borders"]
+
+
+def test_what_is_a_pictures_own_is_not_cut_off() -> None:
+    sky = framed(30, 0, colour=230)  # on one side only
+    thin = framed(1, 1)
+    ground = np.full((100, 100, 3), 250, np.uint8)
+    flat = ground.copy()
+    ground[20:80, 30:70] = framed(0, 0)[:, :40]
+    matrix = cv2.getRotationMatrix2D((50, 50), 30, 1)
+    slanted = np.asarray(cv2.warpAffine(ground, matrix, (100, 100), borderValue=(250,) * 3), np.uint8)
+    for picture in (sky, thin, flat, slanted):
+        assert unbarred(picture) is picture
+    assert unbarred(ground).shape == (60, 40, 3)
+
+
 def test_video_at_a_rate_has_as_many_frames_as_that_gives_until_they_are_too_many() -> None:
     source: Sources = {"video": [clip([numbered(index, 32, 32) for index in range(20)])]}  # two seconds
     paced = read(VideoFeatures(size=32, max_frames=64, fps=5), "video", source)
@@ -131,6 +165,31 @@ def test_unknown_words_and_what_is_cut_are_noticed() -> None:
     assert noticed(features, ["a cat purrs softly"]) == ["unknown_words"]
     assert noticed(features, ["🐕"]) == ["unknown_words"]
     assert noticed(features, ["a dog runs in snow"]) == ["truncated"]
+
+
+def test_unknown_emoji_are_no_unknown_words_beside_known_ones() -> None:
+    features, tokenizer = TextFeatures(max_tokens=8), TextTokenizer.build(["great", "!"], marks=True)
+
+    def said(text: str) -> list[str]:
+        return features.notices([text], features.extract([text], tokenizer), tokenizer)
+
+    assert said("great 🎬🎬🎬!") == []
+    assert said("great vfx and wow") == ["unknown_words"]
+    assert said("🎬🎬") == said("!") == said("wow 🎬") == ["unknown_words"]
+
+
+def test_more_numerals_than_a_network_knows_together_are_noticed() -> None:
+    single = TextFeatures(max_numerals=1)
+    for text in ("a dog 7", "a dog 7\ufe0f\u20e3", "a dog \uff17", "a dog"):
+        assert noticed(single, [text]) == []
+    for text in ("a dog in the snow 1.0", "a dog in the snow 1000", "一只小狗在雪地里，二十七"):
+        assert noticed(single, [text]) == ["several_numerals"]
+        assert noticed(TextFeatures(), [text]) == []
+
+
+def test_markup_is_no_text() -> None:
+    features, tokenizer = TextFeatures(), tiny_tokenizer()
+    assert read(features, "text", {"text": ["a<br />dog&nbsp;runs"]}).tolist() == tokenizer.encode("a dog runs")
 
 
 @pytest.mark.parametrize("dtype", ["<f2", "<f4", ">f4", "<f8", "|i1", "<i8", "<u2"])

@@ -124,15 +124,62 @@ def test_thin_strokes_survive() -> None:
     assert read(thin).sum() > 0.5 * WANTED.sum()
 
 
-def test_small_pictures_and_pictures_without_ink_are_taken_as_they_are() -> None:
+def test_small_pictures_and_pictures_of_one_colour_are_taken_as_they_are() -> None:
     rng = np.random.default_rng(0)
     small = rng.integers(0, 255, (SIZE, 2 * SIZE, 3), np.uint8)
-    noise = rng.normal(128, 20, (200, 200, 3)).clip(0, 255).astype(np.uint8)
     flat = np.full((200, 300, 3), 200, np.uint8)
-    for picture, notice in ((small, None), (noise, "no_sign"), (flat, "blank")):
+    for picture, notice in ((small, None), (flat, "blank")):
         found = InkFeatures(size=SIZE).find(picture)
         assert torch.equal(found.pixels, squared(picture, SIZE))
         assert found.notice == notice
+    noise = rng.normal(128, 20, (200, 200, 3)).clip(0, 255).astype(np.uint8)
+    assert InkFeatures(size=SIZE).find(noise).notice == "no_sign"
+
+
+def test_a_small_picture_is_searched_unless_it_is_no_larger_than_what_is_made_of_it() -> None:
+    small = np.zeros((2 * SIZE, 2 * SIZE), np.float32)
+    drawn = sign(20)
+    small[2 : 2 + drawn.shape[0], 38 : 38 + drawn.shape[1]] = 230 * drawn
+    assert alike(WANTED, read(small)) > 0.9
+    assert torch.equal(InkFeatures(size=2 * SIZE).find(rgb(small)).pixels, squared(rgb(small), 2 * SIZE))
+
+
+def turned(grey: NDArray[np.float32], degrees: float) -> NDArray[np.float32]:
+    """A page on a dark, grainy desk, and turned a little."""
+    desk = np.random.default_rng(0).normal(80, 8, (400, 500)).astype(np.float32)
+    matrix = cv2.getRotationMatrix2D((160, 120), degrees, 1)
+    matrix[:, 2] += (90, 80)
+    laid = cv2.warpAffine(grey, matrix, (500, 400), dst=desk.copy(), borderMode=cv2.BORDER_TRANSPARENT)
+    return np.asarray(laid, np.float32)
+
+
+def test_a_page_on_a_desk_and_one_in_a_dark_frame_are_cut_out() -> None:
+    for degrees in (0, 7):
+        assert alike(WANTED, read(turned(page(90, 60, 60), degrees))) > 0.85
+    framed = page(90, 60, 60)
+    for edge in (framed[:20], framed[-20:], framed[:, :20], framed[:, -20:]):
+        edge[:] = 0
+    assert alike(WANTED, read(framed)) > 0.95
+
+
+def test_a_light_shape_that_is_no_sheet_is_the_sign_itself() -> None:
+    zero, bar, box = (np.full((240, 240), 20, np.float32) for _ in range(3))
+    cv2.ellipse(zero, (120, 120), (65, 95), 0, 0, 360, 235, 34)
+    cv2.line(bar, (120, 30), (120, 210), 235, 34)
+    cv2.rectangle(box, (60, 40), (180, 200), 235, 30)
+    ring = read(zero)
+    assert ring[SIZE // 2, SIZE // 2] < 0.1 < 0.9 < ring.max()
+    assert read(bar).sum() < 120
+    assert read(box)[SIZE // 2, SIZE // 2] < 0.1 < 0.9 < read(box)[SIZE // 2].max()
+
+
+def test_a_picture_cropped_to_its_sign_is_read_with_a_margin_and_noticed() -> None:
+    soft = cv2.GaussianBlur(np.pad(sign(200), 40), (0, 0), 14)
+    across, down = np.flatnonzero((soft > 0.3).any(0)), np.flatnonzero((soft > 0.3).any(1))
+    cropped = 230 - 200 * soft[down[0] : down[-1] + 1, across[0] : across[-1] + 1]
+    found = InkFeatures(size=SIZE).find(rgb(cropped))
+    assert found.notice == "no_sign"
+    assert alike(WANTED, found.pixels[0].float()) > 0.85
 
 
 @pytest.mark.parametrize("shape", [(1, 400), (400, 1), (57, 3), (2000, 90)])
@@ -148,6 +195,21 @@ def test_more_than_one_sign_is_noticed() -> None:
     speck = page(90, 60, 60)
     speck[200:204, 250:254] -= 140
     assert noticed(features, [features.find(rgb(speck))]) == []
+
+
+def test_white_ink_on_nothing_is_read() -> None:
+    pixels = np.full((240, 320, 4), 255, np.uint8)
+    pixels[..., 3] = page(90, 60, 60, ink=255, paper=0)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    features = InkFeatures(size=SIZE)
+    assert (
+        alike(
+            WANTED,
+            features.extract(features.decode("image", {"image": [file.getvalue()]}, MediaLimits(), 1))[0, 0].float(),
+        )
+        > 0.95
+    )
 
 
 def test_a_photo_posted_as_jpeg_is_read_like_its_pixels() -> None:

@@ -271,3 +271,24 @@ def test_silence_before_the_sound_counts_and_cannot_fill_the_memory() -> None:
     days = clip(5, container="matroska", sound=tone(440, 0.5), sound_start=Fraction(500_000))
     with pytest.raises(MediaOutOfBounds, match="longer than 600 seconds"):
         video_audio(days, LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("right", "kept"), [(-1.0, "left"), (-0.8, "left"), (-1.3, "right"), (0.0, "mean"), (1.0, "mean")]
+)
+def test_channels_that_cancel_each_other_leave_the_louder_one(right: float, kept: str) -> None:
+    left = np.concatenate([np.zeros((20_000, 1), np.float32), 0.7 * tone(440, 3, 16_000)])
+    both = np.concatenate([left, right * left], axis=1)
+    wanted = {"left": left[:, 0], "right": both[:, 1], "mean": both.mean(1)}[kept]
+    heard = decode_audio(recorded(both, 16_000, "WAV", "FLOAT"), LIMITS).samples
+    assert np.abs(heard - wanted).max() < 1e-6
+    filmed = decode_audio(streamed(both, 48_000, "libmp3lame", "mp3"), LIMITS).samples
+    assert loudness(filmed[12_000:]) == pytest.approx(loudness(wanted[36_000:]), rel=0.1)
+
+
+def test_a_channel_that_was_taken_once_is_kept() -> None:
+    left = tone(440, 12, 16_000)
+    opposed = np.concatenate([left, -left], axis=1)
+    opposed[96_000:, 1] *= 1.05
+    heard = decode_audio(recorded(opposed, 16_000, "WAV", "FLOAT"), LIMITS).samples
+    assert np.abs(heard - left[:, 0]).max() < 1e-6

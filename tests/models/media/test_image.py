@@ -120,6 +120,26 @@ def test_transparency_shows_white(data: bytes, expected: list[list[int]]) -> Non
     assert np.allclose(decode_image(data, LIMITS)[0], expected, atol=1)
 
 
+def lettered(colour: int, ground: int | None = None) -> bytes:
+    """A bar of grey ``colour`` across a transparent picture, on a card of grey ``ground`` or on nothing."""
+    pixels = np.zeros((40, 60, 4), np.uint8)
+    if ground is not None:
+        pixels[10:30, 10:50] = (ground, ground, ground, 255)
+    pixels[16:24, 20:40] = (colour, colour, colour, 255)
+    return encoded(Image.fromarray(pixels), "PNG")
+
+
+def test_light_ink_on_nothing_is_laid_on_black_where_ink_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    for strip in (1 << 20, 200):
+        monkeypatch.setattr("models.media.image._STRIP", strip)
+        for data, ground in ((lettered(250), 0), (lettered(20), 255), (lettered(20, ground=250), 255)):
+            assert decode_image(data, LIMITS, ink=True)[0, 0].tolist() == [ground] * 3
+            assert decode_image(data, LIMITS)[0, 0].tolist() == [255] * 3
+    page = np.full((40, 60, 4), 255, np.uint8)
+    page[:4, :4, 3] = 0  # a page with rounded corners is light, too
+    assert decode_image(encoded(Image.fromarray(page), "PNG"), LIMITS, ink=True).min() == 255
+
+
 @pytest.mark.parametrize("kind", ["GIF", "WebP", "PNG"])
 def test_an_animation_gives_its_first_image(kind: str) -> None:
     later = Image.fromarray(UPRIGHT[::-1, ::-1].copy())

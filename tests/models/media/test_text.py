@@ -1,3 +1,4 @@
+import time
 import unicodedata
 
 import pytest
@@ -42,6 +43,53 @@ def test_letters_are_composed() -> None:
 def test_unprintable_characters_go_and_lines_end_one_way() -> None:
     assert decode_text("a\x00b\x1b[0m\x7f\x9fc", LIMITS) == "ab[0mc"
     assert decode_text("one\r\ntwo\rthree\x85four", LIMITS) == "one\ntwo\nthree\nfour"
+
+
+def test_what_no_reader_sees_does_not_split_words() -> None:
+    for unseen in "\xad\u200b\u200e\u200f\u202a\u202e\u2060\u2066\u2069\ufeff":
+        assert decode_text(f"won{unseen}derful", LIMITS) == "wonderful"
+    with pytest.raises(MediaOutOfBounds, match="empty or blank"):
+        decode_text("\xad\u2060", LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("A film.<br /><br>Not<BR/>bad", "A film.  Not bad"),
+        ('<p class="x y" id=z>so <b>very</b> good</p>', " so  very  good "),
+        ("<a href='http://x.org/?a=1&b=2'>here</a>", " here "),
+        ("it&#39;s R&amp;B &lt;3 caf&eacute; &#x1F600;", "it's R&B <3 café 😀"),
+        ("won&shy;der&#8203;ful&nbsp;film", "wonderful\xa0film"),
+    ],
+)
+def test_markup_is_not_text_where_it_is_not_wanted(source: str, text: str) -> None:
+    assert decode_text(source, LIMITS, markup=True) == text
+    assert decode_text(source, LIMITS) == source
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a < b",
+        "a<b and c>d",
+        "x <a and b> y",
+        "I <3 it",
+        "<3 <3",
+        "<sarcasm>great</sarcasm>",
+        "AT&T; R&B",
+        "&nothing;",
+        "<p",
+    ],
+)
+def test_what_only_resembles_markup_stays(text: str) -> None:
+    assert decode_text(text, LIMITS, markup=True) == text
+
+
+def test_markup_that_never_ends_takes_no_time() -> None:
+    began = time.process_time()
+    for source in ("<p a=" * 4000, '<p a="' * 3000, "<p " + "a=b " * 4900, "<p" + " " * 19_000, "&a" * 9000):
+        decode_text(source, LIMITS, markup=True)
+    assert time.process_time() - began < 1
 
 
 @pytest.mark.parametrize("blank", ["", " \n\t ", "\x00\x01", "\u3000", "\u200b\u200d", b"\xef\xbb\xbf"])

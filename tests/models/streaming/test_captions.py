@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -94,6 +95,18 @@ def test_what_was_flushed_is_not_said_again_at_the_end(streams: CaptionStreams, 
         work, _ = session.next()
         said.append(len(streams.step([work])[0]) if work is not None else 0)
     assert said[2:] == [1, 0]
+
+
+def test_bars_around_a_picture_are_cut_off_as_in_a_posted_one(
+    pipeline: Pipeline, streams: CaptionStreams, tmp_path: Path
+) -> None:
+    path = tmp_path / "barred.png"
+    Image.fromarray(np.pad(np.asarray(photo()), ((30, 30), (0, 0), (0, 0)))).save(path)
+    (shown,) = show(streams, open_session(streams), path.read_bytes(), 0.0)
+    features = pipeline.features(pipeline.decode({"image": [path.read_bytes()]}, MediaLimits()))
+    posted: Any = pipeline.predict(features, pipeline.options())
+    assert posted.notices == {"image": ["borders"]}
+    assert shown["captions"] == [caption.model_dump() for caption in posted.captions]
 
 
 def test_a_caption_may_be_about_the_last_pictures(pipeline: Pipeline, streams: CaptionStreams, tmp_path: Path) -> None:

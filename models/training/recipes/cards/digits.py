@@ -48,10 +48,12 @@ come from one event may err together, and the answer is then too sure.
 - Lips: those of one speaker, seen from the front in good light. Other faces were not measured.
 - Speech: six speakers, one word at a time, in English. See the speakers that were left out above.
 - Pictures: one digit, written by hand or in a common typeface, light on dark or dark on light, on a plain ground. It is
-  searched for in pictures of more than 56 pixels a side. Where nothing stands out the answer has the notice `no_sign`,
-  and where much else does, `several_signs`: of several signs the largest counts. The pages and the print are drawn, not
-  photographed.
-- Text: one digit. Of "twenty seven" or "19" it names one of the digits, or another.
+  searched for in pictures of more than 28 pixels a side, first on a light sheet where one lies on a desk or in a dark
+  frame. Where nothing stands out, as in a picture cropped to the digit, the answer has the notice `no_sign`, and where
+  much else does, `several_signs`: of several signs the largest counts. The pages and the print are drawn, not
+  photographed. A pencil's faint strokes and a lamp's glare on the page are often misread.
+- Text: one digit. Of "twenty seven" or "1.0" it names one of the digits, or another; more than one numeral has the
+  notice `several_numerals`, more than one number word has none. A text without any digit gets one, too.
 - A bundle whose parts contradict each other gets one answer; `explain=true` shows what each part would have answered.
 """
 

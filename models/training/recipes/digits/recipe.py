@@ -74,7 +74,7 @@ def describe(words: TextTokenizer, heat: float | None = None) -> CheckpointConfi
             "modalities": {
                 "audio": {"features": audio},
                 "image": {"features": {"type": "ink", "size": 28}},
-                "text": {"features": {"type": "tokens", "max_tokens": 64}},
+                "text": {"features": {"type": "tokens", "max_tokens": 64, "max_numerals": 1}},
                 "video": {"features": {"type": "mouth"}},
             },
             "network": {
