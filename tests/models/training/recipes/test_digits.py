@@ -90,7 +90,14 @@ def maker(split: Split, *, varied: bool) -> Maker:
 def test_the_command_leaves_a_checkpoint_that_takes_any_of_the_four(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in {"EPOCHS": 1, "PICTURE_EPOCHS": 1, "SEEDS": 1, "BUNDLES": 10, "CHOOSING": 10}.items():
+    for name, value in {
+        "EPOCHS": 1,
+        "PICTURE_EPOCHS": 1,
+        "SOUND_EPOCHS": 1,
+        "SEEDS": 1,
+        "BUNDLES": 10,
+        "CHOOSING": 10,
+    }.items():
         monkeypatch.setattr(recipe, name, value)
     monkeypatch.setattr(measure, "HALVINGS", 1)
     # Intervals have tests of their own, and take longer than all the rest.
