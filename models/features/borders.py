@@ -14,7 +14,7 @@ _TOLERANCE = 12
 _ALIKE = 0.98
 """The least share of a line that has the bar's colour."""
 _STRAIGHT = 0.5
-"""The least share of the picture's own edge that has another colour: an object before a plain ground has no edge."""
+"""The least share of the picture's own edges that has another colour: an object before a plain ground has no edge."""
 _SEEN = 512
 """Pixels of a line, about, that are looked at."""
 
@@ -49,12 +49,10 @@ def _bar(lines: Picture) -> int:
 
 
 def _straight(lines: Picture, first: int, last: int) -> bool:
-    """Whether just within both bars most is of another colour; the line at the edge itself is blurred."""
+    """Whether just within the bars most is of another colour; the line at the edge itself is blurred."""
     inwards = 2 + len(lines) // 50
-    return all(
-        _differing(side[count + inwards], _colour(side)) >= _STRAIGHT
-        for side, count in ((lines, first), (lines[::-1], last))
-    )
+    shares = [_differing(side[count + inwards], _colour(side)) for side, count in ((lines, first), (lines[::-1], last))]
+    return sum(shares) / 2 >= _STRAIGHT
 
 
 def _colour(lines: Picture) -> NDArray[np.float64]:
