@@ -76,6 +76,20 @@ def test_a_clip_without_a_face_is_flat_and_says_so() -> None:
     assert noticed(MouthFeatures(), [found]) == ["no_face"]
 
 
+@pytest.mark.parametrize("light", [0.25, 0.12])
+def test_a_face_is_found_in_the_dark_where_it_is_in_the_light(light: float) -> None:
+    lit = [face(160, 120, 90, opened=number / FRAMES) for number in range(FRAMES)]
+    dark = mouth(clip([(frame * light).astype(np.uint8) for frame in lit], rate=25))
+    assert dark.seen == 1
+    assert alike(dark.lips, mouth(clip(lit, rate=25)).lips) > 0.97
+
+
+def test_the_noise_of_a_dark_room_is_no_face() -> None:
+    rng = np.random.default_rng(0)
+    found = mouth(clip([rng.integers(0, 6, (240, 320, 3), np.uint8) for _ in range(FRAMES)], rate=25))
+    assert noticed(MouthFeatures(), [found]) == ["no_face"]
+
+
 def test_a_face_that_goes_away_leaves_grey_frames_behind() -> None:
     nobody = np.full((240, 320, 3), 90, np.uint8)
     found = mouth(clip([face(160, 120, 90)] * 6 + [nobody] * 64, rate=25))
