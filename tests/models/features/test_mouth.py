@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from models.features import face as faces
-from models.features.face import EVERY, REACH, Face, FaceFinder, Follower, follow
+from models.features.face import EVERY, RARELY, REACH, Face, FaceFinder, Follower, follow
 from models.features.mouth import Mouth, MouthFeatures
 from models.media import MediaError, MediaLimits
 from tests.models.features.faces import face
@@ -145,8 +145,46 @@ def test_frames_pass_by_in_order_and_few_are_held(monkeypatch: pytest.MonkeyPatc
     for number, (frame, where) in enumerate(follow(counted())):
         assert int(frame[0, 0]) == number
         assert where is None
-        assert taken <= number + REACH + 1
+        assert taken <= number + REACH + RARELY + 1
     assert taken == 100
+
+
+def test_where_there_is_no_face_for_long_few_frames_are_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched: list[int] = []
+
+    def find(self: FaceFinder, frame: NDArray[np.uint8], last: Face | None = None) -> None:
+        searched.append(int(frame[0, 0]))
+
+    monkeypatch.setattr(faces.FaceFinder, "find", find)
+    shown: Any = [np.full((1, 1), number, np.int64) for number in range(1500)]
+    assert len(list(follow(shown))) == 1500
+    assert len(searched) < 80
+    assert max(np.diff(searched)) == RARELY
+    searched.clear()
+    live = Follower(0)
+    assert all(len(live.add(frame)) == 1 for frame in shown)
+    assert len(searched) == 1500 // EVERY, "one that cannot wait looks whenever it is time to"
+
+
+@pytest.mark.parametrize("ahead", [0, REACH])
+@pytest.mark.parametrize("comes", [0, 3, 60, 128, 333, 341, 494])
+@pytest.mark.parametrize("stays", [RARELY, 90])
+def test_a_face_that_comes_late_is_followed_as_by_one_who_looked_all_the_time(
+    ahead: int, comes: int, stays: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find(self: FaceFinder, frame: NDArray[np.int64], last: Face | None = None) -> Face | None:
+        at = int(frame[0, 0])
+        # Where it is believed to be depends on where it was.
+        return Face(100 + at % 7, 80, 60 if last is None else (59 + last.side) / 2) if 0 <= at - comes < stays else None
+
+    monkeypatch.setattr(faces.FaceFinder, "find", find)
+    shown: Any = [np.full((1, 1), number, np.int64) for number in range(500)]
+    watchful = Follower(ahead)
+    expected = [told for frame in shown for told in watchful.add(frame)] + watchful.rest()
+    told = list(follow(shown, ahead))
+    assert [int(frame[0, 0]) for frame, _ in told] == list(range(500))
+    assert [where for _, where in told] == [where for _, where in expected]
+    assert any(where is not None for _, where in told)
 
 
 def test_looking_back_only_no_frame_waits_and_a_stream_can_be_carried_on() -> None:
