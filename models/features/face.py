@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from models.features.shake import Path as EyesPath
+
 Grey = NDArray[np.uint8]
 
 EVERY = 5
@@ -106,6 +108,9 @@ class Follower:
     apart from their median, a pattern taken for a face, does not count. At most ``ahead`` + 1 frames are held, and
     ``RARELY`` more if it is ``patient``: where there has been no face for a while it looks for one in ever fewer
     frames, and once there is one, in those that it left out. So a face that stays for a second is missed nowhere.
+
+    An average cannot follow a camera that shakes. Where one does, each find is first moved by as much as the eyes have
+    moved since; but not without looking ahead, where crops would no longer be those of a stream.
     """
 
     def __init__(self, ahead: int = REACH, *, patient: bool = False) -> None:
@@ -118,6 +123,7 @@ class Follower:
         self._last: Face | None = None
         self._missed = 0
         self._came = self._given = 0
+        self._path = EyesPath(2 * REACH + 1) if ahead else None
 
     def add(self, frame: Grey) -> list[tuple[Grey, Face | None]]:
         """Take the next frame; returns those that are settled by it, with their face if there is one.
@@ -176,9 +182,17 @@ class Follower:
             self._finds.append((at, found))
 
     def _next(self) -> tuple[Grey, Face | None]:
-        face = _settled(self._finds, self._given, self.ahead)
+        if self._path is not None:
+            self._walk(self._path)
+        face = _settled(self._finds, self._given, self.ahead, self._path)
         self._given += 1
         return self._held.popleft(), face
+
+    def _walk(self, path: EyesPath) -> None:
+        """Follow the eyes up to the last frame that counts for the next one to be given."""
+        for at in range(path.end, self._given + min(self.ahead + 1, len(self._held))):
+            near = (face for found, face in reversed(self._finds) if at - REACH <= found <= at)
+            path.add(self._held[at - self._given], next(near, None))
 
 
 def follow(frames: Iterable[Grey], ahead: int = REACH) -> Iterator[tuple[Grey, Face | None]]:
@@ -189,7 +203,7 @@ def follow(frames: Iterable[Grey], ahead: int = REACH) -> Iterator[tuple[Grey, F
     yield from follower.rest()
 
 
-def _settled(finds: deque[tuple[int, Face]], index: int, ahead: int) -> Face | None:
+def _settled(finds: deque[tuple[int, Face]], index: int, ahead: int, path: EyesPath | None = None) -> Face | None:
     """The mean of what was found around frame ``index``, nearer finds counting more; forgets older ones."""
     while finds and finds[0][0] < index - REACH:
         finds.popleft()
@@ -197,6 +211,8 @@ def _settled(finds: deque[tuple[int, Face]], index: int, ahead: int) -> Face | N
     if not near:
         return None
     faces = np.array([face for _, face in near])
+    if path is not None and path.shaken(near[-1][1].side):
+        faces[:, :2] += [path.moved(at, index) for at, _ in near]
     weights = np.array([1 - abs(at - index) / (REACH + 1) for at, _ in near])
     middle = np.median(faces, axis=0)
     weights *= (np.abs(faces - middle) < 0.25 * middle[2]).all(1)

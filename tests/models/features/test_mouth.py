@@ -11,7 +11,7 @@ from models.features import face as faces
 from models.features.face import EVERY, RARELY, REACH, Face, FaceFinder, Follower, follow
 from models.features.mouth import Mouth, MouthFeatures
 from models.media import MediaError, MediaLimits
-from tests.models.features.faces import face
+from tests.models.features.faces import face, textured
 from tests.models.media.make import clip, numbered
 from tests.support import noticed
 
@@ -62,6 +62,14 @@ def test_lips_that_move_are_seen_to_move() -> None:
     lips = mouth(clip([face(160, 120, 90, opened=each) for each in openings], rate=25)).lips
     darkness = 255 - lips[:, 18:32, 26:38].mean((1, 2))
     assert np.corrcoef(darkness, openings)[0, 1] > 0.95
+
+
+def test_lips_stay_in_the_middle_when_the_camera_shakes() -> None:
+    upright = textured(face(160, 120, 90))
+    shaken = [np.roll(upright, (round(4 * np.cos(n * 0.7)), round(4 * np.sin(n * 0.9))), (0, 1)) for n in range(75)]
+    found = opening(mouth(clip(shaken, rate=25)).lips)
+    assert found.std(0).max() < 1
+    np.testing.assert_allclose(found.mean(0), [24, 32], atol=5)
 
 
 def test_frames_come_at_a_steady_rate_whatever_the_videos() -> None:
