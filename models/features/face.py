@@ -123,7 +123,7 @@ class Follower:
         self._last: Face | None = None
         self._missed = 0
         self._came = self._given = 0
-        self._path = EyesPath(2 * REACH + 1) if ahead else None
+        self._path = EyesPath(REACH + ahead + 1) if ahead else None
 
     def add(self, frame: Grey) -> list[tuple[Grey, Face | None]]:
         """Take the next frame; returns those that are settled by it, with their face if there is one.
