@@ -110,7 +110,7 @@ class Follower:
     frames, and once there is one, in those that it left out. So a face that stays for a second is missed nowhere.
 
     An average cannot follow a camera that shakes. Where one does, each find is first moved by as much as the eyes have
-    moved since; but not without looking ahead, where crops would no longer be those of a stream.
+    moved since; not without looking ahead, as a stream does: its state holds no picture.
     """
 
     def __init__(self, ahead: int = REACH, *, patient: bool = False) -> None:
