@@ -40,9 +40,10 @@ class Mouth:
 class MouthFeatures(Features):
     """The lips in grey at a steady rate, found in each clip: wherever the face is, and whatever its size.
 
-    Faces are searched in every fifth frame, and where they were found is averaged over time. A frame without a face
-    nearby is flat grey: nothing is guessed. So a clip without any face is a clip without anything to see, and is
-    noticed as ``no_face``.
+    Faces are searched in every fifth frame, more seldom where there has been none for long, and where they were found
+    is averaged over time. A camera that shakes is followed, unless ``causal``. A frame without a face nearby is flat
+    grey: nothing is guessed. So a clip without any face is a clip without anything to see, and is noticed as
+    ``no_face``.
     """
 
     type: Literal["mouth"] = "mouth"

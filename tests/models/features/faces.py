@@ -27,3 +27,9 @@ def face(
     oval(0, 0.42, 0.28, 0.02 + 0.14 * opened, 30)
     blurred = picture.filter(ImageFilter.GaussianBlur(size / 50))
     return np.repeat(np.asarray(blurred)[:, :, None], 3, axis=2)
+
+
+def textured(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A frame with the grain of skin and hair, which moves with it."""
+    grain = np.random.default_rng(0).normal(0, 6, frame.shape[:2])
+    return (frame + grain[..., None]).clip(0, 255).astype(np.uint8)

@@ -8,10 +8,10 @@ import pytest
 from numpy.typing import NDArray
 
 from models.features import face as faces
-from models.features.face import EVERY, REACH, Face, FaceFinder, Follower, follow
+from models.features.face import EVERY, RARELY, REACH, Face, FaceFinder, Follower, follow
 from models.features.mouth import Mouth, MouthFeatures
 from models.media import MediaError, MediaLimits
-from tests.models.features.faces import face
+from tests.models.features.faces import face, textured
 from tests.models.media.make import clip, numbered
 from tests.support import noticed
 
@@ -64,6 +64,14 @@ def test_lips_that_move_are_seen_to_move() -> None:
     assert np.corrcoef(darkness, openings)[0, 1] > 0.95
 
 
+def test_lips_stay_in_the_middle_when_the_camera_shakes() -> None:
+    upright = textured(face(160, 120, 90))
+    shaken = [np.roll(upright, (round(4 * np.cos(n * 0.7)), round(4 * np.sin(n * 0.9))), (0, 1)) for n in range(75)]
+    found = opening(mouth(clip(shaken, rate=25)).lips)
+    assert found.std(0).max() < 1
+    np.testing.assert_allclose(found.mean(0), [24, 32], atol=5)
+
+
 def test_frames_come_at_a_steady_rate_whatever_the_videos() -> None:
     slow = mouth(clip([face(160, 120, 90)] * 10, rate=10)).lips
     fast = mouth(clip([face(160, 120, 90)] * 50, rate=50)).lips
@@ -73,6 +81,20 @@ def test_frames_come_at_a_steady_rate_whatever_the_videos() -> None:
 def test_a_clip_without_a_face_is_flat_and_says_so() -> None:
     found = mouth(clip([numbered(number) for number in range(FRAMES)], rate=25))
     assert (found.lips == 128).all()
+    assert noticed(MouthFeatures(), [found]) == ["no_face"]
+
+
+@pytest.mark.parametrize("light", [0.25, 0.12])
+def test_a_face_is_found_in_the_dark_where_it_is_in_the_light(light: float) -> None:
+    lit = [face(160, 120, 90, opened=number / FRAMES) for number in range(FRAMES)]
+    dark = mouth(clip([(frame * light).astype(np.uint8) for frame in lit], rate=25))
+    assert dark.seen == 1
+    assert alike(dark.lips, mouth(clip(lit, rate=25)).lips) > 0.97
+
+
+def test_the_noise_of_a_dark_room_is_no_face() -> None:
+    rng = np.random.default_rng(0)
+    found = mouth(clip([rng.integers(0, 6, (240, 320, 3), np.uint8) for _ in range(FRAMES)], rate=25))
     assert noticed(MouthFeatures(), [found]) == ["no_face"]
 
 
@@ -131,8 +153,46 @@ def test_frames_pass_by_in_order_and_few_are_held(monkeypatch: pytest.MonkeyPatc
     for number, (frame, where) in enumerate(follow(counted())):
         assert int(frame[0, 0]) == number
         assert where is None
-        assert taken <= number + REACH + 1
+        assert taken <= number + REACH + RARELY + 1
     assert taken == 100
+
+
+def test_where_there_is_no_face_for_long_few_frames_are_searched(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched: list[int] = []
+
+    def find(self: FaceFinder, frame: NDArray[np.uint8], last: Face | None = None) -> None:
+        searched.append(int(frame[0, 0]))
+
+    monkeypatch.setattr(faces.FaceFinder, "find", find)
+    shown: Any = [np.full((1, 1), number, np.int64) for number in range(1500)]
+    assert len(list(follow(shown))) == 1500
+    assert len(searched) < 80
+    assert max(np.diff(searched)) == RARELY
+    searched.clear()
+    live = Follower(0)
+    assert all(len(live.add(frame)) == 1 for frame in shown)
+    assert len(searched) == 1500 // EVERY, "one that cannot wait looks whenever it is time to"
+
+
+@pytest.mark.parametrize("ahead", [0, REACH])
+@pytest.mark.parametrize("comes", [0, 3, 60, 128, 333, 341, 494])
+@pytest.mark.parametrize("stays", [RARELY, 90])
+def test_a_face_that_comes_late_is_followed_as_by_one_who_looked_all_the_time(
+    ahead: int, comes: int, stays: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find(self: FaceFinder, frame: NDArray[np.int64], last: Face | None = None) -> Face | None:
+        at = int(frame[0, 0])
+        # Where it is believed to be depends on where it was.
+        return Face(100 + at % 7, 80, 60 if last is None else (59 + last.side) / 2) if 0 <= at - comes < stays else None
+
+    monkeypatch.setattr(faces.FaceFinder, "find", find)
+    shown: Any = [np.full((1, 1), number, np.int64) for number in range(500)]
+    watchful = Follower(ahead)
+    expected = [told for frame in shown for told in watchful.add(frame)] + watchful.rest()
+    told = list(follow(shown, ahead))
+    assert [int(frame[0, 0]) for frame, _ in told] == list(range(500))
+    assert [where for _, where in told] == [where for _, where in expected]
+    assert any(where is not None for _, where in told)
 
 
 def test_looking_back_only_no_frame_waits_and_a_stream_can_be_carried_on() -> None:
