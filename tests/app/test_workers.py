@@ -139,6 +139,8 @@ def test_one_that_cannot_start_at_all_is_said_by_the_exit_status(
 ) -> None:
     monkeypatch.setattr("app.workers.Worker", lambda *_: Mortal(ready=False, alive=False))
     monkeypatch.setattr(signal, "signal", lambda *_: None)
+    # Set for the children, and to be forgotten with this test.
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")
     announced: list[str] = []
     assert not Workers(Settings(workers=2, port=0), announced.append).run()
     assert not announced

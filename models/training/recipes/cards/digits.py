@@ -23,7 +23,7 @@ which the modality alone is right about three times in four, chosen on other bun
 
 {figures}
 
-{flat}With all four spoilt the errors are {ratio} times those of the best single modality. The severities (0 to 1):
+{flat}{earlier}With all four spoilt the errors are {ratio} times those of the best single modality. The severities (0 to 1):
 {severities}.
 
 Every held-back medium once, as it is, and the pictures on pages as well: dark on light, anywhere, a fifth to nine
@@ -89,6 +89,7 @@ def card(metrics: Mapping[str, Any]) -> str:
         seed=metrics["seed"],
         figures=table(head, rows),
         flat=_FLAT if flat else "",
+        earlier=f"{metrics['earlier']}\n\n" if "earlier" in metrics else "",
         ratio=f"{metrics['errors_of_all_to_best_single']:.2f}",
         severities=", ".join(f"{name} {value:.2f}" for name, value in metrics["severity"].items()),
         singles=table(["", "accuracy"], single),
