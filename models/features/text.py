@@ -91,9 +91,9 @@ class TextTokenizer:
 
     @cached_property
     def marks(self) -> frozenset[int]:
-        """Ids of the tokens that have neither letter nor number."""
+        """Ids of the tokens that say nothing by themselves: neither letter, number nor emoji."""
         vocabulary: dict[str, int] = self._tokenizer.get_vocab()
-        return frozenset(index for token, index in vocabulary.items() if not any(map(str.isalnum, token)))
+        return frozenset(index for token, index in vocabulary.items() if not any(map(_speaks, token)))
 
     def start(self, language: str) -> int:
         """Id of the token that begins a text in ``language``."""
@@ -123,6 +123,10 @@ def join(words: Sequence[str]) -> str:
 def frequent(counts: Mapping[str, int] | Counter[str], minimum: int) -> list[str]:
     """Words seen at least ``minimum`` times, most frequent first, ties in code point order."""
     return sorted((word for word, count in counts.items() if count >= minimum), key=lambda w: (-counts[w], w))
+
+
+def _speaks(character: str) -> bool:
+    return character.isalnum() or unicodedata.category(character) == "So"
 
 
 def _spaceless(character: str) -> bool:

@@ -176,6 +176,10 @@ def test_unknown_emoji_are_no_unknown_words_beside_known_ones() -> None:
     assert said("great 🎬🎬🎬!") == []
     assert said("great vfx and wow") == ["unknown_words"]
     assert said("🎬🎬") == said("!") == said("wow 🎬") == ["unknown_words"]
+    # Those that a network has learned say as much as words do.
+    tokenizer = TextTokenizer.build(["great", "!", "😍"], marks=True)
+    assert said("😍😍") == said("😍!") == []
+    assert said("🎬") == ["unknown_words"]
 
 
 def test_more_numerals_than_a_network_knows_together_are_noticed() -> None:

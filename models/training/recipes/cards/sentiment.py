@@ -28,21 +28,23 @@ Command: `{command}`. {took}
 
 - English: SST-2 (Socher et al. 2013), 6920 sentences of film reviews.
 - Chinese: 6213 hotel reviews of ChnSentiCorp (Tan Songbo), for research.
-- A teacher, in training only: all-MiniLM-L6-v2 (sentence-transformers, Apache-2.0; from MiniLM, Wang et al. 2020),
+- A teacher, in training only: all-mpnet-base-v2 (sentence-transformers, Apache-2.0; from MPNet, Song et al. 2020),
   fine-tuned on the same English sentences. It labels them and pieces of them, and what it makes of single words is
   where English word vectors start. Serving needs none of it.
+- 6000 short opinions of everyday things in both languages, put together by the recipe from patterns of its own: praise,
+  blame, denials of both, fixed phrases, and 35 emoji.
 - Which traditional character is which simplified one: OpenCC (Apache-2.0).
 
 No text of the data is part of this folder, but for the words of the vocabulary.
 
 ## Where it fails
 
-- It knows film reviews in English and hotel reviews in Chinese. Elsewhere words can mean the opposite ("a short wait").
+- It knows film reviews in English, hotel reviews in Chinese, and simple sentences of everyday things. Elsewhere words can
+  mean the opposite ("a short wait"), and slang ("this song slaps") is unknown.
 - There is no neutral answer: a text without an opinion gets one, and it may look sure of it.
-- Irony, comparisons ("better than the last one, which says little"), what is only implied, and denials of something
-  bad: "not bad at all" is called negative, and surely so.
-- Punctuation is read as the training texts use it, where emoji hardly occur. A text of nothing but these is noticed as
-  `unknown_words`, and its answer means nothing. Case is not read, so SHOUTING changes nothing.
+- Irony, comparisons ("better than the last one, which says little"), what is only implied ("spent two days in bed"), and
+  denials in uncommon words: "nothing about this place was enjoyable" is called positive.
+- Emoji but for the 35 that it learned are unknown. Case is not read, so SHOUTING changes nothing.
 - In other languages than these two almost every word is unknown, which is noticed too. Traditional characters read as
   their simplified forms. Texts in both languages are read as one text.
 - Texts beyond 512 words are cut, and noticed as `truncated`.
