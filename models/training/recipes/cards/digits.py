@@ -23,8 +23,8 @@ which the modality alone is right about three times in four, chosen on other bun
 
 {figures}
 
-{flat}{earlier}With all four spoilt the errors are {ratio} times those of the best single modality. The severities (0 to 1):
-{severities}.
+{flat}{earlier}With all four spoilt the errors are {ratio} times those of the best single modality. The severities
+(0 to 1): {severities}.
 
 Every held-back medium once, as it is, and the pictures on pages as well: dark on light, anywhere, a fifth to nine
 tenths of the page high, in uneven light, with a shadow's edge and noise. Print is in typefaces that were not learned:

@@ -39,11 +39,11 @@ No text of the data is part of this folder, but for the words of the vocabulary.
 
 ## Where it fails
 
-- It knows film reviews in English, hotel reviews in Chinese, and simple sentences of everyday things. Elsewhere words can
-  mean the opposite ("a short wait"), and slang ("this song slaps") is unknown.
+- It knows film reviews in English, hotel reviews in Chinese, and simple sentences of everyday things. Elsewhere words
+  can mean the opposite ("a short wait"), and slang ("this song slaps") is unknown.
 - There is no neutral answer: a text without an opinion gets one, and it may look sure of it.
-- Irony, comparisons ("better than the last one, which says little"), what is only implied ("spent two days in bed"), and
-  denials in uncommon words: "nothing about this place was enjoyable" is called positive.
+- Irony, comparisons ("better than the last one, which says little"), what is only implied ("spent two days in bed"),
+  and denials in uncommon words: "nothing about this place was enjoyable" is called positive.
 - Emoji but for the 35 that it learned are unknown. Case is not read, so SHOUTING changes nothing.
 - In other languages than these two almost every word is unknown, which is noticed too. Traditional characters read as
   their simplified forms. Texts in both languages are read as one text.
