@@ -42,8 +42,7 @@ def test_saving_belongs_to_one_checkpoint(tmp_path: Path) -> None:
     assert (code, "--all only prints" in complaint) == (1, True)
 
 
-# sentiment's is not here yet.
-@pytest.mark.parametrize("folder", [each for each in ZOO.iterdir() if each.name != "sentiment"], ids=lambda it: it.name)
+@pytest.mark.parametrize("folder", sorted(ZOO.iterdir()), ids=lambda it: it.name)
 def test_the_command_of_a_shipped_checkpoint_can_be_given_again(folder: Path) -> None:
     command = json.loads((folder / "metrics.json").read_text())["command"]
     card = (folder / "README.md").read_text(encoding="utf-8")
