@@ -126,6 +126,8 @@ def clip(
         stream.height, stream.width = pictures[0].shape[:2]
         stream.pix_fmt = {"mjpeg": "yuvj420p", "prores": "yuv422p10le", "cfhd": "yuv422p10le"}.get(codec, "yuv420p")
         stream.codec_context.time_base = Fraction(1, 1000 if times else rate)
+        # A coder's slices are as many as its threads: the same clip on every machine.
+        stream.codec_context.thread_count = 1
         for name, value in (context or {}).items():
             setattr(stream.codec_context, name, value)
         if turned:
