@@ -22,7 +22,7 @@ from app.api.collection_cards import (
     SearchAnswer,
 )
 from app.api.parts import Posted, Rules
-from app.api.uploads import declared, leaving, receive, wanted_within
+from app.api.uploads import declared, leaving, receive, refuse_query, wanted_within
 from app.engine.admission import Place
 from app.engine.runner import Call
 from app.engine.service import Service, service_of
@@ -181,9 +181,7 @@ async def put_item(name: str, item: str, request: Request, response: Response) -
 async def search(name: str, request: Request) -> SearchAnswer:
     """The items whose nearest moment is nearest to a text, or to a photo."""
     _check_name(name)
-    if request.url.query:
-        field = next(iter(request.query_params), request.url.query)
-        raise WrongFields("Options in the address are not read.", "Send them as parts of the body.", field=field)
+    refuse_query(request)
     service, desk = service_of(request), _desk(request)
     service.check_ready()
     with _place(request, "search") as place:
@@ -242,14 +240,13 @@ def _place(request: Request, kind: str) -> Place:
     )
 
 
-def _check_kind(part: str, data: bytes) -> str:
+def _check_kind(part: str, data: bytes) -> None:
     from app.search.moments import kind_of
 
     kind = kind_of(data)
     if kind != part:
         said = f"The part '{part}' holds a medium of the kind {kind}."
         raise UnsupportedType(said, f"Send it as '{kind}'.", modality=part)
-    return kind
 
 
 def _only(posted: Posted) -> "tuple[Modality, bytes | str]":

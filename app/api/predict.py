@@ -11,7 +11,7 @@ from starlette.routing import Route
 from app.api.accept import preferred
 from app.api.events import EVENTS, event_stream
 from app.api.parts import EXPLAIN, Posted, Rules
-from app.api.uploads import leaving, receive
+from app.api.uploads import leaving, receive, refuse_query
 from app.engine.admission import Place
 from app.engine.runner import Call
 from app.engine.service import Service, service_of
@@ -34,9 +34,7 @@ async def predict(request: Request) -> Response:
     kind = _kind(request, pipeline)
     place = _place(request)
     rules = Rules.of(pipeline, settings.limits, settings.max_request_bytes)
-    if request.url.query:
-        field = next(iter(request.query_params), request.url.query)
-        raise WrongFields("Options in the address are not read.", "Send them as parts of the body.", field=field)
+    refuse_query(request)
     posted = await receive(request, rules, service, place)
     explain, options = _options(pipeline, posted, rules)
     if explain and kind == EVENTS:

@@ -41,6 +41,17 @@ def wanted_within(headers: Headers) -> float:
     return seconds
 
 
+def refuse_query(request: Request) -> None:
+    """Let pass where the address has no options.
+
+    Raises:
+        WrongFields: it has some, which nothing reads.
+    """
+    if request.url.query:
+        field = next(iter(request.query_params), request.url.query)
+        raise WrongFields("Options in the address are not read.", "Send them as parts of the body.", field=field)
+
+
 async def receive(request: Request, rules: Rules, service: Service, place: Place) -> Posted:
     """The parts of a body, which is given up if it takes too long, in all or between two pieces of it.
 

@@ -151,7 +151,8 @@ class Sessions:
         """Forget those that ended too long ago, or that are too many to be kept."""
         long_ago = asyncio.get_running_loop().time() - self.bounds.idle_seconds
         for name, live in list(self._ended.items()):
-            if len(self._ended) > _MOST_ENDED or (live.detached or 0.0) < long_ago:
+            is_old = live.detached is not None and live.detached < long_ago
+            if is_old or len(self._ended) > _MOST_ENDED:
                 del self._ended[name]
 
     async def drain(self) -> None:
