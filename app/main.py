@@ -22,7 +22,11 @@ from app.settings import Settings, unknown_settings
 from app.telemetry import RequestLog, log
 from models.memory import bound_plans, give_back, keep_freed_memory
 
-_DESCRIPTION = "Multimodal fusion RNNs: post image, text, audio and video; get captions, classes, words and embeddings."
+_DESCRIPTION = """\
+Multimodal fusion RNNs: post image, text, audio and video; get captions, classes, words and embeddings.
+
+[live](live) takes a microphone and a camera, and shows the answers as they come.
+"""
 
 _TIDY_SECONDS = 60.0
 
@@ -58,7 +62,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             service.runner.close()
             await measuring
 
-    app: FastAPI = FastAPIOffline(title="fusionrnn", version=_version(), description=_DESCRIPTION, lifespan=lifespan)
+    app: FastAPI = FastAPIOffline(
+        title="fusionrnn",
+        version=_version(),
+        description=_DESCRIPTION,
+        openapi_tags=openapi.TAGS,
+        lifespan=lifespan,
+    )
     app.state.service = service
     app.state.sessions = sessions
     app.add_middleware(Door, service=service)

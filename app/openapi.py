@@ -8,13 +8,21 @@ from pydantic.json_schema import models_json_schema
 
 from app.api.parts import EXPLAIN, needed
 from app.engine.service import Service
-from app.errors import BODY, problems
+from app.errors import BODY, problem_body, problems
 from app.samples import TEXT, sample
 from models.media.limits import MediaLimits
 
 if TYPE_CHECKING:
     from models.features import Modality
     from models.profile import Profile
+
+TAGS = [
+    {"name": "predict", "description": "Post media, get the answer of one checkpoint"},
+    {"name": "collections", "description": "Photos and videos that are found by what a text says or a photo shows"},
+    {"name": "models", "description": "What is served, and how good it is; loading and unloading need the admin key"},
+    {"name": "health", "description": "For whoever runs the service"},
+]
+"""The document's sections, in the order in which people need them."""
 
 _REF = "#/components/schemas/"
 _STATUSES = BODY | {404: "The model was unloaded", 406: "Accept names no kind of answer that there is"}
@@ -38,6 +46,8 @@ _PROBLEM_SCHEMA: dict[str, Any] = {
         "limit": {"type": "string", "description": "The bound that was crossed"},
         "remedy": {"type": "string", "description": "What to do about it"},
     },
+    "example": problem_body(422, "out-of-bounds", "Medium out of bounds", "The image is empty.")
+    | {"modality": "image", "limit": "at least 1 byte", "remedy": "Send a file with content."},
 }
 
 

@@ -51,6 +51,20 @@ def test_the_examples_work(client: TestClient) -> None:
     assert {"400", "413", "415", "422", "503", "504"} <= described["responses"].keys()
 
 
+def test_sections_stand_in_the_order_of_need_and_each_is_described(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    sections = [tag["name"] for tag in document["tags"] if tag["description"]]
+    used = {tag for path in document["paths"].values() for operation in path.values() for tag in operation["tags"]}
+    assert sections[0] == "predict"
+    assert set(sections) == used
+
+
+def test_the_example_of_a_problem_is_one_that_comes(client: TestClient) -> None:
+    example = client.get("/openapi.json").json()["components"]["schemas"]["Problem"]["example"]
+    answer = client.post(PATH, files={"image": b""})
+    assert answer.json() == example
+
+
 def test_the_page_has_a_field_for_the_admin_key(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
     assert document["components"]["securitySchemes"]["admin_key"]["scheme"] == "bearer"
