@@ -1,81 +1,99 @@
 """The arithmetic of each fusion written straight in torch: for rows that lack nothing, and without contributions.
 
-Each function takes a fusion and gives a call that uses its weights, so both must come to the same result.
+Each function takes a fusion and the number of rows, and gives a call that uses its weights, so both must come to the
+same result.
 """
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.network import FusionRNN
 from models.sequence import SequenceOutput
 
-Call = Callable[[], Tensor]
+Tensors = list[Tensor]
+Call = Callable[[Tensors], Tensor]
 
 
-def bare(kind: str, fusion: Any, inputs: dict[str, SequenceOutput]) -> Call:
+def bare(kind: str, fusion: Any, inputs: dict[str, SequenceOutput]) -> Callable[[], Tensor]:
     """The ``fused`` [B, F] of a fusion of the type ``kind``, by the shortest way."""
     names = sorted(inputs)
-    pooled = [inputs[name].pooled for name in names]
-    sequences = [inputs[name].sequence for name in names]
-    if kind in _STEPWISE:
-        return _STEPWISE[kind](fusion, sequences)
-    return _POOLED[kind](fusion, names, pooled)
+    stepwise = kind in _STEPWISE
+    given = [inputs[name].sequence if stepwise else inputs[name].pooled for name in names]
+    return partial(_FUSIONS[kind](fusion, names, len(given[0])), given)
 
 
-def concat(fusion: Any, names: list[str], pooled: list[Tensor]) -> Call:
+def bare_network(network: FusionRNN, rows: int) -> Callable[[Tensors], Tensor]:
+    """What a network of three ``vectors-rnn`` encoders answers to ``rows`` rows of vectors [B, T, D]."""
+    names: list[str] = list(network.modalities)
+    kernels = [_kernel(network.encoders[name].rnn) for name in names]
+    kind = network.config.fusion.type
+    fuse, pooled = _FUSIONS[kind](network.fusion, names, rows), kind not in _STEPWISE
+    head: Any = getattr(network.head, "output", nn.Identity())
+
+    def call(values: Tensors) -> Tensor:
+        read = [kernel(x)[0] for kernel, x in zip(kernels, values, strict=True)]
+        answer: Tensor = head(fuse([x.mean(1) for x in read] if pooled else read))
+        return answer
+
+    return call
+
+
+def concat(fusion: Any, names: list[str], rows: int) -> Call:  # noqa: ARG001
     weight = torch.cat([fusion.project[name].weight for name in names], 1)
-    return lambda: F.linear(torch.cat(pooled, 1), weight, fusion.bias)
+    return lambda pooled: F.linear(torch.cat(pooled, 1), weight, fusion.bias)
 
 
-def weighted_sum(fusion: Any, names: list[str], pooled: list[Tensor]) -> Call:
+def weighted_sum(fusion: Any, names: list[str], rows: int) -> Call:
     layers = [fusion.project[name].weight for name in names]
 
-    def hidden() -> Tensor:
+    def hidden(pooled: Tensors) -> Tensor:
         return torch.stack([F.linear(x, w) for x, w in zip(pooled, layers, strict=True)], 1).tanh()
 
     if fusion.mode == "gated":
         gates, count = fusion.gates.weight, len(names)
-        return lambda: (
-            torch.sigmoid(F.linear(torch.cat(pooled, 1), gates).view(len(pooled[0]), count, -1)) * hidden()
+        return lambda pooled: (
+            torch.sigmoid(F.linear(torch.cat(pooled, 1), gates).view(rows, count, -1)) * hidden(pooled)
         ).sum(1)
     scores = fusion.scores if fusion.mode == "learned" else fusion.weights.log()
-    return lambda: (scores.softmax(0).unsqueeze(1) * hidden()).sum(1)
+    return lambda pooled: (scores.softmax(0).unsqueeze(1) * hidden(pooled)).sum(1)
 
 
-def decision(fusion: Any, names: list[str], pooled: list[Tensor]) -> Call:
+def decision(fusion: Any, names: list[str], rows: int) -> Call:
     layers = [(fusion.heads[name][1].weight, fusion.heads[name][1].bias) for name in names]
 
-    def votes() -> Tensor:
+    def votes(pooled: Tensors) -> Tensor:
         return torch.stack([F.linear(x, *layer) for x, layer in zip(pooled, layers, strict=True)], 1).log_softmax(2)
 
     if fusion.combine == "mean":
-        return lambda: votes().logsumexp(1) - math.log(len(names))
+        return lambda pooled: votes(pooled).logsumexp(1) - math.log(len(names))
     if fusion.combine == "weighted":
-        return lambda: (votes() + fusion.scores.log_softmax(0).unsqueeze(1)).logsumexp(1)
+        return lambda pooled: (votes(pooled) + fusion.scores.log_softmax(0).unsqueeze(1)).logsumexp(1)
     if fusion.combine == "product":
-        return lambda: votes().sum(1).log_softmax(1)
+        return lambda pooled: votes(pooled).sum(1).log_softmax(1)
     weight, bias = fusion.stack.weight, fusion.stack.bias
-    ones = pooled[0].new_ones(len(pooled[0]), len(names))
-    return lambda: F.linear(torch.cat([votes().flatten(1), ones], 1), weight, bias)
+    ones = weight.new_ones(rows, len(names))
+    return lambda pooled: F.linear(torch.cat([votes(pooled).flatten(1), ones], 1), weight, bias)
 
 
-def tensor(fusion: Any, names: list[str], pooled: list[Tensor]) -> Call:
+def tensor(fusion: Any, names: list[str], rows: int) -> Call:
     layers = [(fusion.project[name].weight, fusion.project[name].bias) for name in names]
-    one = pooled[0].new_ones(len(pooled[0]), len(names), 1)
+    one = layers[0][0].new_ones(rows, len(names), 1)
     product = fusion.product
 
-    def factors() -> Tensor:
+    def factors(pooled: Tensors) -> Tensor:
         z = torch.stack([F.linear(x, *layer) for x, layer in zip(pooled, layers, strict=True)], 1).tanh()
         return torch.cat([one, z], 2)
 
     if hasattr(product, "factors"):
 
-        def low_rank() -> Tensor:
-            first, *others = torch.matmul(factors().transpose(0, 1).unsqueeze(1), product.factors).unbind(0)
+        def low_rank(pooled: Tensors) -> Tensor:
+            first, *others = torch.matmul(factors(pooled).transpose(0, 1).unsqueeze(1), product.factors).unbind(0)
             for other in others:
                 first = first * other
             fused: Tensor = first.sum(0) + product.bias
@@ -83,8 +101,8 @@ def tensor(fusion: Any, names: list[str], pooled: list[Tensor]) -> Call:
 
         return low_rank
 
-    def full() -> Tensor:
-        first, *others = factors().unbind(1)
+    def full(pooled: Tensors) -> Tensor:
+        first, *others = factors(pooled).unbind(1)
         for other in others:
             first = (first.unsqueeze(2) * other.unsqueeze(1)).flatten(1)
         return F.linear(first, product.output.weight, product.output.bias)
@@ -92,21 +110,21 @@ def tensor(fusion: Any, names: list[str], pooled: list[Tensor]) -> Call:
     return full
 
 
-def recurrent(fusion: Any, sequences: list[Tensor]) -> Call:
+def recurrent(fusion: Any, names: list[str], rows: int) -> Call:  # noqa: ARG001
     kernel = _kernel(fusion.rnn)
 
-    def call() -> Tensor:
+    def call(sequences: Tensors) -> Tensor:
         last: Tensor = kernel(torch.cat(sequences, 2))[0][:, -1]
         return last
 
     return call
 
 
-def contextual(fusion: Any, sequences: list[Tensor]) -> Call:
-    contexts = [_kernel(fusion.contexts[name]) for name in sorted(fusion.contexts)]
+def contextual(fusion: Any, names: list[str], rows: int) -> Call:  # noqa: ARG001
+    contexts = [_kernel(fusion.contexts[name]) for name in names]
     last = _kernel(fusion.rnn)
 
-    def call() -> Tensor:
+    def call(sequences: Tensors) -> Tensor:
         read = torch.cat([net(x)[0] for net, x in zip(contexts, sequences, strict=True)], 2)
         mean: Tensor = last(read)[0].mean(1)
         return mean
@@ -114,10 +132,8 @@ def contextual(fusion: Any, sequences: list[Tensor]) -> Call:
     return call
 
 
-def cross_modal(fusion: Any, sequences: list[Tensor]) -> Call:
-    names = fusion.modalities
-
-    def call() -> Tensor:
+def cross_modal(fusion: Any, names: list[str], rows: int) -> Call:  # noqa: ARG001
+    def call(sequences: Tensors) -> Tensor:
         steps = {name: fusion.project[name](x) for name, x in zip(names, sequences, strict=True)}
         normed = {name: fusion.norm[name](x) for name, x in steps.items()}
         total: Tensor = fusion.bias
@@ -133,13 +149,13 @@ def cross_modal(fusion: Any, sequences: list[Tensor]) -> Call:
     return call
 
 
-def memory(fusion: Any, sequences: list[Tensor]) -> Call:
-    cells = [fusion.cells[name] for name in fusion.modalities]
-    rows, hidden = len(sequences[0]), fusion.hidden
-    zeros = [sequences[0].new_zeros(rows, size) for size in (hidden, fusion.memory)]
-    no_bias = sequences[0].new_zeros(4 * hidden)
+def memory(fusion: Any, names: list[str], rows: int) -> Call:
+    cells = [fusion.cells[name] for name in names]
+    hidden, weight = fusion.hidden, cells[0].input.weight
+    zeros = [weight.new_zeros(rows, size) for size in (hidden, fusion.memory)]
+    no_bias = weight.new_zeros(4 * hidden)
 
-    def call() -> Tensor:
+    def call(sequences: Tensors) -> Tensor:
         states = [(zeros[0], zeros[0]) for _ in cells]
         kept = zeros[1]
         before = torch.cat([c for _, c in states], 1)
@@ -172,15 +188,15 @@ def _kernel(encoder: Any) -> nn.LSTM:
     return kernel.eval()
 
 
-_POOLED: dict[str, Callable[[Any, list[str], list[Tensor]], Call]] = {
+_FUSIONS: dict[str, Callable[[Any, list[str], int], Call]] = {
     "concat": concat,
     "weighted-sum": weighted_sum,
     "decision": decision,
     "tensor": tensor,
-}
-_STEPWISE: dict[str, Callable[[Any, list[Tensor]], Call]] = {
     "recurrent": recurrent,
     "contextual": contextual,
     "cross-modal-attention": cross_modal,
     "memory": memory,
 }
+_STEPWISE = ("recurrent", "contextual", "cross-modal-attention", "memory")
+"""Those that read sequences; the others read pooled vectors."""

@@ -7,7 +7,7 @@ import argparse
 import platform
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,13 @@ import torch
 from torch import Tensor, nn
 
 import models.fusion  # noqa: F401  registers the fusions
-from benchmarks.bare_fusions import bare
+from benchmarks.bare_fusions import bare, bare_network
 from benchmarks.timing import alone, interleaved
+from models.config import NetworkConfig
+from models.network import FusionRNN
 from models.registry import FUSIONS
 from models.rnn import CELLS, CellName, RecurrentEncoder
-from models.sequence import FusionOutput, SequenceOutput, masked_mean
+from models.sequence import FusionOutput, Padded, SequenceOutput, masked_mean
 
 TARGET = 1.15
 KERNELS: dict[CellName, Callable[..., nn.RNNBase]] = {"elman": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
@@ -64,6 +66,7 @@ def _page(threads: int, seconds: float) -> Iterator[str]:
             continue
         yield from _cells(device, seconds)
         yield from _fusions(device, seconds)
+        yield from _networks(device, seconds)
 
 
 def _cells(device: str, seconds: float) -> Iterator[str]:
@@ -152,6 +155,48 @@ def _fusions(device: str, seconds: float) -> Iterator[str]:
         "rows is Python, some tens of microseconds a call whatever the sizes: the module's call, finding each "
         "modality's layer by its name, one look at what is present, and the output's fields."
     )
+
+
+def _networks(device: str, seconds: float) -> Iterator[str]:
+    yield _paragraph(
+        "The same fusions where they stand, between three recurrent encoders of their sequences (LSTM, as many units "
+        "as inputs, mean-pooled where the fusion reads pooled vectors) and a linear head of ten outputs: "
+        "`FusionRNN.encode` and its head against `nn.LSTM`, the straight fusion and `nn.Linear`."
+    )
+    yield "| fusion | rows | size | steps | network, ms | bare, ms | ratio |"
+    yield "|---|---:|---:|---:|---:|---:|---:|"
+    for fusion, config in fusion_configs().items():
+        for rows, size, steps in BUNDLES:
+            network = fusion_network(config, size).to(device).eval()
+            lengths = torch.full((rows,), steps, device=device)
+            names: list[str] = list(network.modalities)
+            given = {name: Padded(torch.randn(rows, steps, size, device=device), lengths) for name in names}
+            ours = partial(_answer, network, given)
+            straight = partial(bare_network(network, rows), [given[name].values for name in names])
+            torch.testing.assert_close(ours(), straight(), atol=1e-4, rtol=1e-3)
+            pair = interleaved(ours, straight, device=device, seconds=seconds)
+            yield (
+                f"| {fusion} | {rows} | {size} | {steps} | {1e3 * pair.ours:.3g} | {1e3 * pair.bare:.3g} | "
+                f"{_marked(pair.ratio)} |"
+            )
+    yield ""
+
+
+def fusion_network(config: dict[str, Any], size: int) -> FusionRNN:
+    """Three recurrent encoders of vectors of ``size`` numbers, a fusion, and ten outputs."""
+    encoder = {"type": "vectors-rnn", "size": size, "hidden": size, "cell": "lstm", "normalize": False}
+    decides = config["type"] == "decision"
+    head = {"type": "decision", "outputs": 10} if decides else {"type": "classification", "classes": 10}
+    return FusionRNN(
+        NetworkConfig.model_validate(
+            {"encoders": dict.fromkeys(("audio", "text", "video"), encoder), "fusion": config, "head": head}
+        )
+    )
+
+
+def _answer(network: FusionRNN, given: Mapping[str, Padded]) -> Tensor:
+    answer: Tensor = network.head(network.encode(given))
+    return answer
 
 
 def _explained(call: Callable[[], FusionOutput]) -> Tensor:
