@@ -104,9 +104,15 @@ class NotAcceptable(ServiceError):
 
 
 class UploadTimeout(ServiceError):
-    """The body came too slowly. Says nothing of the server's load."""
+    """The request came too slowly. Says nothing of the server's load."""
 
     status, kind, title = 408, "upload-timeout", "Upload took too long"
+
+
+class HeadTooLarge(ServiceError):
+    """A request's first line and headers are larger than any client's."""
+
+    status, kind, title = 431, "head-too-large", "Request header fields too large"
 
 
 class Conflict(ServiceError):

@@ -1,4 +1,4 @@
-"""uvicorn with two more manners: it says where it is once the models are ready, and drains before it stops."""
+"""uvicorn with more manners: bounded heads, a word once the models are ready, and draining before it stops."""
 
 import asyncio
 import signal
@@ -13,6 +13,7 @@ from app.engine.garbage import settle
 from app.engine.service import Service
 from app.engine.sessions import Sessions
 from app.main import create_app
+from app.protocol import BoundedProtocol
 from app.settings import Settings
 from app.telemetry import configure_logging
 
@@ -27,6 +28,7 @@ class Server(uvicorn.Server):
             app,
             settings.host,
             settings.port,
+            http=type("Protocol", (BoundedProtocol,), {"head_seconds": settings.upload_pause_seconds}),
             root_path=settings.root_path,
             access_log=False,
             log_config=None,

@@ -97,7 +97,7 @@ class Settings(BaseSettings):
     """Longest that a client may take to send its body."""
 
     upload_pause_seconds: float = Field(30, gt=0)
-    """Longest that it may send nothing of it."""
+    """Longest that it may send nothing of it; and longest that its headers may take."""
 
     drain_seconds: float = Field(0, ge=0)
     """How long /readyz says 503 after SIGTERM before the socket closes: time for a load balancer to notice."""

@@ -1,0 +1,84 @@
+"""HTTP as uvicorn speaks it, with bounds on how long the head of a request takes and how large it is."""
+
+import asyncio
+from typing import ClassVar
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from app.errors import PROBLEM, HeadTooLarge, ServiceError, UploadTimeout
+
+HEAD_BYTES = 2**16
+"""Most bytes of a request's first line and headers; those of browsers have a few thousand."""
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """A connection that is closed where a head does not come, is not ended in time, or does not end at all.
+
+    uvicorn waits for it without an end and keeps all that has come: a client that sends a byte now and then holds a
+    socket for good. What follows the head is bounded by ``app.api.uploads``.
+    """
+
+    head_seconds: ClassVar[float] = 30.0
+    """Longest from the connection, or from a head's first byte, to the head's last."""
+
+    _deadline: asyncio.TimerHandle | None = None
+    _came = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A new connection owes a head."""
+        super().connection_made(transport)
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nobody waits for a head any more."""
+        self._stop_waiting()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """What comes counts from the first bytes of a connection, or after those in which a later head began."""
+        expected = self._deadline is not None
+        super().data_received(data)
+        if expected and self._deadline is not None:
+            self._came += len(data)
+            if self._came > HEAD_BYTES:
+                said = f"The first line and the headers have more than {HEAD_BYTES} bytes."
+                self._refuse(HeadTooLarge(said, "Put data into the body.", limit=f"{HEAD_BYTES} bytes"))
+
+    def on_message_begin(self) -> None:
+        """On a connection that is used again, the head's time begins with its first byte."""
+        super().on_message_begin()
+        if self._deadline is None:
+            self._expect_head()
+        self._came = max(self._came, 1)
+
+    def on_headers_complete(self) -> None:
+        """The head is there."""
+        self._stop_waiting()
+        super().on_headers_complete()
+
+    def _expect_head(self) -> None:
+        self._came = 0
+        self._deadline = self.loop.call_later(self.head_seconds, self._give_up)
+
+    def _stop_waiting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _give_up(self) -> None:
+        if self._came:
+            limit = f"{self.head_seconds:g} seconds"
+            said = f"The request's headers did not end within {limit}."
+            self._refuse(UploadTimeout(said, "Send them at once.", limit=limit))
+        else:
+            self._stop_waiting()
+            self.transport.close()
+
+    def _refuse(self, error: ServiceError) -> None:
+        self._stop_waiting()
+        body = bytes(error.response().body)
+        self.transport.write(
+            b"HTTP/1.1 %d %s\r\ncontent-type: %s\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s"
+            % (error.status, error.title.encode(), PROBLEM.encode(), len(body), body)
+        )
+        self.transport.close()
