@@ -6,14 +6,16 @@ fine-tuned on the same sentences, gives its opinion of them, of pieces of them a
 word vectors start, so that words which no training sentence has are not unknown. The Chinese half, which has no
 teacher, starts from what the network learns by guessing the next and the previous character of the reviews (Dai and Le
 2015, "Semi-supervised Sequence Learning"), and reads parts of reviews too. What neither set has, short
-opinions of everyday things, is put together from patterns (``everyday.py``). Traditional characters read as simplified
-ones.
+opinions of everyday things, is put together from patterns (``everyday.py``), and how people write of other things than
+films, or without any feeling, comes from rated tweets, product reviews and editorials (``rated.py``). Traditional
+characters read as simplified ones.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,9 +44,10 @@ from models.training.recipes.classifier import (
     train_seeds,
     without_recurrence,
 )
-from models.training.recipes.everyday import EMOJI, opinions
+from models.training.recipes.everyday import EMOJI, Opinion, opinions
 from models.training.recipes.lessons import ENGLISH, JOINED, PIECES, Draw, Lesson, parts
 from models.training.recipes.neighbours import Neighbours, NeighboursStage
+from models.training.recipes.rated import Rated, rated, rated_figures
 from models.training.recipes.teachers import Transformer, WordPieces, word_vectors
 from models.training.recipes.traditional import SIMPLIFIED
 from models.training.stage import bucketed
@@ -62,6 +65,8 @@ LONGEST = 128
 """Words of a text that are read in training; the served network reads more."""
 EVERYDAY = 6_000
 """Opinions of everyday things in an epoch, put together from patterns."""
+RATED = 2
+"""How often a rated sentence comes in an epoch."""
 COMMON = 12_000
 """Frequent English words that are in the vocabulary even if no training sentence has them."""
 
@@ -83,7 +88,7 @@ def describe(vocabulary: int, heat: float | None = None) -> CheckpointConfig:
     return CheckpointConfig.model_validate(
         {
             "name": "sentiment",
-            "version": "1.2.0",
+            "version": "1.3.0",
             "task": "classification",
             "description": "Whether a text in English or Chinese speaks well or ill of its subject.",
             "modalities": {"text": {"required": True, "features": {"type": "tokens", "max_tokens": 512}}},
@@ -98,10 +103,9 @@ def describe(vocabulary: int, heat: float | None = None) -> CheckpointConfig:
     )
 
 
-def vocabulary(english: Sequence[str], chinese: Sequence[str], common: Sequence[str]) -> TextTokenizer:
+def vocabulary(*texts: Sequence[str], common: Sequence[str]) -> TextTokenizer:
     """Words of the training texts, frequent English words, emoji, and the traditional forms of Chinese characters."""
     splitter = TextTokenizer.build([], marks=True)
-    texts = (english, chinese, [text for text, _ in opinions(EVERYDAY)])
     words = [Counter(word for text in some for word in splitter.split(text)) for some in texts]
     counted = [word for some in words for word in frequent(some, 2)]
     known = dict.fromkeys([*counted, *common, *"".join(EMOJI)])
@@ -121,17 +125,26 @@ class TextStage(ClassifierStage):
 def train(data: Path, out: Path, seed: int) -> None:
     """Train the teacher, three seeds and the baseline without recurrence in ``out``, and write ``out/checkpoint``.
 
-    ``data`` holds the folders ``sst2`` and ``chn_hotel``, and ``mpnet`` with the teacher's pre-trained weights.
+    ``data`` holds the folders ``sst2`` and ``chn_hotel``, ``vader`` with the rated sentences, and ``mpnet`` with the
+    teacher's pre-trained weights.
 
     Raises:
         DataError: one of them is missing.
     """
     taught = {name: _read(data / name, "train") for name in SETS}
     asked = {name: _read(data / name, "val") for name in SETS}
+    sentences, left = rated(data / "vader")
+    everyday = opinions(EVERYDAY)
     pieces = WordPieces(data / "mpnet")
-    tokenizer = vocabulary(taught["sst2"].texts, taught["chn_hotel"].texts, pieces.whole_words(COMMON))
+    tokenizer = vocabulary(
+        *(texts.texts for texts in taught.values()),
+        [text for text, _ in everyday],
+        [sentence.text for sentence in sentences],
+        common=pieces.whole_words(COMMON),
+    )
     teacher = _teacher(data / "mpnet", pieces, taught["sst2"], asked["sst2"], out / "teacher", seed)
     lessons = _lessons(taught, tokenizer, teacher, pieces, out / "lessons.pt")
+    lessons += _whole(everyday, tokenizer) + _felt(sentences, tokenizer) * RATED
     vectors = word_vectors(tokenizer, teacher, pieces, EMBEDDING)
     held = Held([batch for name in SETS for batch in _batches(asked[name], tokenizer)])
     config = describe(tokenizer.size)
@@ -160,12 +173,17 @@ def train(data: Path, out: Path, seed: int) -> None:
     baselines = {f"always '{LABELS[most]}'": _accuracies(np.eye(2)[np.full(sum(sizes), most)], held.truth, sizes)}
     judged = teacher.answers(pieces(asked["sst2"].texts)).numpy()
     baselines["the teacher"] = {"sst2": _accuracies(judged, asked["sst2"].classes.numpy(), sizes[:1])["sst2"]}
-    for run in train_seeds(config.network, stages, held, out, range(seed, seed + SEEDS), prepare=prepare):
+    seeds = range(seed, seed + SEEDS)
+
+    def also(folder: Path) -> Mapping[str, Any]:
+        return {"rated": rated_figures(folder, left)}
+
+    for run in train_seeds(config.network, stages, held, out, seeds, prepare=prepare):
         runs.append(run)
-        _publish(data, out, runs, held, sizes, tokenizer, baselines)
+        _publish(data, out, runs, held, sizes, tokenizer, baselines, also)
     for run in train_seeds(config.network, stages, held, out / "no-recurrence", [seed], prepare=plain):
         baselines["no recurrence"] = _accuracies(run.probabilities, held.truth, sizes)
-        _publish(data, out, runs, held, sizes, tokenizer, baselines)
+        _publish(data, out, runs, held, sizes, tokenizer, baselines, also)
 
 
 def text_encoder(network: FusionRNN) -> TextRNN:
@@ -192,6 +210,7 @@ def _publish(
     sizes: list[int],
     tokenizer: TextTokenizer,
     baselines: dict[str, dict[str, float]],
+    also: Callable[[Path], Mapping[str, Any]],
 ) -> None:
     """Write the best of the networks trained so far, with what is known of it."""
     best = max(runs, key=lambda run: sum(_accuracies(run.probabilities, held.truth, sizes).values()))
@@ -221,7 +240,7 @@ def _publish(
         "calibration": calibrated.note,
     }
     config = describe(tokenizer.size, calibrated.heat)
-    publish(out, config, best.network, metrics, calibrated.probabilities, truth, tokenizer, card=card)
+    publish(out, config, best.network, metrics, calibrated.probabilities, truth, tokenizer, card=card, served=also)
 
 
 def _accuracies(probabilities: NDArray[np.float64], truth: NDArray[np.int64], sizes: list[int]) -> dict[str, float]:
@@ -293,18 +312,31 @@ def _lessons(
     count = len(english.texts)
     hard = {name: 0.9 * F.one_hot(texts.classes, len(LABELS)).float() + 0.05 for name, texts in taught.items()}
 
-    def ids(text: str) -> Tensor:
-        return torch.tensor(tokenizer.encode(text)[:LONGEST] or [tokenizer.unknown])
-
     lessons = []
     for row, text in enumerate(english.texts):
         places = range(row * each, (row + 1) * each)
-        judged = tuple((ids(pieced[place]), verdicts[count + place]) for place in places)
-        lessons.append(Lesson(ids(text), 0.5 * (hard["sst2"][row] + verdicts[row]), judged))
-    reviews = [Lesson(ids(text), hard["chn_hotel"][row]) for row, text in enumerate(chinese.texts)]
+        judged = tuple((_ids(pieced[place], tokenizer), verdicts[count + place]) for place in places)
+        lessons.append(Lesson(_ids(text, tokenizer), 0.5 * (hard["sst2"][row] + verdicts[row]), judged))
+    reviews = [Lesson(_ids(text, tokenizer), hard["chn_hotel"][row]) for row, text in enumerate(chinese.texts)]
+    return lessons * ENGLISH + reviews
+
+
+def _whole(everyday: Sequence[Opinion], tokenizer: TextTokenizer) -> list[Lesson]:
+    """Opinions of everyday things, with smoothed labels."""
     sure = 0.9 * torch.eye(len(LABELS)) + 0.05
-    everyday = [Lesson(ids(text), sure[positive], whole=True) for text, positive in opinions(EVERYDAY)]
-    return lessons * ENGLISH + reviews + everyday
+    return [Lesson(_ids(text, tokenizer), sure[positive], whole=True) for text, positive in everyday]
+
+
+def _felt(sentences: Sequence[Rated], tokenizer: TextTokenizer) -> list[Lesson]:
+    """Rated sentences, with how likely each is to be called positive."""
+    return [
+        Lesson(_ids(sentence.text, tokenizer), torch.tensor([1 - sentence.positive, sentence.positive]), whole=True)
+        for sentence in sentences
+    ]
+
+
+def _ids(text: str, tokenizer: TextTokenizer) -> Tensor:
+    return torch.tensor(tokenizer.encode(text)[:LONGEST] or [tokenizer.unknown])
 
 
 def _batches(asked: Texts, tokenizer: TextTokenizer, batch: int = 64) -> list[tuple[Inputs, Tensor]]:

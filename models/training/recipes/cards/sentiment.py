@@ -22,6 +22,10 @@ seed and the temperature.
 
 {seeds} {calibration}
 
+Of {n} rated English tweets, pieces of product reviews and lines of editorials that were held back, and that people
+found clearly positive or negative (1 or more, of 4), it names {rated} % rightly. Of {neutral} that people found neutral
+(at most 0.25 either way) it is over 90 % sure of one answer in {sure} %.
+
 Command: `{command}`. {took}
 
 ## Data and terms
@@ -31,6 +35,8 @@ Command: `{command}`. {took}
 - A teacher, in training only: all-mpnet-base-v2 (sentence-transformers, Apache-2.0; from MPNet, Song et al. 2020),
   fine-tuned on the same English sentences. It labels them and pieces of them, and what it makes of single words is
   where English word vectors start. Serving needs none of it.
+- 11,800 English sentences that people rated (Hutto and Gilbert 2014, in the package vaderSentiment, MIT): tweets,
+  pieces of product reviews, lines of editorials; without the film reviews among them, which are those of SST-2.
 - 6000 short opinions of everyday things in both languages, put together by the recipe from patterns of its own: praise,
   blame, denials of both, fixed phrases, and 35 emoji.
 - Which traditional character is which simplified one: OpenCC (Apache-2.0).
@@ -72,6 +78,10 @@ def card(metrics: Mapping[str, Any]) -> str:
         figures=table(["accuracy", *sets], rows),
         seeds=said,
         calibration=f"{calibration(metrics)} Set by set it is {by_set}.",
+        n=metrics["rated"]["n"],
+        rated=percent(metrics["rated"]["accuracy"]),
+        neutral=metrics["rated"]["neutral"],
+        sure=percent(metrics["rated"]["sure_of_neutral"]),
         command=metrics["command"],
         took=f"{took(metrics)} The teacher took {taught:g}, and reading {read:g}, once.",
     )

@@ -10,8 +10,10 @@ from models.media.limits import MediaLimits
 from models.network import FusionRNN
 from models.pipeline import Pipeline
 from models.sequence import pad
+from models.training.manifest import DataError
 from models.training.recipes import sentiment
 from models.training.recipes.lessons import SHORTEST, Draw, Lesson, joined, piece
+from models.training.recipes.rated import FILES, Rated, rated
 from models.training.recipes.sentiment import describe, read_alike, vocabulary
 from models.training.recipes.traditional import SIMPLIFIED
 from tests.models.training.recipes.transformer import pretrained
@@ -35,10 +37,15 @@ def test_the_command_leaves_a_checkpoint_for_both_languages(tmp_path: Path, monk
         lines = "".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in examples)
         for split in ("train", "val"):
             (tmp_path / name / f"{split}.jsonl").write_text(lines)
+    (tmp_path / "vader").mkdir()
+    for name in FILES:
+        ratings = [f"{number}_1\t{2.5 - number % 5}\tthe screen is bad &amp; ..." for number in range(20)]
+        (tmp_path / "vader" / name).write_text("\n".join(ratings))
     sentiment.train(tmp_path, tmp_path / "out", 0)
     metrics = json.loads((tmp_path / "out" / "checkpoint" / "metrics.json").read_text())
     assert metrics["figures"].keys() == metrics["seeds"]["accuracy"].keys() == {"sst2", "chn_hotel"}
     assert metrics["n"] == 16
+    assert metrics["rated"]["n"] == 6
     assert metrics["baselines"].keys() == {"always 'negative'", "the teacher", "no recurrence"}
     pipeline = Pipeline.load(tmp_path / "out" / "checkpoint")
     features = pipeline.features(pipeline.decode({"text": ["THE FILM 房间 \U0001f600"]}, MediaLimits()))
@@ -49,7 +56,7 @@ def test_the_command_leaves_a_checkpoint_for_both_languages(tmp_path: Path, monk
 
 def test_traditional_characters_answer_like_simplified_ones() -> None:
     assert SIMPLIFIED["國"] == "国"
-    tokenizer = vocabulary(["a a"], ["中国很好 中国很好"], ["film"])
+    tokenizer = vocabulary(["a a"], ["中国很好 中国很好"], common=["film"])
     assert tokenizer.encode("film") != [tokenizer.unknown]
     old, new = tokenizer.encode("中國很好"), tokenizer.encode("中国很好")
     assert old != new
@@ -121,3 +128,28 @@ def test_padding_counts_as_words_so_that_rows_are_of_one_length() -> None:
         assert inputs["text"].values[0].tolist() == [5, 6, 7]
         seen.add(tuple(inputs["text"].values[1].tolist()))
     assert seen == {(8, 0, 0), (9, 0, 0)}
+
+
+def test_a_rating_says_how_likely_a_sentence_is_to_be_called_positive() -> None:
+    likely = [Rated("", rating).positive for rating in (-4.0, -1.0, 0.0, 1.0, 4.0)]
+    assert likely == sorted(likely)
+    assert likely[2] == 0.5
+    assert likely[1] + likely[3] == pytest.approx(1)
+    assert 0 < likely[0] < 0.05 < 0.95 < likely[4] < 1
+
+
+def test_all_sentences_of_one_review_are_held_back_or_none(tmp_path: Path) -> None:
+    for name in FILES:
+        (tmp_path / name).write_text("\n".join(f"{n}_{m}\t1.5\t{n} &amp; {m}" for n in range(30) for m in range(3)))
+    learned, held = rated(tmp_path)
+    sources = [{sentence.text.split(" & ")[0] for sentence in some} for some in (learned, held)]
+    assert not sources[0] & sources[1]
+    assert len(held) == 3 * 9
+    assert len(learned) + len(held) == 3 * 90
+
+
+@pytest.mark.parametrize("line", ["1\tgood", "1\tvery\tgood", "x\t1.0\tgood", "1\t1.0\t "])
+def test_a_line_that_is_not_a_rating_is_named(tmp_path: Path, line: str) -> None:
+    (tmp_path / FILES[0]).write_text(f"1\t1.0\tfine\n{line}\n")
+    with pytest.raises(DataError, match=f"{FILES[0]}, line 2,"):
+        rated(tmp_path)
