@@ -9,6 +9,7 @@ from types import FrameType
 
 import uvicorn
 
+from app.address import reachable
 from app.engine.garbage import settle
 from app.engine.service import Service
 from app.engine.sessions import Sessions
@@ -72,5 +73,4 @@ class Server(uvicorn.Server):
         await asyncio.shield(self.service.loading)
         settle()
         host, port = self.servers[0].sockets[0].getsockname()[:2]
-        shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104 - compared with, not bound to
-        self._announce(f"http://{shown}:{port}", self.service)
+        self._announce(f"http://{reachable(host)}:{port}", self.service)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 from pydantic import SecretStr
 
+from app.address import reachable
 from app.settings import Settings
 from app.telemetry import configure_logging, log
 
@@ -111,7 +112,7 @@ class Workers:
                     # It did not get ready, and another one would not either.
                     return self._stops
                 host, port = listening.getsockname()[:2]
-                address = f"http://{_shown(host)}:{port}/docs"
+                address = f"http://{reachable(host)}:{port}/docs"
                 self._announce(f"{said.pop()} Try it at {address} ({self._count} processes)")
                 self._watch(listening)
                 return True
@@ -208,7 +209,3 @@ def _forget(process: SpawnProcess) -> None:
     from prometheus_client.multiprocess import mark_process_dead
 
     mark_process_dead(process.pid)  # type: ignore[no-untyped-call]
-
-
-def _shown(host: str) -> str:
-    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)  # noqa: S104 - compared with, not bound to

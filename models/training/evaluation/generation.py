@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from models.pipeline import Pipeline
 from models.training.evaluation.answers import encoded_batches
@@ -15,16 +16,30 @@ from models.training.objectives import next_token_cross_entropy
 
 @torch.inference_mode()
 def figures(pipeline: Pipeline, split: Split) -> dict[str, Any]:
-    """Perplexity with its interval, each text weighing by its words."""
+    """Perplexity with its interval, each text weighing by its words.
+
+    The end counts as a word, but not of a text that is read in part.
+    """
     sums, words = [], []
     end = pipeline.task.tokenizer.end  # type: ignore[attr-defined]
     for features, encoded in encoded_batches(pipeline, split, size=1):
-        tokens, lengths = features[0].tensors["text"].unsqueeze(0), encoded.outputs["text"].lengths
-        logits = pipeline.network.head(encoded)
-        words.append(int(lengths[0]))
-        sums.append(float(next_token_cross_entropy(logits, tokens.to(lengths.device), lengths, end=end)) * words[-1])
+        tokens = features[0].tensors["text"].to(encoded.outputs["text"].lengths.device)
+        cut = "truncated" in features[0].notices.get("text", [])
+        asked = asked_of(tokens, end, cut=cut)
+        if not len(asked):
+            continue
+        lengths = torch.tensor([len(asked)], device=tokens.device)
+        logits = pipeline.network.head(encoded)[:, : len(asked)]
+        read = tokens[None, : len(asked)]
+        words.append(len(asked))
+        sums.append(float(next_token_cross_entropy(logits, read, lengths, end=asked[-1:])) * words[-1])
 
     def statistic(rows: NDArray[np.int64]) -> NDArray[np.float64]:
         return np.array([np.exp(np.array(sums)[rows].sum() / np.array(words)[rows].sum())])
 
     return Figures(("perplexity",), len(sums), statistic).intervals()
+
+
+def asked_of(tokens: Tensor, end: int, *, cut: bool) -> Tensor:
+    """What comes after each of the ``tokens`` [T] of a text: [T], or [T - 1] where the rest of it was cut off."""
+    return tokens[1:] if cut else torch.cat([tokens[1:], tokens.new_tensor([end])])

@@ -1,0 +1,56 @@
+"""The perplexity of texts, read whole or in part, against the probabilities that the network itself gives."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from models.checkpoint import save_checkpoint
+from models.config import CheckpointConfig
+from models.network import FusionRNN
+from models.sequence import pad
+from models.training.evaluation import evaluate
+from tests.support import ENGLISH, tiny_tokenizer
+
+WORDS = ENGLISH[:5]
+
+
+def saved(folder: Path, most: int) -> FusionRNN:
+    tokenizer = tiny_tokenizer()
+    encoder = {"type": "text-rnn", "vocabulary": tokenizer.size, "embedding": 6, "hidden": 8}
+    config = CheckpointConfig.model_validate(
+        {
+            "name": "writer",
+            "version": "0.0.1",
+            "task": "generation",
+            "description": "Random weights, for tests.",
+            "modalities": {"text": {"features": {"type": "tokens", "max_tokens": most}}},
+            "network": {
+                "encoders": {"text": encoder},
+                "fusion": {"type": "concat", "width": 8},
+                "head": {"type": "language-model", "vocabulary": tokenizer.size},
+            },
+        }
+    )
+    torch.manual_seed(0)
+    network = FusionRNN(config.network).eval()
+    for parameter in network.head.parameters():
+        parameter.data *= 20  # so that words differ in how likely they are
+    save_checkpoint(folder, config, network, tokenizer)
+    return network
+
+
+@pytest.mark.parametrize("most", [3, 8])
+def test_the_end_is_asked_for_only_where_the_text_ends(tmp_path: Path, most: int) -> None:
+    network = saved(tmp_path / "writer", most)
+    (tmp_path / "val.jsonl").write_text(json.dumps({"text": " ".join(WORDS)}))
+    tokenizer = tiny_tokenizer()
+    ids = tokenizer.encode(" ".join(WORDS))[:most]
+    following = [*ids[1:], tokenizer.end] if most > len(WORDS) else ids[1:]
+    with torch.no_grad():
+        scores = network({"text": pad([torch.tensor(ids)])})[0].log_softmax(1)
+    surprise = -sum(float(scores[place, word]) for place, word in enumerate(following)) / len(following)
+    found = evaluate(tmp_path / "writer", tmp_path, "val")["figures"]["perplexity"][0]
+    assert found == pytest.approx(math.exp(surprise), rel=2e-2)  # weights are stored in half precision
