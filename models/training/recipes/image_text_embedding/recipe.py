@@ -53,7 +53,7 @@ def describe(tokenizer: TextTokenizer, *, bag: bool = False) -> CheckpointConfig
     return CheckpointConfig.model_validate(
         {
             "name": NAME,
-            "version": "1.1.0",
+            "version": "1.2.0",
             "task": "embedding",
             "description": "Photos, English and Chinese sentences as unit vectors of one space: like lies by like.",
             "modalities": {
