@@ -1,9 +1,9 @@
-"""English sentences whose feeling people rated: tweets, pieces of product reviews, and lines of editorials.
+"""English sentences whose feeling people rated: tweets, and pieces of product reviews.
 
 Hutto and Gilbert 2014, "VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media Text": twenty
 people gave each a number from -4 to 4, and the mean is kept. The files are in the source distribution of the package
 vaderSentiment 3.3.2 (MIT), in ``additional_resources/hutto_ICWSM_2014.tar.gz``. Its reviews of films are not read:
-SST-2 was made of the same ones, and they would give its held-back sentences away.
+SST-2 was made of the same ones, and they would give its held-back sentences away. Its editorials are no opinions.
 """
 
 import math
@@ -20,7 +20,7 @@ from models.pipeline import Pipeline
 from models.training.manifest import DataError
 from models.training.metrics.classes import class_figures
 
-FILES = ("tweets_GroundTruth.txt", "amazonReviewSnippets_GroundTruth.txt", "nytEditorialSnippets_GroundTruth.txt")
+FILES = ("tweets_GroundTruth.txt", "amazonReviewSnippets_GroundTruth.txt")
 CLEAR = 1.0
 """From which number on, on either side of 0, a sentence counts as clearly positive or negative."""
 NEUTRAL = 0.25
@@ -28,7 +28,7 @@ NEUTRAL = 0.25
 SURE = 0.9
 _STEEP = 1.5
 _HELD_BACK = 10
-"""Of so many reviews, editorials and tweets one is held back, whole."""
+"""Of so many reviews and tweets one is held back, whole."""
 
 
 @dataclass(frozen=True, slots=True)

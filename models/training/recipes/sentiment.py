@@ -7,7 +7,7 @@ word vectors start, so that words which no training sentence has are not unknown
 teacher, starts from what the network learns by guessing the next and the previous character of the reviews (Dai and Le
 2015, "Semi-supervised Sequence Learning"), and reads parts of reviews too. What neither set has, short
 opinions of everyday things, is put together from patterns (``everyday.py``), and how people write of other things than
-films, or without any feeling, comes from rated tweets, product reviews and editorials (``rated.py``). Traditional
+films, or without any feeling, comes from rated tweets and product reviews (``rated.py``). Traditional
 characters read as simplified ones.
 """
 
@@ -65,8 +65,6 @@ LONGEST = 128
 """Words of a text that are read in training; the served network reads more."""
 EVERYDAY = 6_000
 """Opinions of everyday things in an epoch, put together from patterns."""
-RATED = 2
-"""How often a rated sentence comes in an epoch."""
 COMMON = 12_000
 """Frequent English words that are in the vocabulary even if no training sentence has them."""
 
@@ -144,7 +142,7 @@ def train(data: Path, out: Path, seed: int) -> None:
     )
     teacher = _teacher(data / "mpnet", pieces, taught["sst2"], asked["sst2"], out / "teacher", seed)
     lessons = _lessons(taught, tokenizer, teacher, pieces, out / "lessons.pt")
-    lessons += _whole(everyday, tokenizer) + _felt(sentences, tokenizer) * RATED
+    lessons += _whole(everyday, tokenizer) + _felt(sentences, tokenizer)
     vectors = word_vectors(tokenizer, teacher, pieces, EMBEDDING)
     held = Held([batch for name in SETS for batch in _batches(asked[name], tokenizer)])
     config = describe(tokenizer.size)

@@ -22,9 +22,9 @@ seed and the temperature.
 
 {seeds} {calibration}
 
-Of {n} rated English tweets, pieces of product reviews and lines of editorials that were held back, and that people
-found clearly positive or negative (1 or more, of 4), it names {rated} % rightly. Of {neutral} that people found neutral
-(at most 0.25 either way) it is over 90 % sure of one answer in {sure} %.
+Of {n} rated English tweets and pieces of product reviews that were held back, and that people found clearly positive or
+negative (1 or more, of 4), it names {rated} % rightly. Of {neutral} that people found neutral (at most 0.25 either way)
+it is over 90 % sure of one answer in {sure} %.
 
 Command: `{command}`. {took}
 
@@ -35,8 +35,8 @@ Command: `{command}`. {took}
 - A teacher, in training only: all-mpnet-base-v2 (sentence-transformers, Apache-2.0; from MPNet, Song et al. 2020),
   fine-tuned on the same English sentences. It labels them and pieces of them, and what it makes of single words is
   where English word vectors start. Serving needs none of it.
-- 11,800 English sentences that people rated (Hutto and Gilbert 2014, in the package vaderSentiment, MIT): tweets,
-  pieces of product reviews, lines of editorials; without the film reviews among them, which are those of SST-2.
+- 7121 English sentences that people rated (Hutto and Gilbert 2014, in the package vaderSentiment, MIT): tweets and
+  pieces of product reviews; not the film reviews among them, which are those of SST-2.
 - 6000 short opinions of everyday things in both languages, put together by the recipe from patterns of its own: praise,
   blame, denials of both, fixed phrases, and 35 emoji.
 - Which traditional character is which simplified one: OpenCC (Apache-2.0).
@@ -45,9 +45,9 @@ No text of the data is part of this folder, but for the words of the vocabulary.
 
 ## Where it fails
 
-- It knows film reviews in English, hotel reviews in Chinese, and simple sentences of everyday things. Elsewhere words
-  can mean the opposite ("a short wait"), and slang ("this song slaps") is unknown.
-- There is no neutral answer: a text without an opinion gets one, and it may look sure of it.
+- It knows reviews of films and products and tweets in English, hotel reviews in Chinese, and simple sentences of everyday
+  things. Elsewhere words can mean the opposite ("a short wait"), and slang ("this song slaps") is unknown.
+- There is no neutral answer: a text without an opinion gets one, and it may look sure of it, a Chinese one above all.
 - Irony, comparisons ("better than the last one, which says little"), what is only implied ("spent two days in bed"),
   and denials in uncommon words: "nothing about this place was enjoyable" is called positive.
 - Emoji but for the 35 that it learned are unknown. Case is not read, so SHOUTING changes nothing.

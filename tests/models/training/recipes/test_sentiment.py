@@ -45,7 +45,7 @@ def test_the_command_leaves_a_checkpoint_for_both_languages(tmp_path: Path, monk
     metrics = json.loads((tmp_path / "out" / "checkpoint" / "metrics.json").read_text())
     assert metrics["figures"].keys() == metrics["seeds"]["accuracy"].keys() == {"sst2", "chn_hotel"}
     assert metrics["n"] == 16
-    assert metrics["rated"]["n"] == 6
+    assert metrics["rated"]["n"] == 4
     assert metrics["baselines"].keys() == {"always 'negative'", "the teacher", "no recurrence"}
     pipeline = Pipeline.load(tmp_path / "out" / "checkpoint")
     features = pipeline.features(pipeline.decode({"text": ["THE FILM 房间 \U0001f600"]}, MediaLimits()))
@@ -144,8 +144,8 @@ def test_all_sentences_of_one_review_are_held_back_or_none(tmp_path: Path) -> No
     learned, held = rated(tmp_path)
     sources = [{sentence.text.split(" & ")[0] for sentence in some} for some in (learned, held)]
     assert not sources[0] & sources[1]
-    assert len(held) == 3 * 9
-    assert len(learned) + len(held) == 3 * 90
+    assert len(held) == len(FILES) * 9
+    assert len(learned) + len(held) == len(FILES) * 90
 
 
 @pytest.mark.parametrize("line", ["1\tgood", "1\tvery\tgood", "x\t1.0\tgood", "1\t1.0\t "])
