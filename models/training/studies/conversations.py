@@ -4,7 +4,7 @@ Zadeh et al. 2016, "MOSI: Multimodal Corpus of Sentiment Intensity and Subjectiv
 features and split of Poria et al. 2017 (62 videos to train, 31 to test).
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,21 +96,6 @@ def standardized(
         return Conversation(conversation.video, features, conversation.labels)
 
     return tuple([scaled(conversation) for conversation in part] for part in (train, *others))
-
-
-def centred(conversations: list[Conversation], names: Collection[str]) -> list[Conversation]:
-    """The same conversations without what is the same throughout each, in the modalities ``names``: their means.
-
-    A voice, a face, a room say nothing about one utterance rather than another.
-    """
-    return [
-        Conversation(
-            conversation.video,
-            {name: rows - rows.mean(0) if name in names else rows for name, rows in conversation.features.items()},
-            conversation.labels,
-        )
-        for conversation in conversations
-    ]
 
 
 def mixed(

@@ -14,7 +14,6 @@ from models.training.studies.conversations import (
     MODALITIES,
     Batch,
     Conversation,
-    centred,
     collate,
     folds_by_video,
     load_conversations,
@@ -42,15 +41,13 @@ FUSIONS_TRIED: dict[str, dict[str, Any]] = {
     "contextual (bc-LSTM)": {"type": "contextual", "hidden": 64, "hierarchical": False},
 }
 PLAN = Plan()
-CENTRED = ("audio", "video")
-"""Modalities from which a conversation's mean is taken, chosen on development videos."""
 FOLDS, MEMBERS = 5, 3
 """A run is ``MEMBERS`` networks, each stopped by another of so many folds; their probabilities are averaged."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The data of one network, standardized on ``train``, sound and pictures without what stays the same in a video."""
+    """The data of one network, standardized on ``train``."""
 
     train: list[Conversation]
     dev: list[Conversation]
@@ -61,7 +58,7 @@ def prepare(data: Path, seed: int) -> list[Parts]:
     """The folds of a run: ``seed`` decides which training videos are for development in which of them."""
     test = load_conversations(data, "test")
     return [
-        Parts(*(centred(part, CENTRED) for part in standardized(train, dev, test)))
+        Parts(*standardized(train, dev, test))
         for train, dev in folds_by_video(load_conversations(data, "train"), FOLDS, seed=seed)[:MEMBERS]
     ]
 

@@ -103,11 +103,9 @@ class Report:
             is stopped by the others, which are not the same for any two; the mean of their probabilities decides. The
             {test} test videos ({utterances} utterances) are only scored. {self.seeds} seeds; each cuts the videos
             in its own way and starts its own weights. Features and split are those of Poria et al. 2017, a row of data
-            is a video, its steps are the utterances. From audio and video features each conversation's mean is taken:
-            whose voice and face it is does not change from one utterance to the next. The features come with a class,
-            not a score: the {self.negatives} negatives of both parts together are the utterances that MOSI scores below
-            zero, so a score of zero counts as positive. Figures are percent, the mean over seeds ± the half width of
-            its 95 % interval (Student's t).
+            is a video, its steps are the utterances. The features come with a class, not a score: the {self.negatives}
+            negatives of both parts together are the utterances that MOSI scores below zero, so a score of zero counts
+            as positive. Figures are percent, the mean over seeds ± the half width of its 95 % interval (Student's t).
             F1 is that of both classes, weighted by how frequent they are. "Against" is the difference in accuracy, in
             points, seed by seed: where its interval has 0 in it, it is a tie."""
         )
@@ -195,10 +193,7 @@ class Report:
             the training videos, it had 79.7 without context encoders and 79.4 with them. Trained in two steps as
             published, over single modalities' context encoders that are frozen, it had 79.6 (79.5 if they go on
             learning); with a layer beside the LSTM, which skips it, 79.2 without context encoders and 79.9 with
-            them. All these figures are of features as they come, with which it had 79.9 as it is here. What moved the
-            development loss most came last: without each conversation's mean in audio and video it is 0.446 instead of
-            0.462 over three seeds, without that of the text too 0.524. So the first was taken for all networks, before
-            any of them was scored."""
+            them."""
         )
 
     def _cells(self, label: str) -> list[str]:

@@ -8,7 +8,6 @@ from models.training.manifest import DataError
 from models.training.studies.conversations import (
     MODALITIES,
     Conversation,
-    centred,
     collate,
     folds_by_video,
     load_conversations,
@@ -67,16 +66,6 @@ def test_a_feature_that_never_changes_in_training_becomes_zero() -> None:
 
     _, (other,) = standardized([make(3.0)], [make(7.0)])
     assert other.features["text"][:, 0].tolist() == [0, 0]
-
-
-def test_what_stays_the_same_in_a_conversation_is_taken_out_of_what_is_named(conversations: list[Conversation]) -> None:
-    moved = [Conversation(e.video, {n: v + 3.0 for n, v in e.features.items()}, e.labels) for e in conversations]
-    before, after = (centred(some, ("audio",)) for some in (conversations, moved))
-    for one, other, given in zip(before, after, moved, strict=True):
-        torch.testing.assert_close(one.features["audio"], other.features["audio"], atol=1e-4, rtol=1e-4)
-        torch.testing.assert_close(one.features["audio"].mean(0), torch.zeros(one.features["audio"].shape[1]))
-        assert torch.equal(other.features["text"], given.features["text"])
-        assert torch.equal(one.labels, given.labels)
 
 
 def test_mixing_moves_only_the_features_it_names_and_keeps_labels(conversations: list[Conversation]) -> None:
