@@ -180,6 +180,10 @@ def _networks(device: str, seconds: float) -> Iterator[str]:
                 f"{_marked(pair.ratio)} |"
             )
     yield ""
+    yield _paragraph(
+        "What one row of a small network loses is Python again, some 0.2 ms a call: twenty steps of 64 numbers take as "
+        "long. With sixteen rows of 256 numbers it is no longer seen."
+    )
 
 
 def fusion_network(config: dict[str, Any], size: int) -> FusionRNN:
