@@ -30,7 +30,7 @@ def describe(tokenizer: TextTokenizer, **head: Any) -> CheckpointConfig:
     return CheckpointConfig.model_validate(
         {
             "name": "captioner",
-            "version": "1.0.0",
+            "version": "1.1.0",
             "task": "captioning",
             "description": "Describes photos, or a short video, in one English or Chinese sentence.",
             "modalities": {
