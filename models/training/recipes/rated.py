@@ -1,9 +1,9 @@
 """English sentences whose feeling people rated: tweets, and pieces of product reviews.
 
 Hutto and Gilbert 2014, "VADER: A Parsimonious Rule-based Model for Sentiment Analysis of Social Media Text": twenty
-people or more gave each a number from -4 to 4, and the mean is kept. The files are in the source distribution of the package
-vaderSentiment 3.3.2 (MIT), in ``additional_resources/hutto_ICWSM_2014.tar.gz``. Its reviews of films are not read:
-SST-2 was made of the same ones, and they would give its held-back sentences away. Its editorials are no opinions.
+people or more gave each a number from -4 to 4, and the mean is kept. The files are in the source distribution of the
+package vaderSentiment 3.3.2 (MIT), in ``additional_resources/hutto_ICWSM_2014.tar.gz``. Its reviews of films are not
+read: SST-2 was made of the same ones, and they would give its held-back sentences away. Its editorials are no opinions.
 """
 
 import math
