@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from models.training.curves import draw_curves
-from models.training.trainer import DivergedError, ResumeError, Schedule, Stage, Trainer
+from models.training.trainer import DivergedError, ResumeError, Schedule, Stage, Trainer, multiplies_bf16
 
 
 class Killed(Exception):
@@ -138,3 +138,20 @@ def test_training_learns_logs_and_draws(tmp_path: Path) -> None:
 def test_a_diverging_run_stops_and_says_where(tmp_path: Path) -> None:
     with pytest.raises(DivergedError, match="stage stage-0, epoch 2, step 1"):
         run(tmp_path, {"nan_at": 7})
+
+
+@pytest.mark.parametrize(
+    ("able", "faster"),
+    [
+        ({}, False),
+        ({"avx512_f": True, "cpu_name": "AMD EPYC"}, False),
+        ({"avx512_bf16": True, "cpu_name": "AMD EPYC"}, True),
+        ({"avx512_bf16": True, "cpu_name": "Intel(R) Xeon(R) Processor"}, False),
+        ({"avx512_bf16": True, "amx_bf16": True, "cpu_name": "Intel(R) Xeon(R) Processor"}, True),
+    ],
+)
+def test_bfloat16_is_used_where_its_products_are_faster(
+    monkeypatch: pytest.MonkeyPatch, able: dict[str, object], faster: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    assert multiplies_bf16() is faster
