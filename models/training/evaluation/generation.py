@@ -10,6 +10,7 @@ from torch import Tensor
 from models.pipeline import Pipeline
 from models.training.evaluation.answers import encoded_batches
 from models.training.examples import Split
+from models.training.manifest import DataError
 from models.training.metrics.figures import Figures
 from models.training.objectives import next_token_cross_entropy
 
@@ -19,6 +20,9 @@ def figures(pipeline: Pipeline, split: Split) -> dict[str, Any]:
     """Perplexity with its interval, each text weighing by its words.
 
     The end counts as a word, but not of a text that is read in part.
+
+    Raises:
+        DataError: of no text anything is asked for: all are cut after their first word.
     """
     sums, words = [], []
     end = pipeline.task.tokenizer.end  # type: ignore[attr-defined]
@@ -33,6 +37,9 @@ def figures(pipeline: Pipeline, split: Split) -> dict[str, Any]:
         read = tokens[None, : len(asked)]
         words.append(len(asked))
         sums.append(float(next_token_cross_entropy(logits, read, lengths, end=asked[-1:])) * words[-1])
+
+    if not words:
+        raise DataError(f"{split.name}.jsonl has no text of which two words are read: raise max_tokens")
 
     def statistic(rows: NDArray[np.int64]) -> NDArray[np.float64]:
         return np.array([np.exp(np.array(sums)[rows].sum() / np.array(words)[rows].sum())])

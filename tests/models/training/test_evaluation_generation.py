@@ -12,6 +12,7 @@ from models.config import CheckpointConfig
 from models.network import FusionRNN
 from models.sequence import pad
 from models.training.evaluation import evaluate
+from models.training.manifest import DataError
 from tests.support import ENGLISH, tiny_tokenizer
 
 WORDS = ENGLISH[:5]
@@ -54,3 +55,10 @@ def test_the_end_is_asked_for_only_where_the_text_ends(tmp_path: Path, most: int
     surprise = -sum(float(scores[place, word]) for place, word in enumerate(following)) / len(following)
     found = evaluate(tmp_path / "writer", tmp_path, "val")["figures"]["perplexity"][0]
     assert found == pytest.approx(math.exp(surprise), rel=2e-2)  # weights are stored in half precision
+
+
+def test_texts_of_which_nothing_is_asked_for_have_no_perplexity(tmp_path: Path) -> None:
+    saved(tmp_path / "writer", 1)
+    (tmp_path / "val.jsonl").write_text(json.dumps({"text": " ".join(WORDS)}))
+    with pytest.raises(DataError, match="max_tokens"):
+        evaluate(tmp_path / "writer", tmp_path, "val")

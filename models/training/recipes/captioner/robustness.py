@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
+from models.checkpoint import CheckpointError
 from models.training.evaluation import evaluate
 from models.training.manifest import DataError, read_manifest
 from models.training.progress import progress
@@ -116,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     try:
         print(table(measured(given.checkpoint, given.data, given.photos)))
-    except DataError as error:
+    except (CheckpointError, DataError) as error:
         parser.error(str(error))
 
 

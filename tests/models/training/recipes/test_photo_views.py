@@ -70,3 +70,11 @@ def test_photos_are_spoilt_in_different_ways() -> None:
 def test_data_without_captions_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SystemExit):
         robustness.main([str(tmp_path), "--data", str(tmp_path)])
+
+
+def test_a_folder_without_a_checkpoint_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photo(64, 48).save(tmp_path / "0.png")
+    (tmp_path / "val.jsonl").write_text(json.dumps({"image": "0.png", "captions": {"en": ["a dog"]}}))
+    with pytest.raises(SystemExit):
+        robustness.main([str(tmp_path), "--data", str(tmp_path)])
+    assert "config.json" in capsys.readouterr().err
