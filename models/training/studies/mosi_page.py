@@ -197,7 +197,11 @@ class Report:
             utterance to the next is left, the development loss fell more than by anything else (0.446 instead of
             0.462), and the test figures with it: 78.6 without and 80.0 with them, and 10 of the 14 fusions with
             context encoders had less than here. What such videos' extractors know of their labels stands out then, so
-            the features stay as they come; that this was seen on the test videos is said here."""
+            the features stay as they come; that this was seen on the test videos is said here. The transcripts say more
+            than all of these features: all-mpnet-base-v2, fine-tuned on SST-2 alone, names 84.7 of the test utterances
+            rightly from their words. With its vectors as the text, over two seeds, the contextual fusion has 85.1,
+            concat 85.4 with context encoders, and the text by itself 85.5, so there audio and video of these features
+            add nothing. They are not in the tables, which are of the features as published."""
         )
 
     def _cells(self, label: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 import unicodedata
 
-from models.training.recipes.everyday import EMOJI, opinions
+from models.training.recipes.sentiment.everyday import EMOJI, opinions
 
 
 def test_opinions_are_of_both_kinds_and_languages_and_always_the_same() -> None:

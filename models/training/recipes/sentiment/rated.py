@@ -19,6 +19,7 @@ from models.media.text import decode_text
 from models.pipeline import Pipeline
 from models.training.manifest import DataError
 from models.training.metrics.classes import class_figures
+from models.training.recipes.sentiment.served import positive
 
 FILES = ("tweets_GroundTruth.txt", "amazonReviewSnippets_GroundTruth.txt")
 CLEAR = 1.0
@@ -64,7 +65,7 @@ def rated_figures(checkpoint: Path, sentences: Sequence[Rated]) -> dict[str, Any
     ``accuracy`` with its interval over the clear ones, and the share of neutral ones of which it is over 90 % sure.
     """
     pipeline = Pipeline.load(checkpoint)
-    said = [_positive(pipeline, sentence.text) for sentence in sentences]
+    said = [positive(pipeline, sentence.text) for sentence in sentences]
     both = [(value, sentence.rating) for value, sentence in zip(said, sentences, strict=True)]
     clear = [(value, int(rating > 0)) for value, rating in both if abs(rating) >= CLEAR]
     neutral = [max(value, 1 - value) > SURE for value, rating in both if abs(rating) <= NEUTRAL]
@@ -76,12 +77,6 @@ def rated_figures(checkpoint: Path, sentences: Sequence[Rated]) -> dict[str, Any
         "neutral": len(neutral),
         "sure_of_neutral": round(sum(neutral) / max(len(neutral), 1), 4),
     }
-
-
-def _positive(pipeline: Pipeline, text: str) -> float:
-    features = pipeline.features(pipeline.decode({"text": [text]}, MediaLimits()))
-    answer = pipeline.predict(features, pipeline.options()).model_dump()
-    return next(float(one["probability"]) for one in answer["predictions"] if one["label"] == "positive")
 
 
 def _lines(path: Path) -> Iterator[tuple[int, Rated]]:

