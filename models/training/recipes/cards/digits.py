@@ -23,7 +23,7 @@ which the modality alone is right about three times in four, chosen on other bun
 
 {figures}
 
-{flat}{earlier}With all four spoilt the errors are {ratio} times those of the best single modality. The severities
+{flat}With all four spoilt the errors are {ratio} times those of the best single modality. The severities
 (0 to 1): {severities}.
 
 Every held-back medium once, as it is, and the pictures on pages as well: dark on light, anywhere, a fifth to nine
@@ -58,7 +58,7 @@ come from one event may err together, and the answer is then too sure.
 """
 
 _FLAT = """No recurrence is the network without its GRUs, trained alike, over the same CNN for pictures, and spoilt by
-severities of its own. Letters are read less well without; of single spoken words and of lips it cannot be told.
+severities of its own. Letters, spoken words and lips are all read less well without.
 
 """
 
@@ -89,7 +89,6 @@ def card(metrics: Mapping[str, Any]) -> str:
         seed=metrics["seed"],
         figures=table(head, rows),
         flat=_FLAT if flat else "",
-        earlier=f"{metrics['earlier']}\n\n" if "earlier" in metrics else "",
         ratio=f"{metrics['errors_of_all_to_best_single']:.2f}",
         severities=", ".join(f"{name} {value:.2f}" for name, value in metrics["severity"].items()),
         singles=table(["", "accuracy"], single),
