@@ -3,12 +3,14 @@
 SST-2 (Socher et al. 2013) has only 6920 sentences, so the English half learns from a teacher as well: MPNet,
 fine-tuned on the same sentences, gives its opinion of them, of pieces of them and of pieces joined (Tang et al. 2019,
 "Distilling Task-Specific Knowledge from BERT into Simple Neural Networks"), and what it makes of single words is where
-word vectors start, so that words which no training sentence has are not unknown. The Chinese half, which has no
+word vectors start, so that words which no training sentence has are not unknown. The Chinese half, whose texts have no
 teacher, starts from what the network learns by guessing the next and the previous character of the reviews (Dai and Le
 2015, "Semi-supervised Sequence Learning"), and reads parts of reviews too. What neither set has, short
 opinions of everyday things, is put together from patterns (``everyday.py``), and how people write of other things than
-films, or without any feeling, comes from rated tweets and product reviews (``rated.py``). Traditional
-characters read as simplified ones.
+films, or without any feeling, comes from rated tweets and product reviews (``rated.py``), Chinese reviews of other
+things (``products.py``) and transcripts of people speaking (``transcripts.py``). The many words that none of them has
+are in dictionaries (``dictionaries.py``), whose English the teacher judges. Traditional characters read as simplified
+ones.
 """
 
 from collections import Counter
@@ -146,6 +148,7 @@ def train(data: Path, out: Path, seed: int) -> None:
     learned = [
         *lessons.of_sentences(taught["sst2"], judged("sst2", [*taught["sst2"].texts, *pieced]), pieced, encode),
         *lessons.of_reviews(taught["chn_hotel"], encode),
+        # What a buyer says was filed by his stars, whatever it is, and line by line.
         *lessons.of_reviews(products, encode, sure=0.8),
         *lessons.of_opinions(everyday, encode),
         *lessons.of_rated(sentences, encode),
