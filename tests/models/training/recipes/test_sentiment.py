@@ -13,6 +13,7 @@ from models.pipeline import Pipeline
 from models.sequence import pad
 from models.training.manifest import DataError
 from models.training.recipes.sentiment import recipe as sentiment
+from models.training.recipes.sentiment import sources
 from models.training.recipes.sentiment.dictionaries import CEDICT, WORDNET, examples, glosses, phrases
 from models.training.recipes.sentiment.lessons import SHORTEST, Draw, Lesson, joined, piece
 from models.training.recipes.sentiment.products import product_reviews
@@ -77,8 +78,8 @@ def test_the_command_leaves_a_checkpoint_for_both_languages(tmp_path: Path, monk
     pretrained(tmp_path / "mpnet", WORDS, mpnet=True)
     monkeypatch.setattr(sentiment, "EMBEDDING", 8)
     monkeypatch.setattr(sentiment, "EPOCHS", 1)
-    monkeypatch.setattr(sentiment, "EVERYDAY", 20)
-    monkeypatch.setattr(sentiment, "PHRASES", 20)
+    monkeypatch.setattr(sources, "EVERYDAY", 20)
+    monkeypatch.setattr(sources, "PHRASES", 20)
     monkeypatch.setattr(sentiment, "READING_EPOCHS", 1)
     monkeypatch.setattr(sentiment, "SEEDS", 2)
     rows = {
