@@ -200,8 +200,8 @@ class Report:
             the features stay as they come; that this was seen on the test videos is said here. The transcripts say more
             than all of these features: all-mpnet-base-v2, fine-tuned on SST-2 alone, names 84.7 of the test utterances
             rightly from their words. With its vectors as the text, over two seeds and by a script, the contextual
-            fusion has 85.1, concat 85.4 with context encoders, and the text by itself 85.5, so there audio and video of these
-            features add nothing. They are not in the tables, which are of the features as published."""
+            fusion has 85.1, concat 85.4 with context encoders, and the text by itself 85.5, so there audio and video
+            of these features add nothing. They are not in the tables, which are of the features as published."""
         )
 
     def _cells(self, label: str) -> list[str]:
