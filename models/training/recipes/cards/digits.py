@@ -58,7 +58,8 @@ come from one event may err together, and the answer is then too sure.
 """
 
 _FLAT = """No recurrence is the network without its GRUs, trained alike, over the same CNN for pictures, and spoilt by
-severities of its own. Letters, spoken words and lips are all read less well without.
+severities of its own. Letters are read less well without. So are spoken words and lips in these bundles; of 300
+recordings and 100 clips that may be chance.
 
 """
 

@@ -191,9 +191,8 @@ def train(data: Path, out: Path, seed: int) -> None:
         return [alone, *bundles(network)]
 
     def bundles(network: FusionRNN) -> list[Stage]:
-        draw = BundleDraw(varied["train"])
-        together = [_bundle_stage(network, draw, held), _bundle_stage(network, draw, held, name="bundles-2")]
-        return [*together, _sound_stage(network, BundleDraw(varied["train"], ["audio"]), sounds)]
+        draws = BundleDraw(varied["train"]), BundleDraw(varied["train"], ["audio"])
+        return list(_after_pictures(network, draws, held, sounds))
 
     def flat(network: FusionRNN) -> None:
         _flat(network)
@@ -239,14 +238,23 @@ def _every(network: FusionRNN, plain: Maker) -> dict[str, Any]:
     )
 
 
-def _bundle_stage(network: FusionRNN, draw: BundleDraw, held: Held, name: str = "bundles") -> BundleStage:
-    schedule = Schedule(epochs=EPOCHS, metric="score", averaging=0.99, patience=EPOCHS, bf16=True)
-    return BundleStage(network, draw, len(draw.rows), held, schedule, rate=2e-3, batch=64, name=name)
+def _after_pictures(
+    network: FusionRNN, draws: tuple[BundleDraw, BundleDraw], held: Held, sounds: Held
+) -> list[BundleStage]:
+    """Bundles twice, then sounds alone; ``draws`` and what chooses the epoch are of bundles and of sounds."""
 
+    def schedule(epochs: int) -> Schedule:
+        return Schedule(epochs=epochs, metric="score", averaging=0.99, patience=epochs, bf16=True)
 
-def _sound_stage(network: FusionRNN, draw: BundleDraw, held: Held) -> SoundStage:
-    schedule = Schedule(epochs=SOUND_EPOCHS, metric="score", averaging=0.99, patience=SOUND_EPOCHS, bf16=True)
-    return SoundStage(network, draw, len(draw.rows), held, schedule, rate=3e-3, batch=64, name="sounds")
+    bundles, alone = draws
+    count = len(bundles.rows)
+    return [
+        *(
+            BundleStage(network, bundles, count, held, schedule(EPOCHS), rate=2e-3, batch=64, name=name)
+            for name in ("bundles", "bundles-2")
+        ),
+        SoundStage(network, alone, count, sounds, schedule(SOUND_EPOCHS), rate=3e-3, batch=64, name="sounds"),
+    ]
 
 
 def _publish(data: Path, out: Path, runs: list[Run], plain: Maker, words: TextTokenizer, notes: dict[str, Any]) -> None:
@@ -298,11 +306,7 @@ def _unheard_speakers(
 
 def _last_stages(network: FusionRNN, draw: BundleDraw, held: Held) -> list[Stage]:
     """Sounds as the shipped network learns them. Last epochs are kept: the speaker left out must not choose."""
-    stages = [
-        _bundle_stage(network, draw, held),
-        _bundle_stage(network, draw, held, name="bundles-2"),
-        _sound_stage(network, draw, held),
-    ]
+    stages = _after_pictures(network, (draw, draw), held, held)
     for stage in stages:
         stage.keep = "last"
     return list(stages)

@@ -58,7 +58,7 @@ def glosses(folder: Path) -> list[Gloss]:
     """Chinese words of two to six simplified characters, names left out, each with its first meanings in English.
 
     Raises:
-        DataError: the file is missing.
+        DataError: the file is missing or has no entry.
     """
     found: dict[str, str] = {}
     for line in _read(folder / CEDICT, "it is CC-CEDICT, unpacked").splitlines():
@@ -70,6 +70,8 @@ def glosses(folder: Path) -> list[Gloss]:
         senses = [plain for sense in kept if (plain := _ASIDE.sub("", sense).strip(" ,;"))]
         if senses:
             found.setdefault(entry["word"], "; ".join(senses[:_SENSES]))
+    if not found:
+        raise DataError(f"{folder / CEDICT} has no entry of CC-CEDICT")
     return list(found.items())
 
 
@@ -94,5 +96,5 @@ def phrases(words: Sequence[Gloss], count: int) -> list[Gloss]:
 def _read(path: Path, what: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read: {what}") from error

