@@ -1,7 +1,13 @@
 """Encoders: importing this package registers them."""
 
 from models.encoders.audio import AudioRNN, AudioRNNConfig
-from models.encoders.image import MobileNetConfig, MobileNetEncoder, SmallImageConfig, SmallImageEncoder
+from models.encoders.image import (
+    EfficientNetConfig,
+    MobileNetConfig,
+    PhotoEncoder,
+    SmallImageConfig,
+    SmallImageEncoder,
+)
 from models.encoders.lips import LipsRNN, LipsRNNConfig
 from models.encoders.spectrogram import SpectrogramRNN, SpectrogramRNNConfig
 from models.encoders.text import TextBag, TextBagConfig, TextRNN, TextRNNConfig
@@ -11,10 +17,11 @@ from models.encoders.video import VideoMean, VideoMeanConfig, VideoRNN, VideoRNN
 __all__ = [
     "AudioRNN",
     "AudioRNNConfig",
+    "EfficientNetConfig",
     "LipsRNN",
     "LipsRNNConfig",
     "MobileNetConfig",
-    "MobileNetEncoder",
+    "PhotoEncoder",
     "SmallImageConfig",
     "SmallImageEncoder",
     "SpectrogramRNN",

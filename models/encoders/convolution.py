@@ -6,11 +6,11 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from models.encoders.mobilenet import CHANNELS, MobileNetV2
+from models.encoders.mobilenet import CHANNELS, NETWORKS
 from models.sequence import length_mask, round_length
 from models.state import State
 
-Backbone: TypeAlias = Literal["small", "mobilenet-v2"]
+Backbone: TypeAlias = Literal["small", "mobilenet-v2", "efficientnet-lite0"]
 
 _TOGETHER = 64
 """Frames that a CNN sees at once."""
@@ -110,10 +110,10 @@ def backbone(name: Backbone, planes: int, channels: tuple[int, ...]) -> tuple[nn
     """A network from pictures to maps, and how many maps it makes.
 
     Raises:
-        ValueError: MobileNetV2 reads colours only.
+        ValueError: all but ``small`` read colours only.
     """
     if name == "small":
         return SmallCNN(planes, channels), channels[-1]
     if planes != 3:
-        raise ValueError("mobilenet-v2 reads frames in colour: 3 planes")
-    return MobileNetV2(), CHANNELS
+        raise ValueError(f"{name} reads frames in colour: 3 planes")
+    return NETWORKS[name](), CHANNELS

@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from models.encoders.convolution import SmallCNN
-from models.encoders.mobilenet import CHANNELS, MobileNetV2
+from models.encoders.mobilenet import CHANNELS, NETWORKS, InvertedResiduals
 from models.pooling import Pooling
 from models.registry import ENCODERS, EncoderConfig
 from models.sequence import SequenceOutput
@@ -62,10 +62,9 @@ class RegionEncoder(nn.Module):
         return SequenceOutput(sequence, steps, self.pooling(sequence, steps))
 
 
-class MobileNetConfig(EncoderConfig):
-    """Sizes of a ``mobilenet-v2`` image encoder."""
+class _PhotoConfig(EncoderConfig):
+    """Sizes of an encoder of photos whose CNN the type names."""
 
-    type: Literal["mobilenet-v2"] = "mobilenet-v2"
     width: int = Field(512, ge=8, le=4096, description="Size of a region's vector")
     dropout: float = Field(0.0, ge=0, lt=1)
 
@@ -73,17 +72,30 @@ class MobileNetConfig(EncoderConfig):
 
     @classmethod
     def tiny(cls) -> Self:
-        return cls(width=8)
+        return cls.model_validate({"width": 8})
+
+
+class MobileNetConfig(_PhotoConfig):
+    """Sizes of a ``mobilenet-v2`` image encoder."""
+
+    type: Literal["mobilenet-v2"] = "mobilenet-v2"
+
+
+class EfficientNetConfig(_PhotoConfig):
+    """Sizes of an ``efficientnet-lite0`` image encoder."""
+
+    type: Literal["efficientnet-lite0"] = "efficientnet-lite0"
 
 
 @ENCODERS.register("mobilenet-v2", MobileNetConfig)
-class MobileNetEncoder(RegionEncoder):
-    """Regions of 32 x 32 pixels by MobileNetV2."""
+@ENCODERS.register("efficientnet-lite0", EfficientNetConfig)
+class PhotoEncoder(RegionEncoder):
+    """Regions of 32 x 32 pixels by a network of inverted residual blocks, which photos of ImageNet have taught."""
 
-    cnn: MobileNetV2
+    cnn: InvertedResiduals
 
-    def __init__(self, config: MobileNetConfig) -> None:
-        super().__init__(MobileNetV2(), CHANNELS, config.width, config.dropout)
+    def __init__(self, config: MobileNetConfig | EfficientNetConfig) -> None:
+        super().__init__(NETWORKS[config.type](), CHANNELS, config.width, config.dropout)
 
 
 class SmallImageConfig(EncoderConfig):

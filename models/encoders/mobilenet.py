@@ -1,16 +1,18 @@
-"""MobileNetV2 (Sandler et al. 2018) with batch normalization folded into the convolutions.
+"""Networks of inverted residual blocks, with batch normalization folded into the convolutions.
 
-The layer names and the padding follow the published TensorFlow weights, so those load without renaming. The network is
-cut in two at any block, because the lower part's output at a fixed cut can be cached while the upper part is trained.
+MobileNetV2 (Sandler et al. 2018), and EfficientNet-Lite0 (Google 2020), which is EfficientNet (Tan and Le 2019) without
+what small devices lack: the same blocks again, some with kernels of 5 x 5, in more layers.
+
+The layer names and the padding follow the published TensorFlow weights. A network is cut in two at any block, because
+the lower part's output at a fixed cut can be cached while the upper part is trained.
 """
+
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-# (expansion, channels, repeats, stride) of each group of inverted residual blocks: the paper's table 2.
-_GROUPS = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
-BLOCKS = sum(repeats for _, _, repeats, _ in _GROUPS)
 CHANNELS = 1280
 STRIDE = 32
 
@@ -32,13 +34,13 @@ class _SameConv2d(nn.Conv2d):
 
 
 class _Block(nn.Module):
-    """Inverted residual: expand (1x1), depthwise (3x3), project (1x1, linear); residual where shapes agree."""
+    """Inverted residual: expand (1x1), depthwise, project (1x1, linear); residual where shapes agree."""
 
-    def __init__(self, inputs: int, outputs: int, expansion: int, stride: int) -> None:
+    def __init__(self, inputs: int, outputs: int, expansion: int, stride: int, kernel: int) -> None:
         super().__init__()
         width = inputs * expansion
         self.expand = _SameConv2d(inputs, width, 1) if expansion > 1 else None
-        self.depthwise = _SameConv2d(width, width, 3, stride, groups=width)
+        self.depthwise = _SameConv2d(width, width, kernel, stride, groups=width)
         self.project = _SameConv2d(width, outputs, 1)
         self.residual = stride == 1 and inputs == outputs
 
@@ -49,22 +51,25 @@ class _Block(nn.Module):
         return output
 
 
-class MobileNetV2(nn.Module):
+class InvertedResiduals(nn.Module):
     """RGB images [N, 3, H, W], values in -1..1, to feature maps [N, 1280, ceil(H / 32), ceil(W / 32)] in 0..6."""
+
+    groups: ClassVar[tuple[tuple[int, int, int, int, int], ...]]
+    """Expansion, channels, repeats, stride of the first, and kernel of each group of blocks."""
 
     def __init__(self) -> None:
         super().__init__()
         self.stem = _SameConv2d(3, 32, 3, 2)
         blocks, channels = [], 32
-        for expansion, outputs, repeats, stride in _GROUPS:
+        for expansion, outputs, repeats, stride, kernel in self.groups:
             for index in range(repeats):
-                blocks.append(_Block(channels, outputs, expansion, stride if index == 0 else 1))
+                blocks.append(_Block(channels, outputs, expansion, stride if index == 0 else 1, kernel))
                 channels = outputs
         self.blocks = nn.ModuleList(blocks)
         self.head = _SameConv2d(channels, CHANNELS, 1)
 
     def lower(self, x: Tensor, cut: int) -> Tensor:
-        """The stem and the first ``cut`` blocks (0..17)."""
+        """The stem and the first ``cut`` blocks."""
         x = F.relu6(self.stem(x.contiguous(memory_format=torch.channels_last)))
         for block in self.blocks[:cut]:
             x = block(x)
@@ -80,6 +85,29 @@ class MobileNetV2(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.upper(self.lower(x, 0), 0)
+
+
+class MobileNetV2(InvertedResiduals):
+    """The paper's table 2."""
+
+    groups = (
+        (1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 32, 3, 2, 3), (6, 64, 4, 2, 3), (6, 96, 3, 1, 3), (6, 160, 3, 2, 3),
+        (6, 320, 1, 1, 3),
+    )  # fmt: skip
+
+
+class EfficientNetLite0(InvertedResiduals):
+    """EfficientNet-B0's groups (table 1), without squeeze and excitation and with ReLU6."""
+
+    groups = (
+        (1, 16, 1, 1, 3), (6, 24, 2, 2, 3), (6, 40, 2, 2, 5), (6, 80, 3, 2, 3), (6, 112, 3, 1, 5), (6, 192, 4, 2, 5),
+        (6, 320, 1, 1, 3),
+    )  # fmt: skip
+
+
+NETWORKS: dict[str, type[InvertedResiduals]] = {"mobilenet-v2": MobileNetV2, "efficientnet-lite0": EfficientNetLite0}
+"""By the name that a configuration gives them."""
+BLOCKS = sum(repeats for _, _, repeats, _, _ in MobileNetV2.groups)
 
 
 def _same(size: int, kernel: int, stride: int = 2) -> tuple[int, int]:

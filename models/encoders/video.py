@@ -33,8 +33,8 @@ class _Frames(EncoderConfig):
 
     @model_validator(mode="after")
     def _can_see(self) -> Self:
-        if self.backbone == "mobilenet-v2" and self.planes != 3:
-            raise ValueError("the backbone 'mobilenet-v2' reads frames in colour: 3 planes")
+        if self.backbone != "small" and self.planes != 3:
+            raise ValueError(f"the backbone '{self.backbone}' reads frames in colour: 3 planes")
         return self
 
 

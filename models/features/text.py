@@ -1,9 +1,11 @@
 """Text to token ids and back: one tokenizer for English words and Chinese characters, stored as ``tokenizer.json``."""
 
+import json
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
@@ -19,7 +21,11 @@ _MARKS = r"[^\p{L}\p{M}\p{N}']"
 
 
 class TextTokenizer:
-    """Word-level vocabulary over lower-cased text; a character of a script without spaces is a word."""
+    """Word-level vocabulary over lower-cased text; a character of a script without spaces is a word.
+
+    Where the vocabulary has two such characters as one word, it is read behind the second of them: most Chinese words
+    are pairs, and to tell words from chance neighbours takes no segmenter then.
+    """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
@@ -83,11 +89,36 @@ class TextTokenizer:
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, without start or end token."""
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
-        return ids
+        if not self.pairs:
+            return ids
+        found = ids[:1]
+        for neighbours in pairwise(ids):
+            found.append(neighbours[1])
+            if neighbours in self.pairs:
+                found.append(self.pairs[neighbours])
+        return found
+
+    def extended(self, words: Sequence[str]) -> "TextTokenizer":
+        """The same tokenizer with further words behind those it has, which keep their ids."""
+        described = json.loads(self._tokenizer.to_str())
+        vocabulary: dict[str, int] = described["model"]["vocab"]
+        for word in words:
+            vocabulary.setdefault(word, len(vocabulary))
+        return TextTokenizer(Tokenizer.from_str(json.dumps(described)))
 
     def words(self, ids: Iterable[int]) -> list[str]:
         """The words behind token ids."""
         return [self._tokenizer.id_to_token(index) or UNKNOWN for index in ids]
+
+    @cached_property
+    def pairs(self) -> Mapping[tuple[int, int], int]:
+        """Ids of the words of two characters, by those of the characters."""
+        vocabulary: dict[str, int] = self._tokenizer.get_vocab()
+        return {
+            (vocabulary[word[0]], vocabulary[word[1]]): index
+            for word, index in vocabulary.items()
+            if len(word) == 2 and all(is_spaceless(sign) and sign in vocabulary for sign in word)
+        }
 
     @cached_property
     def marks(self) -> frozenset[int]:
@@ -115,7 +146,7 @@ def join(words: Sequence[str]) -> str:
     """Words as one would write them: spaces between words, none beside a character of a script without spaces."""
     text = ""
     for word in words:
-        spaced = text and not (_spaceless(text[-1]) or _spaceless(word[0]))
+        spaced = text and not (is_spaceless(text[-1]) or is_spaceless(word[0]))
         text += f" {word}" if spaced else word
     return text
 
@@ -129,5 +160,6 @@ def _speaks(character: str) -> bool:
     return character.isalnum() or unicodedata.category(character) == "So"
 
 
-def _spaceless(character: str) -> bool:
-    return unicodedata.name(character, "").startswith(("CJK", "HIRAGANA", "KATAKANA"))
+def is_spaceless(word: str) -> bool:
+    """Whether the first character of a word is of a script that is written without spaces."""
+    return unicodedata.name(word[0], "").startswith(("CJK", "HIRAGANA", "KATAKANA"))

@@ -1,4 +1,4 @@
-"""MobileNetV2 on oneDNN's convolutions: weights packed once, activations and residuals inside the convolution.
+"""Inverted residual blocks on oneDNN's convolutions: weights packed once, activations and residuals inside these.
 
 The published weights pad below and to the right at stride 2, which oneDNN's convolutions do not: each would need a
 padded copy of its input. Of a mirrored picture that is padding above and to the left, and at stride 2 a padding of 1 on
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.encoders.mobilenet import MobileNetV2
+from models.encoders.mobilenet import EfficientNetLite0, InvertedResiduals, MobileNetV2
 from models.encoders.spectrogram import SpectrogramRNN, by_step, planes
 from models.runtime.acceleration import Accelerator, Fast
 from models.runtime.kernels import onednn
@@ -77,7 +77,7 @@ class _Product:
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """An inverted residual block of MobileNetV2."""
+    """An inverted residual block."""
 
     expand: Callable[[Tensor], Tensor] | None
     depthwise: _Convolution
@@ -89,8 +89,8 @@ class _Block:
         return self.project.onto(hidden, x) if self.residual else self.project(hidden)
 
 
-class FusedMobileNet:
-    """``MobileNetV2.forward``, or its first blocks alone, where it has no ``head``."""
+class FusedResiduals:
+    """``InvertedResiduals.forward``, or its first blocks alone, where it has no ``head``."""
 
     def __init__(
         self,
@@ -151,18 +151,18 @@ class FusedSight:
 
     def __init__(self, encoder: SpectrogramRNN, precision: torch.dtype) -> None:
         like = planes(torch.zeros(_TOGETHER, encoder.frames, encoder.bands))
-        self._cnn = FusedMobileNet(encoder.stem, list(encoder.blocks), None, precision, like)
+        self._cnn = FusedResiduals(encoder.stem, list(encoder.blocks), None, precision, like)
         self.how = self._cnn.how
 
     def __call__(self, pictures: Tensor) -> Tensor:
         return by_step(self._cnn(planes(pictures)))
 
 
-def _build(cnn: MobileNetV2, precision: torch.dtype) -> Fast | None:
-    return FusedMobileNet(cnn.stem, list(cnn.blocks), cnn.head, precision)
+def _build(cnn: InvertedResiduals, precision: torch.dtype) -> Fast | None:
+    return FusedResiduals(cnn.stem, list(cnn.blocks), cnn.head, precision)
 
 
-def _examples(_: MobileNetV2, generator: torch.Generator) -> list[tuple[Tensor]]:
+def _examples(_: InvertedResiduals, generator: torch.Generator) -> list[tuple[Tensor]]:
     # One even side and one odd, at every stride.
     return [(torch.rand(2, 3, 64, 63, generator=generator) * 2 - 1,)]
 
@@ -172,4 +172,5 @@ def _pictures(encoder: SpectrogramRNN, generator: torch.Generator) -> list[tuple
 
 
 mobilenet = Accelerator(MobileNetV2, "forward", _build, _examples)
+efficientnet = Accelerator(EfficientNetLite0, "forward", _build, _examples)
 spectrogram = Accelerator(SpectrogramRNN, "see", FusedSight, _pictures)

@@ -15,7 +15,7 @@ from models.decoding.beam import beam_search, beam_steps
 from models.decoding.decoder import Hypothesis, Search
 from models.decoding.sampling import sample_steps
 from models.encoded import Encoded
-from models.encoders.image import MobileNetEncoder
+from models.encoders.image import PhotoEncoder
 from models.features.borders import unbarred
 from models.features.image import ImageFeatures
 from models.features.text import join
@@ -74,7 +74,7 @@ class CaptioningTask(WritingTask):
         self.options = _options(self.languages, checkpoint.config.defaults)
         # Only regions of pictures can be shown as a picture.
         encoders = self.network.encoders
-        self.explains = self.draws = set(encoders) == {"image"} and isinstance(encoders["image"], MobileNetEncoder)
+        self.explains = self.draws = set(encoders) == {"image"} and isinstance(encoders["image"], PhotoEncoder)
         caption = {"text": "a dog runs through the snow", "language": self.languages[0], "log_probability": -7.4}
         self.example = self.example_of({"captions": [caption]})
 

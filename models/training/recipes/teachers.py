@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from models.features.text import TextTokenizer
 from models.sequence import Padded, length_mask, masked_mean, pad
 from models.training.manifest import DataError
+from models.training.trainer import multiplies_bf16
 
 HEADS = 12
 LONGEST = 64
@@ -166,7 +167,7 @@ class Transformer(nn.Module):
         order = torch.tensor([len(ids) for ids in pieces]).argsort(stable=True)
         found: list[Tensor] = []
         for rows in torch.split(order, batch):
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16, enabled=multiplies_bf16()):
                 found.append(compute(pad([pieces[int(row)] for row in rows])))
         return torch.cat(found)[order.argsort()]
 

@@ -32,6 +32,21 @@ def test_contractions_read_alike_however_they_are_written(written: str) -> None:
     assert tokenizer.split("rock'n'roll o'clock 'quoted'") == ["rock'n'roll", "o'clock", "quoted"]
 
 
+def test_pairs_of_characters_are_read_behind_the_second_of_them(tmp_path: Path) -> None:
+    tokenizer = TextTokenizer.build([*"一只小狗", "dog"])
+    assert tokenizer.words(tokenizer.encode("小狗 dog")) == ["小", "狗", "dog"]
+    larger = tokenizer.extended(["小狗", "只小", "dog", "小马"])
+    assert larger.size == tokenizer.size + 3
+    assert larger.words(range(tokenizer.size)) == tokenizer.words(range(tokenizer.size))
+    read = larger.encode("一只小狗, dog 小马")
+    # 马 is unknown, and so is what it is part of.
+    assert larger.words(read) == ["一", "只", "小", "只小", "狗", "小狗", "dog", "小", "<unk>"]
+    assert larger.split("小狗") == ["小", "狗"]
+    larger.save(tmp_path / "tokenizer.json")
+    assert TextTokenizer.load(tmp_path / "tokenizer.json").encode("一只小狗, dog 小马") == read
+    assert larger.encode("") == []
+
+
 def test_a_text_of_marks_alone_has_no_words_that_are_known() -> None:
     tokenizer = TextTokenizer.build(["good", "\u597d", "!"], marks=True)
     features = TextFeatures()

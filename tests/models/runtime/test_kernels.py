@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from models.encoders.mobilenet import MobileNetV2
+from models.encoders.mobilenet import NETWORKS, MobileNetV2
 from models.encoders.spectrogram import SpectrogramRNN, SpectrogramRNNConfig
 from models.runtime import accelerate
 from models.runtime.mobilenet import FusedSight
@@ -41,8 +41,9 @@ def numbers(*shape: int, seed: int = 1) -> Tensor:
 
 @pytest.mark.parametrize("sides", [(224, 224), (97, 64), (33, 128), (65, 31)])
 @pytest.mark.parametrize("rows", [1, 5])
-def test_mobilenet(sides: tuple[int, int], rows: int) -> None:
-    before, after = both(MobileNetV2())
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_for_photos(name: str, sides: tuple[int, int], rows: int) -> None:
+    before, after = both(NETWORKS[name]())
     picture = numbers(rows, 3, *sides).clamp(-1, 1)
     assert close(after(picture), before(picture))
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.encoders.image import MobileNetEncoder
+from models.encoders.image import PhotoEncoder
 from models.features.image import ImageFeatures
 from models.features.text import TextTokenizer, frequent
 from models.media.image import decode_image
@@ -31,7 +31,9 @@ IMAGE_SIZE = 224
 class CaptionData:
     """Both splits: photos as the lower CNN's output, captions as words and as token ids."""
 
-    def __init__(self, folder: Path, cache: Path, cnn: MobileNetEncoder, tokenizer: TextTokenizer | None = None):
+    def __init__(
+        self, folder: Path, cache: Path, cnn: PhotoEncoder, tokenizer: TextTokenizer | None = None, cut: int = CUT
+    ) -> None:
         self.manifests = {split: read_manifest(folder, split, media=("image",)) for split in ("train", "val")}
         splitter = tokenizer or TextTokenizer.build([])
         self.words = {
@@ -44,7 +46,7 @@ class CaptionData:
         self.tokenizer = tokenizer or self._tokenizer()
         self.tokens = {language: self._tokens(language) for language in LANGUAGES}
         self.lower = {
-            split: _lower(manifest, cache, cnn, VIEWS if split == "train" else 1)
+            split: _lower(manifest, cache, cnn, VIEWS if split == "train" else 1, cut)
             for split, manifest in self.manifests.items()
         }
 
@@ -86,8 +88,8 @@ def _captions(example: dict[str, Any], language: str) -> list[str]:
     return list(captions)
 
 
-def _lower(manifest: Manifest, cache: Path, encoder: MobileNetEncoder, views: int) -> FeatureArray:
-    """fp16 [N, views, 64, 14, 14]: the first views of each photo."""
+def _lower(manifest: Manifest, cache: Path, encoder: PhotoEncoder, views: int, cut: int) -> FeatureArray:
+    """fp16 [N, views, C, h, w]: what the first ``cut`` blocks say about the first views of each photo."""
     resize = ImageFeatures(size=IMAGE_SIZE)
 
     @torch.inference_mode()
@@ -97,13 +99,15 @@ def _lower(manifest: Manifest, cache: Path, encoder: MobileNetEncoder, views: in
             picture = decode_image(data, MediaLimits(), target=IMAGE_SIZE)
             pixels = resize.extract([view_of(picture, row, view) for view in range(views)])
             # One view at a time: what lies between the layers then stays in the cache, which is four times as fast.
-            lower = [encoder.cnn.lower(pixels[[view]].float() / 127.5 - 1, CUT) for view in range(views)]
+            lower = [encoder.cnn.lower(pixels[[view]].float() / 127.5 - 1, cut) for view in range(views)]
             yield torch.cat(lower).numpy()
 
-    key = {"data": [str(e["image"]) for e in manifest.examples], "cut": CUT, "weights": _fingerprint(encoder)}
-    shape = (len(manifest.examples), views, 64, IMAGE_SIZE // 16, IMAGE_SIZE // 16)
+    key = {"data": [str(e["image"]) for e in manifest.examples], "cut": cut, "weights": _fingerprint(encoder)}
+    with torch.inference_mode():
+        _, *maps = encoder.cnn.lower(torch.zeros(1, 3, IMAGE_SIZE, IMAGE_SIZE), cut).shape
+    shape = (len(manifest.examples), views, *maps)
     return cached_features(cache, key, shape, compute, label=f"photos-{manifest.split}")
 
 
-def _fingerprint(encoder: MobileNetEncoder) -> float:
+def _fingerprint(encoder: PhotoEncoder) -> float:
     return sum(float(parameter.detach().double().abs().sum()) for parameter in encoder.cnn.parameters())

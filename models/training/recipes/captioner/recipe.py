@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from models.checkpoint import save_checkpoint
 from models.config import CheckpointConfig
-from models.encoders.image import MobileNetConfig, MobileNetEncoder
+from models.encoders.image import MobileNetConfig, PhotoEncoder
 from models.features.text import TextTokenizer
 from models.heads.captioning import CaptioningHead
 from models.network import FusionRNN
@@ -49,14 +49,14 @@ def describe(tokenizer: TextTokenizer, **head: Any) -> CheckpointConfig:
 
 def build(data_folder: Path, out: Path, weights: Path, **head: Any) -> tuple[FusionRNN, CaptionData, CheckpointConfig]:
     """The network with ImageNet weights in its CNN, and the data it trains on."""
-    start = MobileNetEncoder(MobileNetConfig())
+    start = PhotoEncoder(MobileNetConfig())
     imagenet = {name: value.float() for name, value in load_file(weights).items() if not name.startswith("classifier")}
     start.cnn.load_state_dict(imagenet)
     data = CaptionData(data_folder, out / "cache", start)
     config = describe(data.tokenizer, **head)
     model = FusionRNN(config.network)
     encoder, writer = model.encoders["image"], model.head
-    assert isinstance(encoder, MobileNetEncoder)
+    assert isinstance(encoder, PhotoEncoder)
     assert isinstance(writer, CaptioningHead)
     encoder.cnn.load_state_dict(imagenet)
     writer.spoken.copy_(data.spoken())

@@ -10,7 +10,7 @@ from torch import Tensor
 from models.decoding.beam import beam_search
 from models.decoding.sampling import sample
 from models.encoded import Encoded
-from models.encoders.image import MobileNetEncoder
+from models.encoders.image import PhotoEncoder
 from models.features.text import join
 from models.heads.captioning import CaptioningHead
 from models.network import FusionRNN
@@ -40,9 +40,9 @@ class _CaptionStage(Stage):
         return head
 
     @property
-    def encoder(self) -> MobileNetEncoder:
+    def encoder(self) -> PhotoEncoder:
         encoder = self.model.encoders["image"]
-        assert isinstance(encoder, MobileNetEncoder)
+        assert isinstance(encoder, PhotoEncoder)
         return encoder
 
     def batches(self, generator: torch.Generator) -> list[Tensor]:
@@ -211,6 +211,6 @@ def mean_of(some: dict[str, Tensor], others: dict[str, Tensor]) -> dict[str, Ten
 
 def _without_cnn(model: FusionRNN) -> list[torch.nn.Parameter]:
     encoder = model.encoders["image"]
-    assert isinstance(encoder, MobileNetEncoder)
+    assert isinstance(encoder, PhotoEncoder)
     frozen = {id(parameter) for parameter in encoder.cnn.parameters()}
     return [parameter for parameter in model.parameters() if id(parameter) not in frozen]

@@ -1,7 +1,8 @@
 """``image-text-embedding``: photos, English and Chinese sentences in one space, trained on Flickr8k and Flickr8k-CN.
 
-A dual encoder: the CNN that the captioner has fine-tuned, and one bidirectional GRU that reads both languages. Each
-photo is pulled towards a sentence of each language, and those two towards each other (InfoNCE).
+A dual encoder: EfficientNet-Lite0, and one bidirectional GRU that reads both languages, Chinese by characters and by
+pairs of them, which most of its words are. Each photo is pulled towards a sentence of each language, and those two
+towards each other (InfoNCE).
 
 A bag of words is trained first, on the CNN's output as read from disk: it costs little, is the baseline, and its word
 vectors are where the GRU starts from.
@@ -12,34 +13,31 @@ pre-trained transformer (soft targets: Hinton et al. 2015; for pairs, Andonian e
 vectors of English words start.
 """
 
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 from torch import Tensor
 
-from models.checkpoint import WEIGHTS, save_checkpoint
+from models.checkpoint import save_checkpoint
 from models.config import CheckpointConfig
-from models.encoders.image import MobileNetEncoder
+from models.encoders.image import EfficientNetConfig, PhotoEncoder
 from models.encoders.text import TextBag
-from models.features.text import TextTokenizer
+from models.features.text import TextTokenizer, is_spaceless
 from models.network import FusionRNN
 from models.training.curves import draw_curves
 from models.training.evaluation import evaluate
-from models.training.manifest import DataError
-from models.training.recipes.captioner.data import IMAGE_SIZE, LANGUAGES, CaptionData
-from models.training.recipes.captioner.recipe import build as build_captioner
-from models.training.recipes.image_text_embedding.data import PairData
+from models.training.recipes.captioner.data import IMAGE_SIZE, CaptionData
+from models.training.recipes.image_text_embedding.data import CUT, PairData
 from models.training.recipes.image_text_embedding.stage import PairStage
+from models.training.recipes.imagenet import efficientnet_lite0
 from models.training.recipes.teachers import Transformer, WordPieces, word_vectors
 from models.training.recipes.traditional import SIMPLIFIED
 from models.training.trainer import Schedule, Stage, Trainer
 
 NAME = "image-text-embedding"
-CAPTIONER = Path(__file__).parents[3] / "zoo" / "captioner"
-"""The checkpoint whose CNN this one starts from."""
 WORDS = 256
 """Size of a word's vector."""
 
@@ -53,16 +51,16 @@ def describe(tokenizer: TextTokenizer, *, bag: bool = False) -> CheckpointConfig
     return CheckpointConfig.model_validate(
         {
             "name": NAME,
-            "version": "1.2.0",
+            "version": "1.3.0",
             "task": "embedding",
             "description": "Photos, English and Chinese sentences as unit vectors of one space: like lies by like.",
             "modalities": {
                 "image": {"features": {"type": "pixels", "size": IMAGE_SIZE}},
-                "text": {"features": {"type": "tokens", "max_tokens": 64}},
+                "text": {"features": {"type": "tokens", "max_tokens": 96}},
             },
             "network": {
                 "encoders": {
-                    "image": {"type": "mobilenet-v2", "width": 512},
+                    "image": {"type": "efficientnet-lite0", "width": 512},
                     "text": text | ({"type": "text-bag"} if bag else {"type": "text-rnn"} | recurrent),
                 },
                 "fusion": {"type": "concat", "width": 256},
@@ -78,38 +76,28 @@ def train(data_folder: Path, out: Path, seed: int) -> None:
     The baseline, a bag of words, is trained first and written to ``out/bag/checkpoint``. Both are measured on the
     validation photos.
 
-    The CNN's lower blocks are ImageNet's, as the captioner's are (``mobilenet_v2/imagenet.safetensors`` beside the data
-    folder), and the upper ones those of the shipped captioner; a link from ``out/cache`` to the captioner's saves
-    computing the photos' features again.
+    The CNN starts from ImageNet's weights in the folder ``efficientnet_lite0`` beside the data folder, and its lower
+    blocks stay as they are.
 
     Raises:
         DataError: the data or the CNN's weights are missing.
     """
-    weights = data_folder.parent / "mobilenet_v2" / "imagenet.safetensors"
-    for needed in (weights, CAPTIONER / WEIGHTS):
-        if not needed.is_file():
-            raise DataError(f"{needed} does not exist: the photos' encoder starts from it")
-    start, captions, _ = build_captioner(data_folder, out, weights)
-    cnn = start.encoders["image"]
-    assert isinstance(cnn, MobileNetEncoder)
-    prefix = "encoders.image.cnn."
-    tuned = load_file(CAPTIONER / WEIGHTS)
-    cnn.cnn.load_state_dict(
-        {name.removeprefix(prefix): value.float() for name, value in tuned.items() if name.startswith(prefix)}
-    )
+    cnn = PhotoEncoder(EfficientNetConfig())
+    cnn.cnn.load_state_dict(efficientnet_lite0(data_folder.parent / "efficientnet_lite0"))
+    captions = CaptionData(data_folder, out / "cache", cnn, cut=CUT)
     pieces, teacher = WordPieces(data_folder.parent / "minilm"), Transformer.pretrained(data_folder.parent / "minilm")
     data = PairData(captions, out / "cache", cnn, themes(captions, teacher, pieces))
-    bag = _network(describe(captions.tokenizer, bag=True), cnn, seed)
-    start_words(bag, word_vectors(captions.tokenizer, teacher, pieces, WORDS))
+    bag = _network(describe(data.tokenizer, bag=True), cnn, seed)
+    start_words(bag, word_vectors(data.tokenizer, teacher, pieces, WORDS))
     Trainer(bag, bag_stages(bag, data), out / "bag", seed=seed).run()
-    save_checkpoint(out / "bag" / "checkpoint", describe(captions.tokenizer, bag=True), bag, captions.tokenizer)
-    model = _network(describe(captions.tokenizer), cnn, seed)
+    save_checkpoint(out / "bag" / "checkpoint", describe(data.tokenizer, bag=True), bag, data.tokenizer)
+    model = _network(describe(data.tokenizer), cnn, seed)
     start_from_bag(model, bag)
     Trainer(model, stages(model, data), out, seed=seed).run()
     draw_curves(out / "log.jsonl", out / "curves.png")
     baselines = {"bag of words": evaluate(out / "bag" / "checkpoint", data_folder, "val", "captions")["figures"]}
     before = {"dataset": data_folder.resolve().name, "split": "val", "seed": seed, "baselines": baselines}
-    model, tokenizer = reading_traditional(model, captions.tokenizer)
+    model, tokenizer = reading_traditional(model, data.tokenizer)
     save_checkpoint(out / "checkpoint", describe(tokenizer), model, tokenizer, metrics=before)
     evaluate(out / "checkpoint", data_folder, "val", "captions", save=True)
 
@@ -148,12 +136,12 @@ def start_words(network: FusionRNN, vectors: Tensor) -> None:
     table[known] = vectors[known] * table.norm(dim=1).mean()
 
 
-def _network(config: CheckpointConfig, cnn: MobileNetEncoder, seed: int) -> FusionRNN:
+def _network(config: CheckpointConfig, cnn: PhotoEncoder, seed: int) -> FusionRNN:
     """A new network whose CNN has the weights of ``cnn``."""
     torch.manual_seed(seed)
     network = FusionRNN(config.network)
     encoder = network.encoders["image"]
-    assert isinstance(encoder, MobileNetEncoder)
+    assert isinstance(encoder, PhotoEncoder)
     encoder.cnn.load_state_dict(cnn.cnn.state_dict())
     return network
 
@@ -176,14 +164,19 @@ def start_from_bag(model: FusionRNN, bag: FusionRNN) -> None:
 
 
 def reading_traditional(model: FusionRNN, tokenizer: TextTokenizer) -> tuple[FusionRNN, TextTokenizer]:
-    """The same network with traditional characters in its vocabulary, each with its simplified form's vector."""
-    words = tokenizer.words(range(tokenizer.size))
-    known = set(words)
-    added = [old for old, new in SIMPLIFIED.items() if new in known and old not in known]
-    specials = TextTokenizer.build([], LANGUAGES).size
-    larger = TextTokenizer.build([*words[specials:], *added], LANGUAGES)
+    """The same network that also knows traditional characters and pairs, each by its simplified form's vector."""
+    known = set(tokenizer.words(range(tokenizer.size)))
+    written = {new: [new] for new in SIMPLIFIED.values()}
+    for old, new in SIMPLIFIED.items():
+        written[new].append(old)
+    spaceless = sorted(word for word in known if len(word) <= 2 and all(map(is_spaceless, word)))
+    forms = {
+        "".join(signs): word for word in spaceless for signs in product(*(written.get(sign, [sign]) for sign in word))
+    }
+    added = [form for form in forms if form not in known]
+    larger = tokenizer.extended(added)
     weights = model.state_dict()
-    rows = [tokenizer.encode(SIMPLIFIED[old])[0] for old in added]
+    rows = [tokenizer.encode(forms[form])[-1] for form in added]
     table = weights["encoders.text.embedding.weight"]
     weights["encoders.text.embedding.weight"] = torch.cat([table, table[rows]])
     network = FusionRNN(describe(larger).network)

@@ -8,14 +8,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.encoders.image import MobileNetEncoder
+from models.encoders.image import PhotoEncoder
 from models.heads import EmbeddingHead
 from models.heads.embedding import FUSED
 from models.network import FusionRNN
 from models.sequence import SequenceOutput, pad
 from models.training.metrics.retrieval import group_retrieval_figures
-from models.training.recipes.captioner.data import CUT, LANGUAGES
-from models.training.recipes.image_text_embedding.data import PairData
+from models.training.recipes.captioner.data import LANGUAGES
+from models.training.recipes.image_text_embedding.data import CUT, PairData
 from models.training.trainer import Schedule, Stage, multiplies_bf16
 
 SOFT = 0.5
@@ -43,9 +43,9 @@ class PairStage(Stage):
         self._pooled: dict[str, Tensor] = {}
 
     @property
-    def encoder(self) -> MobileNetEncoder:
+    def encoder(self) -> PhotoEncoder:
         encoder = self.model.encoders["image"]
-        assert isinstance(encoder, MobileNetEncoder)
+        assert isinstance(encoder, PhotoEncoder)
         return encoder
 
     @property

@@ -7,22 +7,49 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from models.encoders.mobilenet import BLOCKS, MobileNetV2
+from models.encoders.mobilenet import EfficientNetLite0
+from models.features.text import TextTokenizer
 from models.media.limits import MediaLimits
 from models.pipeline import Pipeline
 from models.training.evaluation import evaluate
 from models.training.manifest import DataError
 from models.training.objectives import info_nce
-from models.training.recipes.captioner.data import CUT
 from models.training.recipes.image_text_embedding import recipe, stage
 from models.training.recipes.image_text_embedding.ambiguity import main, recall
+from models.training.recipes.image_text_embedding.data import CUT
+from models.training.recipes.imagenet import efficientnet_lite0
 from models.training.trainer import Schedule
 from tests.models.training.recipes.transformer import pretrained
 
 COLOURS = {"red": ("红", (200, 30, 30)), "green": ("绿", (30, 180, 40)), "blue": ("蓝", (30, 40, 200))}
 PHOTOS = {"train": 4, "val": 1}
+
+
+BLOCKS = len(EfficientNetLite0().blocks)
+
+
+def published() -> dict[str, torch.Tensor]:
+    """Random weights of EfficientNet-Lite0 as they are published: batch normalization by itself, no biases."""
+    torch.manual_seed(0)
+    state: dict[str, torch.Tensor] = {}
+
+    def put(convolution: str, norm: str, layer: torch.nn.Conv2d) -> None:
+        state[f"{convolution}.weight"] = layer.weight.detach()
+        for name in ("weight", "running_var"):
+            state[f"{norm}.{name}"] = torch.rand(layer.out_channels) + 0.5
+        for name in ("bias", "running_mean"):
+            state[f"{norm}.{name}"] = 0.1 * torch.randn(layer.out_channels)
+
+    cnn = EfficientNetLite0()
+    put("_conv_stem", "_bn0", cnn.stem)
+    put("_conv_head", "_bn1", cnn.head)
+    for index, block in enumerate(cnn.blocks):
+        for number, part in enumerate(("expand", "depthwise", "project")):
+            if getattr(block, part) is not None:
+                put(f"_blocks.{index}._{part}_conv", f"_blocks.{index}._bn{number}", getattr(block, part))
+    return state
 
 
 @pytest.fixture(scope="module")
@@ -40,15 +67,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 captions = {"en": [f"a {name} square", f"it is {name}"], "zh": [f"{sign}色", f"一片{sign}"]}
                 lines.append(json.dumps({"image": path, "captions": captions}))
         (folder / f"{split}.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    torch.manual_seed(0)
-    cnn = {name: value.half() for name, value in MobileNetV2().state_dict().items()}
-    (root / "mobilenet_v2").mkdir()
-    save_file(cnn, root / "mobilenet_v2" / "imagenet.safetensors")
-    (root / "captioner").mkdir()
-    save_file(
-        {f"encoders.image.cnn.{name}": value for name, value in cnn.items()},
-        root / "captioner" / "model.safetensors",
-    )
+    (root / "efficientnet_lite0").mkdir()
+    torch.save(published(), root / "efficientnet_lite0" / "weights.pth")
     return folder
 
 
@@ -64,7 +84,6 @@ def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recipe, "WORDS", 24)
         pretrained(data.parent / "minilm", words, width=24)
-        patch.setattr(recipe, "CAPTIONER", data.parent / "captioner")
         patch.setattr(recipe, "Schedule", short)
         recipe.train(data, out, 0)
     return out
@@ -99,11 +118,13 @@ def test_every_stage_learns(trained: Path) -> None:
 
 
 def test_the_cnns_upper_blocks_move_and_the_lower_ones_stay(data: Path, trained: Path) -> None:
-    before = load_file(data.parent / "captioner" / "model.safetensors")
+    before = efficientnet_lite0(data.parent / "efficientnet_lite0")
     after = load_file(trained / "checkpoint" / "model.safetensors")
-    moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
-    assert {name.split(".")[4] for name in moved if ".blocks." in name} == {str(n) for n in range(CUT, BLOCKS)}
-    assert "encoders.image.cnn.stem.weight" not in moved
+    moved = {
+        name for name, value in before.items() if not torch.equal(value.half(), after[f"encoders.image.cnn.{name}"])
+    }
+    assert {int(name.split(".")[1]) for name in moved if "blocks." in name} == set(range(CUT, BLOCKS))
+    assert "stem.weight" not in moved
 
 
 def test_the_checkpoint_embeds_both(data: Path, trained: Path) -> None:
@@ -128,6 +149,10 @@ def test_traditional_characters_read_as_simplified_ones(data: Path, trained: Pat
 
     assert vector("紅") == vector("红")
     assert vector("紅") != vector("绿")
+    # A pair of characters is a word of its own.
+    assert vector("一片紅") == vector("一片红")
+    tokenizer = TextTokenizer.load(trained / "checkpoint" / "tokenizer.json")
+    assert "片紅" in tokenizer.words(tokenizer.encode("一片紅"))
 
 
 def test_it_is_measured_on_captions_beside_the_bag_of_words(data: Path, trained: Path) -> None:
@@ -141,10 +166,27 @@ def test_it_is_measured_on_captions_beside_the_bag_of_words(data: Path, trained:
     assert again["figures"] == metrics["figures"]
 
 
-def test_what_is_missing_is_named(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recipe, "CAPTIONER", tmp_path / "nowhere")
-    with pytest.raises(DataError, match="nowhere"):
-        recipe.train(data, tmp_path / "run", 0)
+def test_weights_that_are_missing_or_others_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"efficientnet_lite0 has 0 \.pth files and needs one"):
+        recipe.train(tmp_path / "photos", tmp_path / "run", 0)
+    weights = tmp_path / "efficientnet_lite0" / "weights.pth"
+    weights.parent.mkdir()
+    torch.save(published() | {"_conv_stem.weight": torch.zeros(1)}, weights)
+    with pytest.raises(DataError, match="does not hold the weights of EfficientNet-Lite0"):
+        recipe.train(tmp_path / "photos", tmp_path / "run", 0)
+    weights.write_bytes(b"no weights")
+    with pytest.raises(DataError, match="does not hold the weights of EfficientNet-Lite0"):
+        recipe.train(tmp_path / "photos", tmp_path / "run", 0)
+
+
+def test_normalization_is_folded_into_the_convolutions(data: Path) -> None:
+    given, folded = published(), efficientnet_lite0(data.parent / "efficientnet_lite0")
+    picture = torch.randn(1, 3, 32, 32)
+    layer = torch.nn.functional.conv2d(picture, given["_conv_stem.weight"])
+    moments = given["_bn0.running_mean"], given["_bn0.running_var"]
+    wanted = torch.nn.functional.batch_norm(layer, *moments, given["_bn0.weight"], given["_bn0.bias"], eps=1e-3)
+    found = torch.nn.functional.conv2d(picture, folded["stem.weight"], folded["stem.bias"])
+    assert torch.allclose(found, wanted, atol=1e-5)
 
 
 def test_a_caption_that_fits_every_photo_finds_none_in_particular() -> None:
