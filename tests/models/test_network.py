@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from models.encoders.mobilenet import MobileNetV2
+from models.encoders.mobilenet import NETWORKS
 from models.fusion import ConcatConfig, ConcatFusion
 from models.sequence import Padded, SequenceOutput
 from tests.support import tiny_config, tiny_network
@@ -18,8 +18,9 @@ def vectors(values: torch.Tensor) -> SequenceOutput:
     return SequenceOutput(values.unsqueeze(1), torch.ones(len(values), dtype=torch.int64), values)
 
 
-def test_mobilenet_halves_five_times_and_cuts_anywhere() -> None:
-    cnn = MobileNetV2().eval()
+@pytest.mark.parametrize("name", NETWORKS)
+def test_networks_for_photos_halve_five_times_and_are_cut_anywhere(name: str) -> None:
+    cnn = NETWORKS[name]().eval()
     x = torch.randn(1, 3, 97, 64)
     whole = cnn(x)
     assert whole.shape == (1, 1280, 4, 2)

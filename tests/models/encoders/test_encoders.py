@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 import models.encoders  # noqa: F401  registers them
 from models.encoders.convolution import by_parts
+from models.encoders.mobilenet import NETWORKS
 from models.registry import ENCODERS, ComponentConfig
 from models.sequence import SequenceOutput
 
@@ -238,6 +239,7 @@ def test_audio_rows_at_different_places_cannot_be_stepped_together() -> None:
         ({"type": "text-rnn", "vocabulary": 9, "weight_dropout": 0.1, "layer_norm": "cell"}, "needs the fast kernels"),
         ({"type": "vectors-mean", "size": 1}, "no scale of its own"),
         ({"type": "video-rnn", "backbone": "mobilenet-v2", "planes": 1}, "frames in colour"),
+        ({"type": "video-rnn", "backbone": "efficientnet-lite0", "planes": 1}, "frames in colour"),
         ({"type": "video-mean", "channels": [16, 10**9]}, "less than or equal to"),
     ],
 )
@@ -246,8 +248,9 @@ def test_what_cannot_be_is_refused_before_it_is_built(config: dict[str, Any], re
         ENCODERS.parse(config)
 
 
-def test_video_may_be_seen_by_mobilenet() -> None:
-    config = configured("video-mean", backbone="mobilenet-v2", grid=1)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_video_may_be_seen_by_a_network_for_photos(name: str) -> None:
+    config = configured("video-mean", backbone=name, grid=1)
     encoder, frames = built(config), inputs(config, 2, 2)
     together = encoder(frames, torch.tensor([2, 1]))
     torch.testing.assert_close(
