@@ -8,7 +8,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -74,6 +74,16 @@ def use_threads(count: int) -> None:
 
 
 _choice: dict[str, int] = {}
+
+
+def in_own_thread(threads: int, call: Callable[[], T]) -> T:
+    """What ``call`` returns or raises, from a thread that computes on ``threads`` threads and ends with it.
+
+    So that weights are packed for as many threads as will read them: oneDNN lays them out otherwise for one, and a
+    network packed so runs on one thread's time. The team ends with its thread, and later takes no core from the device.
+    """
+    with ThreadPoolExecutor(1, "load", use_threads, (threads,)) as own:
+        return own.submit(call).result()
 
 
 class Device:

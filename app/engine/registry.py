@@ -4,9 +4,11 @@ import importlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from app.engine.device import in_own_thread
 from app.errors import LoadFailed, NotFound, Unavailable
 from app.telemetry import log
 
@@ -34,13 +36,19 @@ class Registry:
     rather than changed, since the event loop reads them meanwhile.
     """
 
-    def __init__(self, roots: Sequence[Path], device: str, plugins: Sequence[str], runtime: "RuntimeName") -> None:
-        """``roots`` hold checkpoint folders, or are some; ``plugins`` are imported before any is loaded."""
+    def __init__(
+        self, roots: Sequence[Path], device: str, plugins: Sequence[str], runtime: "RuntimeName", threads: int = 0
+    ) -> None:
+        """``roots`` hold checkpoint folders, or are some; ``plugins`` are imported before any is loaded.
+
+        ``threads`` are those of the device that will run the networks, 0 for torch's choice.
+        """
         self.pipelines: dict[str, Pipeline] = {}
         self.resting: dict[str, Profile] = {}
         self.failed: list[Failure] = []
         self.loaded = False
         self._roots, self._device, self._plugins, self._runtime = roots, device, plugins, runtime
+        self._threads = threads
 
     @property
     def profiles(self) -> "dict[str, Profile]":
@@ -148,7 +156,8 @@ class Registry:
     def _load(self, folder: Path, prepare: Prepare) -> "Pipeline":
         from models.pipeline import Pipeline
 
-        pipeline = Pipeline.load(folder, choose_device(self._device), self._runtime)
+        load = partial(Pipeline.load, folder, choose_device(self._device), self._runtime)
+        pipeline = in_own_thread(self._threads, load)
         prepare(pipeline)
         return pipeline
 

@@ -27,7 +27,9 @@ class Service:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.metrics = Metrics()
-        self.registry = Registry(settings.model_dir, settings.device, settings.plugins, settings.runtime)
+        self.registry = Registry(
+            settings.model_dir, settings.device, settings.plugins, settings.runtime, settings.threads
+        )
         bounds = Bounds(
             settings.max_waiting,
             settings.max_waiting_bytes,

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future, wait
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -231,3 +232,26 @@ def test_only_the_devices_thread_computes_on_several_threads() -> None:
     environment = os.environ | {"OMP_NUM_THREADS": "2"}
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
     assert told.stdout.split() == ["1", "2", "1", "1", "2", "3"]
+
+
+def test_networks_are_packed_for_as_many_threads_as_run_them(tmp_path: Path) -> None:
+    tiny_captioner(tmp_path / "captioner")
+    script = (
+        "import sys, torch; from concurrent.futures import ThreadPoolExecutor as Pool; from pathlib import Path;"
+        "from threading import current_thread; from app.engine.device import use_threads;"
+        "from app.engine.registry import Registry; from models.pipeline import Pipeline;"
+        "seen = []; real = Pipeline.load; note = lambda: seen.append((torch.get_num_threads(), current_thread()));"
+        "Pipeline.load = lambda *given: (note(), real(*given))[1];"
+        "registry = Registry([Path(sys.argv[1])], 'cpu', [], 'auto');"
+        "pool = Pool(1, 'pool', use_threads, (1,)); pool.submit(registry.load_all, lambda _: None).result();"
+        "[(threads, thread)] = seen; count = pool.submit(torch.get_num_threads).result();"
+        "print(threads, thread.is_alive(), count, *registry.pipelines, file=sys.stderr)"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", script, tmp_path],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"OMP_NUM_THREADS": "2"},
+    )
+    assert told.stderr.splitlines()[-1].split() == ["2", "False", "1", "captioner"]
