@@ -79,8 +79,9 @@ _choice: dict[str, int] = {}
 def in_own_thread(threads: int, call: Callable[[], T]) -> T:
     """What ``call`` returns or raises, from a thread that computes on ``threads`` threads and ends with it.
 
-    So that weights are packed for as many threads as will read them: oneDNN lays them out otherwise for one, and a
-    network packed so runs on one thread's time. The team ends with its thread, and later takes no core from the device.
+    So that weights are packed for as many threads as will read them: a network that oneDNN packed in a thread that may
+    use one runs on one thread's time, whatever runs it. The team ends with its thread, and later takes no core from the
+    device.
     """
     with ThreadPoolExecutor(1, "load", use_threads, (threads,)) as own:
         return own.submit(call).result()

@@ -90,7 +90,7 @@ class EfficientNetConfig(_PhotoConfig):
 @ENCODERS.register("mobilenet-v2", MobileNetConfig)
 @ENCODERS.register("efficientnet-lite0", EfficientNetConfig)
 class PhotoEncoder(RegionEncoder):
-    """Regions of 32 x 32 pixels by a network of inverted residual blocks, which photos of ImageNet have taught."""
+    """Regions of 32 x 32 pixels by a network of inverted residual blocks."""
 
     cnn: InvertedResiduals
 

@@ -1,9 +1,10 @@
 """Inverted residual blocks on oneDNN's convolutions: weights packed once, activations and residuals inside these.
 
 The published weights pad below and to the right at stride 2, which oneDNN's convolutions do not: each would need a
-padded copy of its input. Of a mirrored picture that is padding above and to the left, and at stride 2 a padding of 1 on
-all sides comes to just that where the side is even, because the last column is never reached; where it is odd, both
-pad all sides by 1. So the picture is turned by 180 degrees, all kernels with it, and the maps are turned back.
+padded copy of its input. Of a mirrored picture that is padding above and to the left, and at stride 2 a padding of half
+the kernel on all sides comes to just that where the side is even, because the last column is never reached; where it is
+odd, both pad all sides alike. So the picture is turned by 180 degrees, all kernels with it, and the maps are turned
+back.
 """
 
 import time
