@@ -17,7 +17,7 @@ from models.features import Extracted
 from models.media.errors import MediaOutOfBounds, UnsupportedMedia
 from models.media.image import decode_image
 from models.media.limits import MediaLimits
-from models.media.sniff import sniff
+from models.media.sniff import READABLE, sniff
 from models.media.video import rgb_frames
 from models.pipeline import Decoded
 
@@ -153,7 +153,7 @@ def kind_of(data: bytes) -> Kind:
             return kind
     name = "no known format" if found is None else found.name
     said = f"The file was recognized by its content as {name}, which is neither a photo nor a video."
-    raise UnsupportedMedia("image", said, "Take JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, MP4, WebM, Matroska or AVI.")
+    raise UnsupportedMedia("image", said, f"Send a photo as {READABLE['image']}, or a video as {READABLE['video']}.")
 
 
 def thumbnail(picture: Picture) -> bytes:

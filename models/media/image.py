@@ -19,11 +19,13 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
+from pillow_heif import HeifImageFile
+from pillow_heif import options as heif
 
 from models.media.errors import MediaOutOfBounds, UnsupportedMedia, shielded
 from models.media.limits import MediaLimits
 from models.media.room import ROOM
-from models.media.sniff import AVIF, BMP, GIF, JPEG, PNG, TIFF, WEBP, Format, recognize
+from models.media.sniff import AVIF, BMP, GIF, HEIC, JPEG, PNG, TIFF, WEBP, Format, recognize
 
 _READERS: dict[Format, type[ImageFile]] = {
     JPEG: JpegImageFile,
@@ -33,6 +35,7 @@ _READERS: dict[Format, type[ImageFile]] = {
     BMP: BmpImageFile,
     TIFF: TiffImageFile,
     AVIF: AvifImageFile,
+    HEIC: HeifImageFile,
 }
 
 _LONGEST = 65_535
@@ -63,6 +66,11 @@ _ORIENTATION, _PHOTOMETRIC = 0x0112, 0x0106
 # Pillow warns of odd metadata, and of sizes that are checked here anyway. A filter set once, unlike one around each
 # call, is safe with threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+
+# Of a HEIC file only its photo is wanted, on the thread that asks for it: others are decoded beside it. What libheif
+# allocates for it is bounded by the size that the file's header gives, which is checked here.
+heif.THUMBNAILS = heif.DEPTH_IMAGES = heif.AUX_IMAGES = False
+heif.DECODE_THREADS = 1
 
 
 def decode_image(

@@ -22,17 +22,15 @@ def _format(name: str, *modalities: str) -> Format:
     return Format(name, frozenset(modalities))
 
 
-JPEG, PNG, WEBP, GIF, BMP, TIFF, AVIF = (
-    _format(name, "image") for name in ("JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF", "AVIF")
+JPEG, PNG, WEBP, GIF, BMP, TIFF, AVIF, HEIC = (
+    _format(name, "image") for name in ("JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF", "AVIF", "HEIC")
 )
 WAV, FLAC, MP3, AAC, M4A, OGG = (_format(name, "audio") for name in ("WAV", "FLAC", "MP3", "AAC", "M4A", "Ogg"))
 MP4, MOV, WEBM, MKV, AVI, MPEG, MPEG_TS, MPEG_VIDEO, OGG_VIDEO = (
     _format(name, "audio", "video")
     for name in ("MP4", "MOV", "WebM", "Matroska", "AVI", "MPEG", "MPEG-TS", "MPEG video", "Ogg video")
 )
-HEIC, ZIP, HTML, SVG, TEXT = (
-    _format(name) for name in ("a HEIC photo", "a ZIP archive", "an HTML page", "an SVG drawing", "plain text")
-)
+ZIP, HTML, SVG, TEXT = (_format(name) for name in ("a ZIP archive", "an HTML page", "an SVG drawing", "plain text"))
 
 _PREFIXES: tuple[tuple[bytes, Format], ...] = (
     (b"\xff\xd8\xff", JPEG),
@@ -122,7 +120,7 @@ def recognize(data: bytes, modality: str, most: int) -> Format:
 
 
 READABLE: dict[str, str] = {
-    "image": "JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF",
+    "image": "JPEG, PNG, HEIC, WebP, AVIF, GIF, BMP or TIFF",
     "audio": "WAV, FLAC, MP3, Ogg, M4A, AAC or a WebM or MP4 with sound",
     "video": "MP4, MOV, WebM, Matroska, AVI or MPEG",
 }

@@ -118,13 +118,13 @@ def test_a_broken_file_is_named_and_the_others_are_taken(
     (folder / "cut.mp4").write_bytes(film(RED)[:300])
     (folder / "letter.jpg").write_text("not a photo at all")
     (folder / "gone.png").symlink_to("nowhere")
-    (folder / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
+    (folder / "page.pdf").write_bytes(b"%PDF-1.7\n" + bytes(100))
     done = run(index, folder, annotator)
     assert done.added == 4
-    assert done.skipped.keys() == {"broken.jpg", "cut.mp4", "letter.jpg", "gone.png", "photo.heic"}
+    assert done.skipped.keys() == {"broken.jpg", "cut.mp4", "letter.jpg", "gone.png", "page.pdf"}
     assert "corrupt" in done.skipped["broken.jpg"]
     assert "plain text" in done.skipped["letter.jpg"]
-    assert "HEIC" in done.skipped["photo.heic"]
+    assert "PDF" in done.skipped["page.pdf"]
 
 
 def test_a_file_that_breaks_later_is_forgotten(index: FolderIndex, folder: Path, annotator: Annotator) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import av
 import numpy as np
+import pillow_heif
 import soundfile
 from numpy.typing import NDArray
 from PIL import Image
@@ -29,9 +30,13 @@ def quadrants(height: int = 48, width: int = 64) -> Pixels:
 
 
 def encoded(image: Image.Image | Pixels, kind: str, **options: Any) -> bytes:
-    """An image file by Pillow."""
+    """An image file by Pillow, or by pillow-heif where ``kind`` is HEIC."""
     file = io.BytesIO()
-    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(file, kind, **options)
+    picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
+    if kind == "HEIC":
+        pillow_heif.from_pillow(picture).save(file, **options)
+    else:
+        picture.save(file, kind, **options)
     return file.getvalue()
 
 

@@ -59,6 +59,8 @@ FILES: dict[str, tuple[Decoder, bytes]] = {
     "tiff": (image, encoded(quadrants(), "TIFF", exif=exif())),
     "lzw tiff": (image, encoded(quadrants(), "TIFF", compression="tiff_lzw")),
     "avif": (image, encoded(quadrants(), "AVIF")),
+    "heic": (image, encoded(Image.fromarray(quadrants()).convert("RGBA"), "HEIC")),
+    "tiled heic": (image, encoded(quadrants(), "HEIC", tile_size=32)),
     "wav": (audio, recorded(WAVE, 48_000)),
     "float wav": (audio, recorded(WAVE, 48_000, "WAV", "FLOAT")),
     "adpcm wav": (audio, recorded(WAVE, 48_000, "WAV", "IMA_ADPCM")),

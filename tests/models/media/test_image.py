@@ -6,6 +6,7 @@ import warnings
 from dataclasses import replace
 
 import numpy as np
+import pillow_heif
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
@@ -53,6 +54,8 @@ def test_lossless_formats_give_their_pixels(kind: str, options: dict[str, object
         ("JPEG", {"quality": 95, "progressive": True}),
         ("WebP", {"quality": 95}),
         ("AVIF", {}),
+        ("HEIC", {}),
+        ("HEIC", {"tile_size": 32}),
     ],
 )
 def test_lossy_formats_give_their_colours(kind: str, options: dict[str, object]) -> None:
@@ -179,6 +182,38 @@ def test_the_image_is_upright(kind: str, options: dict[str, object], orientation
     assert close(decode_image(data, LIMITS), UPRIGHT, by=4)
 
 
+@pytest.mark.parametrize("orientation", STORED)
+def test_a_heic_photo_is_upright(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(np.ascontiguousarray(STORED[orientation]), "HEIC", exif=exif.tobytes())
+    assert np.allclose(corners(decode_image(data, LIMITS)), QUADRANTS, atol=8)
+
+
+def test_a_deep_heic_photo_and_a_clear_one_have_their_colours() -> None:
+    file = io.BytesIO()
+    deep = (UPRIGHT.astype(np.uint16) * 257).tobytes()
+    pillow_heif.from_bytes("RGB;16", (UPRIGHT.shape[1], UPRIGHT.shape[0]), deep).save(file)
+    assert np.allclose(corners(decode_image(file.getvalue(), LIMITS)), QUADRANTS, atol=8)
+    clear = Image.fromarray(UPRIGHT).convert("RGBA")
+    clear.putalpha(0)
+    assert decode_image(encoded(clear, "HEIC", quality=-1), LIMITS).min() > 247
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "error", "says"),
+    [(20_000, 20_000, MediaOutOfBounds, "20000 x 20000"), (64, 64, UndecodableMedia, "HEIC")],
+    ids=["more than is read", "less than there is"],
+)
+def test_a_heic_photo_that_lies_about_its_size_is_not_decoded(
+    width: int, height: int, error: type[Exception], says: str
+) -> None:
+    honest = encoded(quadrants(512, 512), "HEIC")
+    at = honest.index(b"ispe") + 8
+    with pytest.raises(error, match=says):
+        decode_image(honest[:at] + struct.pack(">II", width, height) + honest[at + 8 :], LIMITS)
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 @pytest.mark.parametrize("exif", [b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\0\1\1\x12"])
 def test_damaged_exif_leaves_the_image_as_it_is(exif: bytes) -> None:
@@ -256,7 +291,7 @@ def test_a_progressive_jpeg_cannot_keep_the_decoder_busy() -> None:
         decode_image(photo[:-2] + 200 * last + photo[-2:], LIMITS)
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "WebP", "TIFF", "AVIF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "WebP", "TIFF", "AVIF", "HEIC"])
 @pytest.mark.parametrize("kept", [0.3, 0.6, 0.9])
 def test_a_truncated_image_is_refused(kind: str, kept: float) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
