@@ -3,7 +3,7 @@
 import asyncio
 from typing import ClassVar
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from app.errors import PROBLEM, HeadTooLarge, ServiceError, UploadTimeout
 
@@ -15,14 +15,19 @@ class BoundedProtocol(HttpToolsProtocol):
     """A connection that is closed where a head does not come, is not ended in time, or does not end at all.
 
     uvicorn waits for it without an end and keeps all that has come: a client that sends a byte now and then holds a
-    socket for good. What follows the head is bounded by ``app.api.uploads``.
+    socket for good. So it is with what follows a body or an answer, trailers and whatever else. A body itself is
+    bounded by ``app.api.uploads``.
     """
 
     head_seconds: ClassVar[float] = 30.0
     """Longest from the connection, or from a head's first byte, to the head's last."""
 
     _deadline: asyncio.TimerHandle | None = None
+    _began = False
+    """Whether a head has begun and not ended."""
     _came = 0
+    """Bytes since a head or a part of a body was last complete."""
+    _moved = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A new connection owes a head."""
@@ -35,29 +40,46 @@ class BoundedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """What comes counts from the first bytes of a connection, or after those in which a later head began."""
-        expected = self._deadline is not None
+        """Bytes that end nothing count, and so does the time of those that come after an answer."""
+        self._moved = False
         super().data_received(data)
-        if expected and self._deadline is not None:
+        if self.transport.is_closing() or self.transport.get_protocol() is not self:  # a WebSocket's now
+            return
+        if self._moved:
+            self._came = 0
+        else:
             self._came += len(data)
             if self._came > HEAD_BYTES:
-                said = f"The first line and the headers have more than {HEAD_BYTES} bytes."
-                self._refuse(HeadTooLarge(said, "Put data into the body.", limit=f"{HEAD_BYTES} bytes"))
+                self._overflow()
+        # uvicorn has stopped its own clock for them, which would have closed an idle connection.
+        cycle: RequestResponseCycle | None = self.cycle
+        if self._deadline is None and cycle is not None and cycle.response_complete:
+            self._expect_head()
 
     def on_message_begin(self) -> None:
         """On a connection that is used again, the head's time begins with its first byte."""
         super().on_message_begin()
+        self._began = True
         if self._deadline is None:
             self._expect_head()
-        self._came = max(self._came, 1)
 
     def on_headers_complete(self) -> None:
         """The head is there."""
+        self._began, self._moved = False, True
         self._stop_waiting()
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        """A part of the body is there."""
+        self._moved = True
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """All of the request is there."""
+        self._moved = True
+        super().on_message_complete()
+
     def _expect_head(self) -> None:
-        self._came = 0
         self._deadline = self.loop.call_later(self.head_seconds, self._give_up)
 
     def _stop_waiting(self) -> None:
@@ -66,10 +88,20 @@ class BoundedProtocol(HttpToolsProtocol):
             self._deadline = None
 
     def _give_up(self) -> None:
-        if self._came:
+        if self._began:
             limit = f"{self.head_seconds:g} seconds"
             said = f"The request's headers did not end within {limit}."
             self._refuse(UploadTimeout(said, "Send them at once.", limit=limit))
+        else:
+            self._stop_waiting()
+            self.transport.close()
+
+    def _overflow(self) -> None:
+        cycle: RequestResponseCycle | None = self.cycle
+        if self._began or (cycle is not None and not cycle.response_started):
+            what = "first line and the headers" if self._began else "trailers behind the body"
+            said = f"The {what} have more than {HEAD_BYTES} bytes."
+            self._refuse(HeadTooLarge(said, "Put data into the body.", limit=f"{HEAD_BYTES} bytes"))
         else:
             self._stop_waiting()
             self.transport.close()

@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, Field
 
-from app.search.collections import Collection, Found, Item
+from app.search.items import Collection, Found, Item
 
 
 class CollectionCard(BaseModel):

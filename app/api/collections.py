@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,12 +28,14 @@ from app.engine.runner import Call
 from app.engine.service import Service, service_of
 from app.errors import BODY, Conflict, Unavailable, UnsupportedType, WrongFields, problems
 from app.samples import coded, picture
-from app.search.collections import Collection, Collections, Item
+from app.search.collections import Collections
 from app.search.desk import Desk
+from app.search.items import Collection, Item
 
 if TYPE_CHECKING:
     from app.search.moments import Annotator, Moment
     from models.features import Modality
+    from models.pipeline import Pipeline
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _ITEM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}")
@@ -151,12 +153,14 @@ async def put_item(name: str, item: str, request: Request, response: Response) -
         assert isinstance(data, bytes)
         _check_kind(part, data)
         digest = await service.runner.offload(lambda: hashlib.sha256(data).hexdigest())
-        if not await desk.ask(lambda store: store.holds(name, item, annotator.model, digest)):
+        if not await desk.ask(lambda store: store.holds(name, item, annotator.model, annotator.writer, digest)):
             await desk.ask(lambda store: store.require_room(name, item))
             async with leaving(request) as gone:
                 moments = await _watch(request, place, gone, annotator, data)
-            kept = Item(item, "image" if moments[0].seconds is None else "video", len(moments), digest)
-            new = await desk.ask(lambda store: store.put(name, kept, moments, annotator.model))
+            kept = Item(
+                item, "image" if moments[0].seconds is None else "video", len(moments), digest, annotator.writer
+            )
+            new = await desk.ask(lambda store: store.put(name, kept, moments, annotator.model), accepted=True)
             response.status_code = 201 if new else 200
             place.answered()
             # Not asked back from the store, where somebody may have deleted it since.
@@ -280,14 +284,22 @@ async def _watch(
     until = asyncio.get_running_loop().time() + seconds
     pictures = annotator.pictures(data, service.settings.limits)
     moments = []
+
+    def call(pipeline: "Pipeline") -> Call:
+        return Call(pipeline, request.state.timing, until, place, gone)
+
+    def close() -> None:
+        with suppress(ValueError):  # still at a picture that nobody waits for: it ends by itself
+            pictures.close()
+
     try:
-        while (shown := await runner.offload(lambda: next(pictures, None))) is not None:
+        while (shown := await runner.attempt(call(annotator.embedder), lambda: next(pictures, None))) is not None:
             asked = await runner.offload(partial(annotator.questions, shown[1]))
             for question in asked:
                 service.swaps.use(question.pipeline.config.name)
             answers = [
                 await runner.predict(
-                    Call(question.pipeline, request.state.timing, until, place, gone),
+                    call(question.pipeline),
                     question.features,
                     question.options,
                     explain=False,
@@ -296,7 +308,7 @@ async def _watch(
             ]
             moments.append(await runner.offload(partial(annotator.moment, *shown, answers)))
     finally:
-        await runner.offload(pictures.close)
+        await runner.offload(close)
     return moments
 
 

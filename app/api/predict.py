@@ -49,10 +49,11 @@ async def predict(request: Request) -> Response:
     async with leaving(request) as gone:
         call = Call(pipeline, request.state.timing, until, place, gone)
         decoded, features = await runner.prepare(call, posted.bundle)
-        # Tensors now: the bytes need not be held any longer.
-        del posted
+        # Tensors now: the bytes need not be held any longer, nor the pixels where nothing is drawn over them.
+        drawn_on = decoded if kind == PNG else None
+        del posted, decoded
         result = await runner.predict(call, features, options, explain=explain or kind == PNG)
-        png = await runner.overlay(call, decoded, result) if kind == PNG else None
+        png = None if drawn_on is None else await runner.overlay(call, drawn_on, result)
         place.answered()
         if png is not None:
             return Response(png, headers=_headers(call), media_type=PNG)

@@ -32,19 +32,19 @@ def index(
 
     settings = settings_of(model_dir=model_dir, device=device)
     annotator = _annotator(settings, model, captioner)
-    files = photos_and_videos(folder)
+    listing = photos_and_videos(folder)
     try:
         with FolderIndex(
             out, model=annotator.model, size=annotator.size, folder=folder.resolve(), captioner=annotator.writer
         ) as opened:
-            with progress("index", total=len(files)) as advance:
-                done = update(opened, folder, files, annotator, settings.limits, advance, may_empty=allow_empty)
+            with progress("index", total=len(listing.files)) as advance:
+                done = update(opened, folder, listing, annotator, settings.limits, advance, may_empty=allow_empty)
             count = len(opened)
     except IndexFault as error:
         fail(str(error))
     for path, reason in done.skipped.items():
         typer.echo(f"Skipped {path}: {reason}", err=True)
-    if not files:
+    if not listing.files:
         typer.echo(f"{folder} has no photos or videos.", err=True)
     told = f"{done.added} looked at, {done.unchanged} unchanged, {done.removed} removed, {len(done.skipped)} skipped"
     typer.echo(f"{out}: {told}; {count} photos and seconds of video")

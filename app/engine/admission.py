@@ -22,6 +22,8 @@ _STALLED = 1.0
 """Seconds after which a body that is still arriving no longer counts as work to be done soon."""
 _LATE = 30.0
 """Seconds that the rest of a body may take, at its pace so far, for room to be kept for it."""
+_SHARE = 0.25
+"""Of all places, what requests may have that let others go first: they stay long."""
 _MEMORY = 0.95
 """What the measured speed keeps of its past with each request."""
 
@@ -189,6 +191,11 @@ class Admission:
         bounds, waiting = self.bounds, len(self.places)
         if waiting >= bounds.requests:
             raise self._refuse("requests", f"{waiting} requests are already waiting.")
+        if place.interleaves:
+            others = sum(other.interleaves for other in self.places)
+            if others >= max(_SHARE * bounds.requests, 1):
+                said = f"{others} requests for {place.model} are already waiting."
+                raise self._refuse("requests", said, self.cost(place.model).work)
         self.check_bytes(place.nbytes)
         if self.steps >= bounds.steps:
             raise self._refuse("steps", f"{self.steps} steps are already waiting, of at most {bounds.steps}.")
@@ -200,9 +207,9 @@ class Admission:
             said = f"What is already waiting takes {backlog:.1f} seconds: no answer within {place.timeout:g} seconds."
             raise self._refuse("time", said)
 
-    def _refuse(self, reason: str, detail: str) -> Unavailable:
+    def _refuse(self, reason: str, detail: str, seconds: float = 0.0) -> Unavailable:
         self.metrics.refused.labels(reason).inc()
-        return Unavailable(detail, max(1, math.ceil(self.backlog())))
+        return Unavailable(detail, max(1, math.ceil(max(seconds, self.backlog()))))
 
 
 @dataclass(eq=False, slots=True)

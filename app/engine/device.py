@@ -165,9 +165,12 @@ class Device:
         """Answer a batch of whole calls, and let searches begin."""
         self._begin(self._calls.take())
         if self._searches.rows and self._may_join():
+            joined = False
             while len(self._under_way) < _CROWD and self._begin(self._searches.take()):
-                pass
-            self._joined, self._since_join = len(self._under_way), 0
+                joined = True
+            # Those that still wait for others to share their batch keep their turn.
+            if joined:
+                self._joined, self._since_join = len(self._under_way), 0
 
     def _may_join(self) -> bool:
         """Whether searches that wait may begin: once few are left of those that were under way after the last join.

@@ -85,24 +85,17 @@ class Runner:
             DeadlinePassed: it took too long.
         """
 
-        given_up = threading.Event()
-
         def work() -> "tuple[Decoded, Extracted]":
-            with while_wanted(lambda: not given_up.is_set()):
-                with call.timing.measure("decode"):
-                    decoded = call.pipeline.decode(bundle, self.limits)
-                with call.timing.measure("features"):
-                    return decoded, call.pipeline.features(decoded)
+            with call.timing.measure("decode"):
+                decoded = call.pipeline.decode(bundle, self.limits)
+            with call.timing.measure("features"):
+                return decoded, call.pipeline.features(decoded)
 
         if not self.admission.has_room():
             await self._within(call, asyncio.ensure_future(self.admission.room()))
         # A few sentences are tokens sooner than another thread has taken them up.
         short = all(call.pipeline.is_written(part) and sum(map(len, found)) <= _SHORT for part, found in bundle.items())
-        try:
-            decoded, features = work() if short else await self._run(self._media, call, work)
-        finally:
-            # A thread that is still at it would keep others waiting for an answer that nobody waits for.
-            given_up.set()
+        decoded, features = work() if short else await self.attempt(call, work)
         if call.place is not None:
             stages = call.timing.stages
             seconds = (stages["decode"] + stages["features"]) / 1e3
@@ -151,6 +144,24 @@ class Runner:
     async def overlay(self, call: Call, decoded: "Decoded", result: "Result") -> bytes:
         """PNG of where the network looked."""
         return await self._run(self._media, call, lambda: call.pipeline.overlay(decoded, result))
+
+    async def attempt(self, call: Call, work: Callable[[], T]) -> T:
+        """What ``work`` on a medium returns, which ends early where the call is given up.
+
+        Raises:
+            DeadlinePassed: it took too long.
+        """
+        given_up = threading.Event()
+
+        def wanted() -> T:
+            with while_wanted(lambda: not given_up.is_set()):
+                return work()
+
+        try:
+            return await self._run(self._media, call, wanted)
+        finally:
+            # A thread that is still at it would keep others waiting for an answer that nobody waits for.
+            given_up.set()
 
     async def offload(self, work: Callable[[], T]) -> T:
         """Run other CPU work of a request beside the event loop."""

@@ -6,19 +6,23 @@ All calls block, and belong in one thread: the embedded form may be used by no m
 
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from app.errors import Conflict, NotFound, ServiceError, Unavailable
+from app.search.items import Collection, Found, Item, found_in, item_in, payload_for, payload_of
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient, models
 
-    from app.search.moments import Kind, Moment, Vector
+    from app.search.moments import Moment, Vector
 
 _PREFIX = "fusionrnn."
 _PER_ITEM = 3
+_BLOCK = 256
+"""Moments of an item that are asked about at a time."""
+_FORGOTTEN = 2000
+"""Points that the embedded store may go on holding after they were deleted, or as many as it has."""
 _TIMEOUT = 10
 _RETRY = 5
 
@@ -33,35 +37,6 @@ class CollectionConflict(ServiceError):
     """The collection is full, or of another checkpoint."""
 
     status, kind, title = 409, "conflict", "Conflict with the collection"
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """What was put under one id: its kind, how many moments it has, and the hash of its bytes."""
-
-    id: str
-    kind: "Kind"
-    moments: int
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A moment of an item; ``score`` is its cosine with the query, -1..1, or None where nothing was asked."""
-
-    seconds: float | None
-    captions: dict[str, str]
-    score: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Collection:
-    """Counts of a collection, and the checkpoint that it belongs to."""
-
-    name: str
-    items: int
-    moments: int
-    model: str
 
 
 class Collections:
@@ -83,12 +58,16 @@ class Collections:
         self._folder, self._url, self._key = folder, url, key
         self._most, self._most_moments = most, most_moments
         self._opened: QdrantClient | None = None
+        # Only of the embedded store, which nobody else changes, and which counts what a filter lets pass one by one.
+        self._items: dict[str, int] = {}
+        self._forgotten = 0
 
     def close(self) -> None:
         """Give the folder free."""
         if self._opened is not None:
             self._opened.close()
             self._opened = None
+            self._forgotten = 0
 
     def all(self) -> list[Collection]:
         """Every collection, by name."""
@@ -123,7 +102,7 @@ class Collections:
         points, following = self._client.scroll(
             _PREFIX + name, scroll_filter=_first(), limit=limit, offset=after, with_payload=True
         )
-        return [_item(_payload(point)) for point in points], None if following is None else str(following)
+        return [item_in(payload_of(point)) for point in points], None if following is None else str(following)
 
     def item(self, name: str, item: str) -> tuple[Item, list[Found]]:
         """An item and its moments in order.
@@ -132,15 +111,19 @@ class Collections:
             NoSuchItem: there is no such item.
         """
         self.require(name)
-        kept = self._kept(name, item)
+        kept = self._kept(name, item).get(item)
         if kept is None:
             raise NoSuchItem(f"There is no item '{item}' in the collection '{name}'.", "PUT it first.")
-        points = self._client.retrieve(_PREFIX + name, self._points(kept), with_payload=True)
-        payloads = sorted((_payload(point) for point in points), key=lambda payload: int(payload["order"]))
-        return kept, [_found(payload) for payload in payloads]
+        points = self._client.retrieve(
+            _PREFIX + name, [self._point(item, order) for order in range(kept.moments)], with_payload=True
+        )
+        payloads = sorted((payload_of(point) for point in points), key=lambda payload: int(payload["order"]))
+        return kept, [found_in(payload) for payload in payloads if item_in(payload) == kept]
 
-    def holds(self, name: str, item: str, model: str, sha256: str) -> bool:
+    def holds(self, name: str, item: str, model: str, writer: str, sha256: str) -> bool:
         """Whether the item is there with this very content, so that looking at it again would change nothing.
+
+        ``writer`` is who would caption it.
 
         Raises:
             CollectionConflict: the collection is of another checkpoint.
@@ -148,8 +131,8 @@ class Collections:
         if not self._client.collection_exists(_PREFIX + name):
             return False
         self._check_model(name, model)
-        kept = self._kept(name, item)
-        return kept is not None and kept.sha256 == sha256
+        kept = self._kept(name, item).get(item)
+        return kept is not None and (kept.sha256, kept.writer) == (sha256, writer)
 
     def require_room(self, name: str, item: str) -> None:
         """Return where at least one moment may be put under this id.
@@ -158,7 +141,7 @@ class Collections:
             CollectionConflict: the collection is full, or there are too many collections.
         """
         if self._client.collection_exists(_PREFIX + name):
-            self._check_room(name, self._kept(name, item), 1)
+            self._check_room(name, self._kept(name, item).get(item), 1)
         else:
             self._check_count()
 
@@ -172,21 +155,25 @@ class Collections:
 
         place = _PREFIX + name
         self._make(name, len(moments[0].vector), model)
-        before = self._kept(name, item.id)
+        before = self._kept(name, item.id).get(item.id)
         self._check_room(name, before, len(moments))
-        shared = {"item": item.id, "kind": item.kind, "moments": item.moments, "sha256": item.sha256}
         points = [
             models.PointStruct(
-                id=point,
+                id=self._point(item.id, order),
                 vector=moment.vector.tolist(),
-                payload=shared | {"order": order, "seconds": moment.seconds, "captions": moment.captions},
+                payload=payload_for(item, order, moment),
             )
-            for order, (point, moment) in enumerate(zip(self._points(item), moments, strict=True))
+            for order, moment in enumerate(moments)
         ]
-        # Before anything is deleted: should it fail, the collection is as it was.
-        self._client.upsert(place, points, wait=True)
-        if before is not None and (surplus := self._points(before)[len(points) :]):
-            self._client.delete(place, surplus, wait=True)
+        # The first moment says what is under the id, so it comes last: what an interrupted call leaves belongs to no
+        # item, is not shown, and is overwritten or deleted by the next.
+        items = self._items.pop(name, None)
+        for part in (points[1:], points[:1]):
+            if part:
+                self._client.upsert(place, part, wait=True)
+        self._forget(place, self._beyond(place, item.id, len(points)))
+        if items is not None:
+            self._items[name] = items + (before is None)
         return before is None
 
     def delete(self, name: str, item: str | None = None) -> None:
@@ -197,10 +184,12 @@ class Collections:
         """
         if item is None:
             self.require(name)
+            self._items.pop(name, None)
             self._client.delete_collection(_PREFIX + name)
             return
-        kept, _ = self.item(name, item)
-        self._client.delete(_PREFIX + name, self._points(kept), wait=True)
+        self.item(name, item)
+        self._items.pop(name, None)
+        self._forget(_PREFIX + name, [self._point(item, 0), *self._beyond(_PREFIX + name, item, 1)])
 
     def search(self, name: str, vector: "Vector", limit: int, model: str) -> list[tuple[Item, list[Found]]]:
         """The nearest items, best first, each with up to three moments by which it was found.
@@ -211,22 +200,22 @@ class Collections:
         """
         self.require(name)
         self._check_model(name, model)
-        wanted = limit * _PER_ITEM
+        wanted, most = limit * _PER_ITEM, min(limit, self._count(name))
         while True:
             # Not Qdrant's own grouping, whose embedded form walks through the whole collection.
             points = self._client.query_points(
                 _PREFIX + name, query=vector.tolist(), limit=wanted, with_payload=True
             ).points
-            groups: dict[str, list[Any]] = {}
+            seen = self._kept(name, *{payload_of(point)["item"] for point in points})
+            groups: dict[str, list[Found]] = {}
             for point in points:
-                groups.setdefault(_payload(point)["item"], []).append(point)
-            if len(groups) >= limit or len(points) < wanted:
+                payload = payload_of(point)
+                if seen.get(payload["item"]) == item_in(payload):
+                    groups.setdefault(payload["item"], []).append(found_in(payload, point.score))
+            if len(groups) >= most or len(points) < wanted:
                 break
             wanted *= 4
-        return [
-            (_item(_payload(group[0])), [_found(_payload(point), point.score) for point in group[:_PER_ITEM]])
-            for group in list(groups.values())[:limit]
-        ]
+        return [(seen[item], group[:_PER_ITEM]) for item, group in list(groups.items())[:limit]]
 
     @property
     def _client(self) -> "QdrantClient":
@@ -255,8 +244,15 @@ class Collections:
         return sorted(name.removeprefix(_PREFIX) for name in there if name.startswith(_PREFIX))
 
     def _describe(self, name: str) -> Collection:
-        items = self._client.count(_PREFIX + name, count_filter=_first()).count
-        return Collection(name, items, self._client.count(_PREFIX + name).count, self._model(name))
+        return Collection(name, self._count(name), self._client.count(_PREFIX + name).count, self._model(name))
+
+    def _count(self, name: str) -> int:
+        """How many items there are."""
+        if (items := self._items.get(name)) is None:
+            items = self._client.count(_PREFIX + name, count_filter=_first()).count
+            if self._url is None:
+                self._items[name] = items
+        return items
 
     def _model(self, name: str) -> str:
         return str((self._client.get_collection(_PREFIX + name).config.metadata or {}).get("model"))
@@ -290,13 +286,32 @@ class Collections:
             said = f"With it the collection '{name}' would have {count} moments or more: photos, and seconds of videos."
             raise CollectionConflict(said, "DELETE items, or start another collection.", limit=limit)
 
-    def _kept(self, name: str, item: str) -> Item | None:
-        """What is under an id: its first moment says it."""
-        first = self._client.retrieve(_PREFIX + name, [self._point(item, 0)], with_payload=True)
-        return _item(_payload(first[0])) if first else None
+    def _kept(self, name: str, *items: str) -> dict[str, Item]:
+        """What is under some ids, by id: the first moment of each says it."""
+        first = self._client.retrieve(_PREFIX + name, [self._point(item, 0) for item in items], with_payload=True)
+        return {item.id: item for item in (item_in(payload_of(point)) for point in first)}
 
-    def _points(self, item: Item) -> "list[models.ExtendedPointId]":
-        return [self._point(item.id, order) for order in range(item.moments)]
+    def _beyond(self, place: str, item: str, count: int) -> "list[models.ExtendedPointId]":
+        """Points of an id behind its first ``count``, from the last on: there is no gap, whenever that is cut short."""
+        points: list[models.ExtendedPointId] = []
+        while True:
+            block = [self._point(item, order) for order in range(count, count + _BLOCK)]
+            there = {str(point.id) for point in self._client.retrieve(place, block, with_payload=False)}
+            points += [point for point in block if point in there]
+            if not there:
+                return points[::-1]
+            count += _BLOCK
+
+    def _forget(self, place: str, points: "list[models.ExtendedPointId]") -> None:
+        if not points:
+            return
+        self._client.delete(place, points, wait=True)
+        self._forgotten += len(points)
+        # The embedded store only marks what is deleted, until it is opened again.
+        if self._url is None and self._forgotten > _FORGOTTEN:
+            there = sum(self._client.count(_PREFIX + name).count for name in self._names())
+            if self._forgotten > there:
+                self.close()
 
     def _point(self, item: str, order: int) -> str:
         return str(uuid.uuid5(self._NAMESPACE, f"{item}/{order}"))
@@ -314,17 +329,3 @@ def _first() -> "models.Filter":
     from qdrant_client import models
 
     return models.Filter(must=[models.FieldCondition(key="order", match=models.MatchValue(value=0))])
-
-
-def _payload(point: Any) -> dict[str, Any]:
-    assert point.payload is not None
-    payload: dict[str, Any] = point.payload
-    return payload
-
-
-def _item(payload: dict[str, Any]) -> Item:
-    return Item(payload["item"], payload["kind"], payload["moments"], payload["sha256"])
-
-
-def _found(payload: dict[str, Any], score: float | None = None) -> Found:
-    return Found(payload["seconds"], payload["captions"], score)

@@ -11,6 +11,8 @@ from app.settings import Settings
 
 T = TypeVar("T")
 _RETRY = 5
+_MOST = 64
+"""Calls that may wait for the store; each walks through a collection at worst."""
 
 
 class Desk:
@@ -26,19 +28,25 @@ class Desk:
             most_moments=settings.collections_moments,
         )
         self._thread = ThreadPoolExecutor(1, "collections")
+        self._waiting = 0
 
-    async def ask(self, work: Callable[[Collections], T]) -> T:
-        """What ``work`` makes of the store, beside the event loop.
+    async def ask(self, work: Callable[[Collections], T], *, accepted: bool = False) -> T:
+        """What ``work`` makes of the store, beside the event loop; what was ``accepted`` is not turned away.
 
         Raises:
-            Unavailable: the store is in use by another process, or its server does not answer.
+            Unavailable: too many wait, the store is in use by another process, or its server does not answer.
         """
+        if self._waiting >= _MOST and not accepted:
+            raise Unavailable(f"{self._waiting} calls are already waiting for the store of collections.", _RETRY)
+        self._waiting += 1
         try:
             return await asyncio.wrap_future(self._thread.submit(work, self._store))
         except Exception as error:
             if isinstance(error, ServiceError) or not is_unreachable(error):
                 raise
             raise Unavailable(f"The server of the collections failed: {error}", _RETRY) from error
+        finally:
+            self._waiting -= 1
 
     def close(self) -> None:
         """Wait for what is being written, and give the store free."""

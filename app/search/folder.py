@@ -3,9 +3,11 @@
 import hashlib
 import mimetypes
 import os
+import stat
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from app.search.index import FolderIndex, IndexFault, Known
 from app.search.moments import Annotator, Moment, kind_of
@@ -24,36 +26,51 @@ class Update:
     skipped: dict[str, str] = field(default_factory=dict)
 
 
-def photos_and_videos(folder: Path) -> list[Path]:
-    """The files below a folder that are photos or videos by content or by name, in order; hidden ones are left out."""
-    return [path for path in _files(folder) if _is_medium(path)]
+@dataclass(slots=True)
+class Listing:
+    """Photos and videos below a folder, in order; ``unread`` has what could not be looked at, each with the reason."""
+
+    files: list[Path] = field(default_factory=list)
+    unread: dict[str, str] = field(default_factory=dict)
+
+    def covers(self, path: str) -> bool:
+        """Whether it says anything about a path below the folder: nothing is known of what lies in ``unread``."""
+        return not any(PurePosixPath(path).is_relative_to(lost) for lost in self.unread)
+
+
+def photos_and_videos(folder: Path) -> Listing:
+    """What is a photo or a video by content or by name; hidden files and folders are left out."""
+    listing = Listing()
+    listing.files += [path for path in _files(folder, listing.unread) if _is_medium(path)]
+    return listing
 
 
 def update(
     index: FolderIndex,
     folder: Path,
-    files: list[Path],
+    listing: Listing,
     annotator: Annotator,
     limits: MediaLimits,
     advance: Callable[[str], None],
     *,
     may_empty: bool = False,
 ) -> Update:
-    """Look at ``files`` of ``folder`` and forget those that are no longer there; ``advance(path)`` after each.
+    """Look at what is listed of ``folder`` and forget what is no longer there; ``advance(path)`` after each file.
 
-    A file counts as unchanged if size and time of modification are what they were, or else if its content is.
+    A file counts as unchanged if size and time of modification are what they were, or else if its content is. One that
+    cannot be read now, or lies in a folder that cannot, is remembered as it was.
 
     Raises:
         IndexFault: there are no files any more, which is how a disk looks that is not mounted; unless ``may_empty``.
     """
-    if not files and not may_empty and (known := len(index.paths())):
+    if not listing.files and not may_empty and (known := len(index.paths())):
         raise IndexFault(
             f"{folder} has no photos or videos, and {index.path} has {known} of it, which were left as they are. Is it "
             "mounted, and can you read it? If it is meant to be empty, give --allow-empty."
         )
-    done = Update()
+    done = Update(skipped=dict(listing.unread))
     here = set()
-    for file in files:
+    for file in listing.files:
         path = file.relative_to(folder).as_posix()
         try:
             if _take(index, path, file, annotator, limits):
@@ -61,10 +78,13 @@ def update(
             else:
                 done.unchanged += 1
             here.add(path)
-        except (MediaError, OSError) as error:
+        except (MediaError, FileNotFoundError) as error:
             done.skipped[path] = str(error)
+        except OSError as error:
+            done.skipped[path] = str(error)
+            here.add(path)
         advance(path)
-    gone = index.paths() - here
+    gone = {path for path in index.paths() - here if listing.covers(path)}
     index.remove(gone)
     done.removed = len(gone)
     return done
@@ -102,14 +122,29 @@ def _read(file: Path, limits: MediaLimits) -> bytes:
     return data
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    for root, folders, names in os.walk(folder):
+def _files(folder: Path, unread: dict[str, str]) -> Iterator[Path]:
+    def lose(path: Path, reason: str) -> None:
+        unread[os.fsencode(path.relative_to(folder)).decode("utf-8", "backslashreplace")] = reason
+
+    for root, folders, names in os.walk(folder, onerror=lambda error: lose(Path(error.filename), str(error))):
+        for some in (folders, names):
+            for name in [name for name in some if not _is_utf8(name)]:
+                some.remove(name)
+                lose(Path(root, name), "Its name is not UTF-8: rename it.")
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(root, name) for name in sorted(names) if not name.startswith("."))
 
 
+def _is_utf8(name: str) -> bool:
+    """Whether an index can hold the name: what is not Unicode comes from the system as half a surrogate pair."""
+    return not any("\ud800" <= sign <= "\udfff" for sign in name)
+
+
 def _is_medium(path: Path) -> bool:
     """Also what only its name makes one: a file that claims to be a photo and is not is worth a word."""
+    with suppress(OSError):
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for
+            return False
     guessed, _ = mimetypes.guess_type(path.name)
     if guessed is not None and guessed.startswith(("image/", "video/")):
         return True

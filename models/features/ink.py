@@ -31,6 +31,8 @@ _STRIP = 16
 """Shorter side of that, below which there is nothing to search in."""
 _MARGIN = 0.25
 """What is set around a sign that fills its picture, as a share of the picture's longer side."""
+_FRAMED = 4 * _SEARCHED
+"""Most pixels of the longer side of a picture that gets a margin: around a strip that is much larger than itself."""
 _ALIKE = 8
 """Levels of grey, of 256, that a picture of one colour may span."""
 _MOST = 0.7
@@ -112,7 +114,11 @@ def _on_sheet(picture: NDArray[np.uint8]) -> tuple[Ink, float] | None:
 
 
 def _framed(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The picture with a margin in the colour of its corners."""
+    """The picture with a margin in the colour of its corners; a large one is scaled down first."""
+    scale = _FRAMED / max(picture.shape[:2])
+    if scale < 1:
+        height, width = (max(1, round(side * scale)) for side in picture.shape[:2])
+        picture = np.asarray(cv2.resize(picture, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
     corners = np.median(picture[[0, 0, -1, -1], [0, -1, 0, -1]], axis=0)
     reach = round(_MARGIN * max(picture.shape[:2]))
     colour = [int(value) for value in corners]

@@ -1,6 +1,7 @@
 """Text to token ids and back: one tokenizer for English words and Chinese characters, stored as ``tokenizer.json``."""
 
 import json
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +19,12 @@ _CONTRACTED = r"(?<=\p{L})'(?=(?:s|m|re|ve|ll|d)(?![\p{L}\p{N}]))"
 _NEGATED = r"n't(?![\p{L}\p{N}])"
 # What is neither letter, accent, number nor apostrophe.
 _MARKS = r"[^\p{L}\p{M}\p{N}']"
+_EMOJI = "\u2190-\u2bff\U0001f000-\U0001faff"
+# What varies an emoji or makes a key of a number: its presentation, a keycap, skin tones, the letters of a flag, and
+# further emoji that are joined to it. Between letters of some scripts a joiner is spelling.
+_VARIATIONS = re.compile(
+    f"[\ufe0e\ufe0f\u20e3\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]|(?<=[{_EMOJI}\ufe0f\U000e007f])\u200d[{_EMOJI}]"
+)
 
 
 class TextTokenizer:
@@ -25,6 +32,8 @@ class TextTokenizer:
 
     Where the vocabulary has two such characters as one word, it is read behind the second of them: most Chinese words
     are pairs, and to tell words from chance neighbours takes no segmenter then.
+
+    An emoji is one word, whatever its skin and however it is shown: of several that are joined, the first.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -83,12 +92,12 @@ class TextTokenizer:
 
     def split(self, text: str) -> list[str]:
         """The normalized words of a text, whether or not they are in the vocabulary."""
-        normalized = self._tokenizer.normalizer.normalize_str(text)
+        normalized = self._tokenizer.normalizer.normalize_str(_VARIATIONS.sub("", text))
         return [word for word, _ in self._tokenizer.pre_tokenizer.pre_tokenize_str(normalized)]
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, without start or end token."""
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False).ids
+        ids: list[int] = self._tokenizer.encode(_VARIATIONS.sub("", text), add_special_tokens=False).ids
         if not self.pairs:
             return ids
         found = ids[:1]

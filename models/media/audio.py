@@ -23,7 +23,7 @@ from av.audio.frame import AudioFrame
 from av.container import InputContainer
 from numpy.typing import NDArray
 
-from models.media.container import AUDIO_CODECS, check_codec, opened, packets, picture_stream, seconds
+from models.media.container import AUDIO_CODECS, Pictures, check_codec, opened, packets, picture_stream, seconds
 from models.media.errors import MediaOutOfBounds, UndecodableMedia, UnsupportedMedia, shielded
 from models.media.limits import MediaLimits
 from models.media.patience import check_wanted
@@ -34,6 +34,9 @@ _STATING_LENGTH = frozenset((FLAC, MP4, MOV, M4A, WEBM, MKV))
 
 _SLACK = 0.1
 """Seconds by which a sound may differ from its stated duration, as coders work in whole frames."""
+
+_SHORT = 0.2
+"""Seconds by which a video's sound may end before its pictures: cameras do not stop both at once."""
 
 _MICROSECOND = Fraction(1, 1_000_000)
 
@@ -107,7 +110,8 @@ def decode_audio(data: bytes, limits: MediaLimits, *, rate: int = 16_000) -> Aud
 def video_audio(data: bytes, limits: MediaLimits, *, rate: int = 16_000) -> Audio | None:
     """The sound track of the video in ``data``, as `decode_audio` gives it, or None where there is none or it is empty.
 
-    Sample 0 is at the first frame: sound from before it is dropped, and silence stands for sound that starts later.
+    Sample 0 is at the first frame: sound from before it is dropped, and silence stands for sound that starts later, or
+    that ends earlier than the pictures by more than ``_SHORT`` seconds. What is heard after them is kept.
 
     Raises:
         MediaError: as for `decode_audio`, within the limits of a video.
@@ -116,12 +120,23 @@ def video_audio(data: bytes, limits: MediaLimits, *, rate: int = 16_000) -> Audi
     with opened(data, found, "video", limits) as container:
         if not container.streams.audio:
             return None
-        pictures = picture_stream(container)
-        start = None if pictures is None else seconds(pictures.start_time, pictures.time_base)
-        frames = _frames(container, "video", len(data))
+        moving = picture_stream(container)
+        pictures = None if moving is None else Pictures(moving)
+        start = None if pictures is None else pictures.start
+        frames = _frames(container, "video", len(data), pictures)
         most = limits.video_seconds
         audio = _assemble(_aligned(frames, start, most), rate, "video", most)
-        return audio if len(audio.samples) else None
+        if not len(audio.samples):
+            return None
+        return audio if pictures is None else _filled(audio, pictures, most)
+
+
+def _filled(audio: Audio, pictures: Pictures, most: float) -> Audio:
+    """A sound that goes on, silently, while there are pictures; not where those last too long to be read."""
+    if pictures.start is None or pictures.end is None or pictures.end - pictures.start > most:
+        return audio
+    missing = pictures.end - pictures.start - audio.seconds
+    return Audio(np.pad(audio.samples, (0, round(missing * audio.rate))), audio.rate) if missing > _SHORT else audio
 
 
 def _some(audio: Audio) -> Audio:
@@ -218,7 +233,7 @@ def _wav_blocks(data: bytes, most: float) -> Iterator[Block]:
     if _riff_size(data) > len(data) + 8:  # some writers count the first eight bytes too
         raise _cut_off()
     try:
-        opened_file = soundfile.SoundFile(BytesIO(data))
+        opened_file = soundfile.SoundFile(_finished(data))
     except soundfile.LibsndfileError as error:
         found = data.find(b"fmt ")
         coding = int.from_bytes(data[found + 8 : found + 10], "little")
@@ -237,20 +252,33 @@ def _wav_blocks(data: bytes, most: float) -> Iterator[Block]:
             yield rate, block
 
 
+def _finished(data: bytes) -> BytesIO:
+    """A WAV as a file; where its writer was stopped before it knew how many samples come, all that follow are read."""
+    file = BytesIO(data)
+    at = data.find(b"data") + 4
+    if data[at : at + 4] == bytes(4) and _riff_size(data) <= at + 4 < len(data):
+        file.seek(at)
+        file.write(b"\xff\xff\xff\xff")
+        file.seek(0)
+    return file
+
+
 def _riff_size(data: bytes) -> int:
     """Bytes that a WAV's first header claims, 0 where a writer that could not know left its largest number."""
     claimed = int.from_bytes(data[4:8], "little")
     return claimed + 8 if claimed < 0x7FFF0000 else 0
 
 
-def _frames(container: InputContainer, modality: str, size: int) -> Iterator[AudioFrame]:
-    """What FFmpeg reads from the first sound track."""
+def _frames(
+    container: InputContainer, modality: str, size: int, beside: Pictures | None = None
+) -> Iterator[AudioFrame]:
+    """What FFmpeg reads from the first sound track, past the pictures ``beside`` it."""
     stream = container.streams.audio[0]
     check_codec(stream, AUDIO_CODECS, modality)
     context = stream.codec_context
     context.thread_count = 1
     failed = decoded = 0
-    for packet in chain(packets(container, stream, modality, size), [None]):
+    for packet in chain(packets(container, stream, modality, size, beside), [None]):
         try:
             frames = context.decode(packet)
         except av.error.InvalidDataError:  # one damaged packet is a click, as in any player

@@ -102,15 +102,37 @@ def seconds(ticks: int | None, time_base: Fraction | None) -> float | None:
     return None if ticks is None or time_base is None else float(ticks * time_base)
 
 
-def packets(container: InputContainer, stream: Stream, modality: str, size: int) -> Iterator[Coded]:
+class Pictures:
+    """When the moving pictures beside a sound are first and last seen, in seconds on the container's clock."""
+
+    def __init__(self, stream: VideoStream) -> None:
+        self.stream = stream
+        self.start = seconds(stream.start_time, stream.time_base)
+        self.end = self.start
+
+    def note(self, packet: Coded) -> None:
+        """Take in a packet of theirs."""
+        shown = seconds(packet.dts if packet.pts is None else packet.pts, packet.time_base)
+        if self.end is not None and shown is not None and not packet.is_discard:
+            self.end = max(self.end, shown + float((packet.duration or 0) * packet.time_base))
+
+
+def packets(
+    container: InputContainer, stream: Stream, modality: str, size: int, beside: Pictures | None = None
+) -> Iterator[Coded]:
     """The packets of one stream in the order they are stored; ``size`` is that of the whole file.
+
+    The packets of the pictures ``beside`` it are noted as they pass.
 
     Raises:
         UnsupportedMedia: they are encrypted.
         UndecodableMedia: the file's index, read by the end, promises more than the file has.
     """
-    for packet in container.demux(stream):
+    for packet in container.demux(stream) if beside is None else container.demux(stream, beside.stream):
         check_wanted()
+        if beside is not None and packet.stream_index == beside.stream.index:
+            beside.note(packet)
+            continue
         if packet.has_sidedata("encryption_info"):
             raise UnsupportedMedia(modality, f"The {modality} is encrypted.", "Send it without copy protection.")
         if packet.size:

@@ -4,6 +4,7 @@ Colours are taken as stored: embedded ICC profiles are not applied, as in the pi
 from. Pillow's readers are called one by one, never through ``Image.open``, which would try formats nobody asked for.
 """
 
+import re
 import warnings
 from collections.abc import Iterator
 from io import BytesIO
@@ -44,6 +45,14 @@ _LONGEST = 65_535
 _SCANS = 100
 """Scans in a JPEG. A progressive photo has about ten; each costs a walk over all pixels and may take 20 bytes."""
 
+_SEGMENTS = 10_000
+"""Scans, tables and metadata in a JPEG: of the largest metadata, 64 kB take one. Pillow reads them one by one."""
+
+_SEGMENT = re.compile(rb"\xff([\xc0-\xcf\xd9-\xfe])(.{0,2})", re.DOTALL)
+"""The end of a JPEG's image, or a marker with the length of what belongs to it. Among pixels neither occurs."""
+
+_SCAN, _END = b"\xda", b"\xd9"
+
 _UPRIGHT: dict[int, tuple[bool, int, int]] = {
     2: (False, 1, -1),
     3: (False, -1, -1),
@@ -80,18 +89,17 @@ def decode_image(
 
     With ``ink`` light writing on nothing is laid on black, as on white it could not be seen.
 
-    ``target`` allows a JPEG to be decoded at 1/2, 1/4 or 1/8 of its size, several times faster, as long as its shorter
-    side keeps at least ``target`` pixels. The limit on pixels holds for the full size.
+    With ``target`` it is given at 1/2, 1/4 or 1/8 of its size, as long as its shorter side keeps at least ``target``
+    pixels: a JPEG is decoded so, several times faster, and of others each square of pixels is averaged. The limit on
+    pixels holds for the full size.
 
     Raises:
         MediaError: too many bytes or pixels, not an image format that is read, truncated or corrupt.
     """
     found = recognize(data, "image", limits.image_bytes)
     with shielded("image", found.name):
-        if found is JPEG and data.count(b"\xff\xda") > _SCANS:
-            raise MediaOutOfBounds(
-                "image", "The image is a JPEG with too many scans.", "Save it as an ordinary JPEG.", f"{_SCANS} scans"
-            )
+        if found is JPEG:
+            _check_segments(data)
         try:
             image = _READERS[found](BytesIO(data))
         except Image.DecompressionBombError as error:  # some readers allocate, and so check, before they return
@@ -100,17 +108,43 @@ def decode_image(
             raise _too_large(f"{image.width} x {image.height}", f"{_LONGEST} pixels a side")
         if image.width * image.height > limits.image_pixels:
             raise _too_large(f"{image.width} x {image.height}", f"{limits.image_pixels} pixels")
-        if target is not None:
+        factor = 1
+        if target is not None and found is JPEG:
             image.draft(image.mode, (target, target))
+        elif target is not None:
+            factor = _factor(image, target)
         with ROOM.hold(image.width * image.height):
             image.load()
             orientation = _orientation(image)
-            return _turned(_rgb(image, ink), orientation)
+            return _turned(_rgb(image, ink, factor), orientation)
 
 
 def _too_large(size: str, limit: str) -> MediaOutOfBounds:
     detail = f"The image's size is {size}, and at most {limit} are accepted."
     return MediaOutOfBounds("image", detail, "Scale it down.", limit)
+
+
+def _check_segments(data: bytes) -> None:
+    """Refuses a JPEG whose image takes too long to read.
+
+    What is no part of it does not count: previews in its metadata, and what a phone appends to it, such as a clip.
+    """
+    counts, at = {"scans": 0, "segments": 0}, 2
+    while (found := _SEGMENT.search(data, at)) is not None and found[1] != _END:
+        counts["scans"] += found[1] == _SCAN
+        counts["segments"] += 1
+        for name, most in (("scans", _SCANS), ("segments", _SEGMENTS)):
+            if counts[name] > most:
+                detail = f"The image is a JPEG with too many {name}."
+                raise MediaOutOfBounds("image", detail, "Save it as an ordinary JPEG.", f"{most} {name}")
+        # libjpeg, too, goes on behind a length that does not even count itself.
+        at = found.end(1) + max(int.from_bytes(found[2], "big"), 2)
+
+
+def _factor(image: Image.Image, target: int) -> int:
+    """By how much, a power of two as in a JPEG, an image may be reduced and keep ``target`` pixels a side."""
+    most = min(image.size) // max(target, 1)
+    return next((factor for factor in (8, 4, 2) if factor <= most), 1)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -131,29 +165,32 @@ def _turned(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(turned[::rows, ::columns])
 
 
-def _rgb(image: ImageFile, ink: bool) -> NDArray[np.uint8]:
-    """The pixels as RGB [H, W, 3], whatever mode they were stored in."""
+def _rgb(image: ImageFile, ink: bool, factor: int) -> NDArray[np.uint8]:
+    """The pixels as RGB [H, W, 3], whatever mode they were stored in, at 1 / ``factor`` of the size, rounded up."""
     plain = _plain(image)
     ground = "black" if ink and plain.has_transparency_data and _light(plain) else "white"
-    if plain.height <= max(1, _STRIP // plain.width):
-        return np.array(_on(ground, plain))
-    pixels = np.empty((plain.height, plain.width, 3), np.uint8)
-    for top, strip in _strips(plain):
-        pixels[top : top + strip.height] = np.asarray(_on(ground, strip))
+    pixels = np.empty((-(-plain.height // factor), -(-plain.width // factor), 3), np.uint8)
+    top = 0
+    for strip in _strips(plain, factor):
+        # What is transparent has no colour that could be averaged before there is a ground.
+        shown = _on(ground, strip)
+        part = np.asarray(shown if factor == 1 else shown.reduce(factor))
+        pixels[top : top + len(part)] = part
+        top += len(part)
     return pixels
 
 
-def _strips(image: Image.Image) -> Iterator[tuple[int, Image.Image]]:
-    """An image's parts, from one side to the other, each with the row it begins at."""
-    height = max(1, _STRIP // image.width)
+def _strips(image: Image.Image, factor: int = 1) -> Iterator[Image.Image]:
+    """An image's parts, from one side to the other, of whole ``factor`` rows but for the last."""
+    height = max(1, _STRIP // image.width // factor) * factor
     for top in range(0, image.height, height):
-        yield top, image.crop((0, top, image.width, min(top + height, image.height)))
+        yield image.crop((0, top, image.width, min(top + height, image.height)))
 
 
 def _light(image: Image.Image) -> bool:
     """Whether more than half of the image is transparent, and hardly anything of the rest is dark."""
     dark = opaque = 0
-    for _, strip in _strips(image):
+    for strip in _strips(image):
         pixels = strip.convert("RGBA")
         solid = np.asarray(pixels.getchannel("A")) > 127
         dark += int((solid & (np.asarray(pixels.convert("L")) < 128)).sum())

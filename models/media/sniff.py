@@ -59,6 +59,9 @@ _PREFIXES: tuple[tuple[bytes, Format], ...] = (
     (b"#!AMR", _format("AMR sound")),
 )
 
+_BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)
+"""Bytes of the second header of a BMP, of which there are as many versions."""
+
 _RIFF: dict[bytes, Format] = {b"WAVE": WAV, b"WEBP": WEBP, b"AVI ": AVI}
 
 _BRANDS: dict[bytes, Format] = {
@@ -78,7 +81,7 @@ def sniff(data: bytes) -> Format | None:
             return known
     if head[:4] in (b"RIFF", b"RF64"):
         return _RIFF.get(head[8:12])
-    if head[:2] == b"BM" and head[14:18] in (b"\x0c\0\0\0", b"\x28\0\0\0", b"\x34\0\0\0", b"\x6c\0\0\0", b"\x7c\0\0\0"):
+    if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BMP_HEADERS:
         return BMP
     if head[:4] == b"OggS":
         # Every stream's first page comes before any second page, so the start names all that the file holds.
@@ -145,7 +148,7 @@ def _is_transport_stream(head: bytes) -> bool:
 
 
 def _mpeg_audio(data: bytes) -> Format | None:
-    """MP3 or AAC by the header of the first frame, which may come after an ID3 tag."""
+    """MP3 or AAC by the header of the first frame, which may come after an ID3 tag, as some put before FLAC, too."""
     tagged = data[:3] == b"ID3" and len(data) >= 10
     # The tag's length has seven bits a byte.
     start = 10 + (data[6] << 21 | data[7] << 14 | data[8] << 7 | data[9]) if tagged else 0
@@ -159,6 +162,8 @@ def _mpeg_audio(data: bytes) -> Format | None:
         version, bitrate, rate = word >> 19 & 3, word >> 12 & 15, word >> 10 & 3
         if word >> 21 == 0x7FF and layer in (1, 2) and version != 1 and bitrate != 15 and rate != 3:
             return MP3
+        if first == b"fLaC":
+            return FLAC
     return MP3 if tagged else None
 
 

@@ -5,6 +5,7 @@ to keep are known, and only what leads to them, from a key frame each, is decode
 besides those kept.
 """
 
+import math
 from bisect import bisect_left
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -33,6 +34,9 @@ _UNSPECIFIED = 2
 _HIGH_DEFINITION = 720
 """Lines from which a video is taken to be one."""
 
+_STRIP = 8
+"""The ratio of sides from which on a frame is a strip: as long as its shorter side asks, it would fill the memory."""
+
 _LUMA_FIRST = frozenset({"gray", "nv12", "yuv420p", "yuv422p", "yuv444p", "yuvj420p", "yuvj422p", "yuvj444p"})
 """Pixel formats whose first plane is 8-bit luma, to be read where it lies: six times as fast as a conversion."""
 
@@ -55,7 +59,8 @@ def decode_video(data: bytes, limits: MediaLimits, *, count: int, target: int | 
     """``count`` frames at even distances in time, upright; all of them where the clip has fewer.
 
     The clip is cut into ``count`` equal spans, and the frame shown in the middle of each is taken, or one near it where
-    that is taken already. With ``target`` frames are scaled, never up, so that the shorter side has ``target`` pixels.
+    that is taken already. With ``target`` frames are scaled, never up, so that the shorter side has ``target`` pixels,
+    and fewer where a frame would have more than ``_STRIP`` times their square.
     Besides the frames returned, memory holds the compressed stream once more.
 
     Raises:
@@ -266,9 +271,12 @@ class _Canvas:
 
     def _fit(self, frame: VideoFrame) -> tuple[int, int]:
         """Width and height to draw at, before turning: pixels made square, and no larger than the target asks."""
-        width = frame.width * (self._aspect if 1 / 4 <= self._aspect <= 4 else 1.0)
-        scale = 1.0 if self._target is None else min(1.0, self._target / min(width, frame.height))
-        return max(1, round(width * scale)), max(1, round(frame.height * scale))
+        aspect = self._aspect if 1 / 4 <= self._aspect <= 4 else 1.0
+        width, height = frame.width * min(aspect, 1.0), frame.height / max(aspect, 1.0)
+        scale = 1.0
+        if self._target is not None:
+            scale = min(1.0, self._target / min(width, height), self._target * math.sqrt(_STRIP / (width * height)))
+        return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def _turned(frame: NDArray[np.uint8], matrix: NDArray[np.int32]) -> NDArray[np.uint8]:

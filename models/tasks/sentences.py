@@ -8,7 +8,7 @@ from torch import Tensor
 
 from models.network import FusionRNN
 from models.options import Options, narrowed
-from models.sequence import Padded
+from models.sequence import Padded, length_mask
 from models.state import State
 from models.streaming.reading import Event
 from models.streaming.transcription import Transcription
@@ -27,6 +27,13 @@ class Sentences:
     def __init__(self, network: FusionRNN, reading: Transcription) -> None:
         self.network, self.reading = network, reading
         self.strides = {str(name): int(getattr(network.encoders[name], "stride", 1)) for name in network.modalities}
+
+    def together(self, inputs: Mapping[str, Padded]) -> dict[str, Padded]:
+        """Each row's modalities as far as the shortest of them goes: a stream hears no more, and stretches none."""
+        steps = torch.stack([-(-padded.lengths // self.strides[name]) for name, padded in inputs.items()])
+        # What a row lacks has no step, and cuts off nothing.
+        common = steps.where(steps > 0, steps.max()).amin(0)
+        return {name: _first(padded, common * self.strides[name]) for name, padded in inputs.items()}
 
     def words(self, inputs: Mapping[str, Padded], row: int, scores: Tensor, options: Options) -> list[dict[str, Any]]:
         """Words with times and probabilities, of all sentences.
@@ -61,3 +68,13 @@ class Sentences:
             heard = self.reading.head(encoded)[0]
         events += self.reading.final(listener, at, 0.0, "end")
         return [word for event in events if event["type"] == "final" for word in event["words"]]
+
+
+def _first(padded: Padded, most: Tensor) -> Padded:
+    """At most the first ``most`` int64 [B] steps of each row."""
+    lengths = torch.minimum(padded.lengths, most)
+    if torch.equal(lengths, padded.lengths):
+        return padded
+    values = padded.values[:, : int(lengths.max())]
+    real = length_mask(lengths, values.shape[1])
+    return Padded(values.where(real.reshape(*real.shape, *[1] * (values.ndim - 2)), 0), lengths)

@@ -73,6 +73,8 @@ class TranscriptionTask(Task):
         self.example = self.example_of({"text": example, "words": words})
 
     def predict(self, inputs: Mapping[str, Padded], queries: Sequence[Query]) -> list[TranscriptionResult]:
+        if self.sentences is not None:
+            inputs = self.sentences.together(inputs)
         encoded = self.network.encode(inputs)
         scores = self._scores(encoded)
         if self.sentences is None:

@@ -276,6 +276,21 @@ def test_nobody_waits_for_all_of_one_that_lets_others_go_first() -> None:
     admission.enter("m")
 
 
+def test_those_that_let_others_go_first_take_no_more_than_a_quarter_of_the_places() -> None:
+    admission = house(requests=8)
+    with admission.enter("film", interleaves=True) as place:
+        place.received()
+        place.computed(30)
+        place.answered()
+    films = [admission.enter("film", interleaves=True) for _ in range(2)]
+    with pytest.raises(Unavailable, match="2 requests for film") as refused:
+        admission.enter("film", interleaves=True)
+    assert refused.value.headers == {"Retry-After": "30"}
+    for _ in range(6):
+        admission.enter("m")
+    assert len(films) == 2
+
+
 def test_one_request_says_little_of_the_next_also_where_no_steps_are_counted() -> None:
     admission = house()
     for work in (0.1, 60.0):

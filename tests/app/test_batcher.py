@@ -3,14 +3,14 @@
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import wait
 from typing import Any
 
 import pytest
 
 from app.engine.batcher import Batcher, Lane, Row, cost
-from app.engine.device import Device
+from app.engine.device import Device, Search
 
 WORDS = Lane("words", {"text": 100})
 OTHERS = Lane("others", {"text": 100})
@@ -184,3 +184,53 @@ def test_an_idle_device_keeps_nothing_of_what_it_ran(device: Device) -> None:
     del item
     gc.collect()
     assert kept() is None
+
+
+class Slow:
+    """A decoder whose steps take long and lead nowhere."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def step_together(self, calls: Sequence[Any]) -> list[Any]:
+        self.steps += 1
+        time.sleep(0.03)
+        return [None for _ in calls]
+
+
+def test_whoever_waits_for_more_to_share_its_batch_keeps_its_turn_to_join() -> None:
+    import torch
+
+    from models.decoding.decoder import StepCall
+
+    device, decoder, call = Device("test", delay=0.3), Slow(), StepCall(torch.zeros(1, 1, dtype=torch.int64), {}, None)
+    began, over = threading.Event(), threading.Event()
+    late: list[int] = []
+
+    def steps(place: int) -> Any:
+        yield call
+        # The last of a crowd: from now on whoever comes may join.
+        while place == 0 and decoder.steps < 3:
+            yield call
+        began.set()
+        while place == 0 and not over.is_set():
+            yield call
+
+    def join(items: list[Any]) -> list[Any]:
+        late.append(decoder.steps)
+        over.set()
+        return [steps(1) for _ in items]
+
+    def search(run: Any, item: int) -> Search:
+        return Search(WORDS, run, item, {"text": 1}, decoder=decoder, tell=lambda _: None)  # type: ignore[arg-type]
+
+    try:
+        crowd = [device.put(search(lambda items: [steps(item) for item in items], place)) for place in range(4)]
+        assert began.wait(30)
+        came = decoder.steps
+        device.put(search(join, 4)).result(30)
+        wait(crowd, 30)
+        # It waits for 0.3 seconds, which are ten steps, and not until a crowd would give way.
+        assert late[0] - came < 20
+    finally:
+        device.close()

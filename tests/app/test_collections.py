@@ -2,6 +2,7 @@
 
 import base64
 import gc
+import threading
 import time
 import warnings
 from collections.abc import Iterator
@@ -15,9 +16,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.main import create_app
-from app.search.collections import Collections, Item
+from app.search.collections import Collections
+from app.search.items import Item
 from app.search.moments import Annotator
 from app.settings import Settings
+from models.media.patience import GivenUp, check_wanted
 from tests.app.conftest import Open, running_server, service, wait_until_loaded
 from tests.app.search.checkpoints import BLUE, GREEN, RED, film, picture, tiny_embedder
 from tests.app.test_runner import Gate
@@ -194,6 +197,39 @@ def test_nobody_watches_a_film_for_a_client_that_has_left(models: Path, tmp_path
         assert not state.admission.places
         assert 'evicted_total{reason="left"} 1.0' in state.metrics.text().decode().replace("fusionrnn_", "")
         assert httpx2.get(f"http://{address}/v1/collections/left").status_code == 404
+
+
+def test_a_picture_is_not_decoded_to_its_end_for_a_client_that_has_left(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = threading.Event()
+
+    def endless(*_: object) -> Iterator[None]:
+        try:
+            while True:
+                check_wanted()
+                time.sleep(0.01)
+                if ended.wait(0):
+                    yield
+        except GivenUp:
+            ended.set()
+            raise
+
+    monkeypatch.setattr(Annotator, "pictures", endless)
+    with running_server(models, collections_dir=tmp_path / "store") as (address, _):
+        body = {"video": coded(film(RED))}
+        with pytest.raises(httpx2.TimeoutException):
+            httpx2.put(f"http://{address}/v1/collections/left/items/film", json=body, timeout=1)
+        assert ended.wait(10)
+
+
+def test_the_store_keeps_nobody_waiting_behind_too_many(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(client, "busy/red", image=picture(RED))
+    monkeypatch.setattr("app.search.desk._MOST", 0)
+    answer = client.get("/v1/collections/busy")
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+    monkeypatch.setattr("app.search.desk._MOST", 1)
+    assert client.get("/v1/collections/busy").status_code == 200
 
 
 def test_another_upload_replaces_an_item_and_the_same_one_is_not_looked_at(

@@ -1,8 +1,10 @@
 """POST /v1/models/{model}/predict, when all is well."""
 
 import base64
+import gc
 import json
 import re
+import weakref
 from typing import Any
 
 import pytest
@@ -169,3 +171,28 @@ def test_an_unexpected_exception_is_a_problem_that_tells_nothing(
     assert answer.headers["x-request-id"] in answer.json()["remedy"]
     assert "secret" not in answer.text
     assert client.post(URL, files={"image": jpeg}).status_code == 200
+
+
+@pytest.mark.parametrize(("accept", "held"), [("application/json", False), ("image/png", True)])
+def test_pixels_are_held_while_it_is_answered_only_to_be_drawn_over(
+    client: TestClient, jpeg: bytes, monkeypatch: pytest.MonkeyPatch, accept: str, held: bool
+) -> None:
+    runner = service(client).runner
+    prepare, predict = runner.prepare, runner.predict
+    pixels: list[weakref.ref[Any]] = []
+    seen: list[bool] = []
+
+    async def prepared(call: Any, bundle: Any) -> Any:
+        decoded, features = await prepare(call, bundle)
+        pixels.append(weakref.ref(decoded.media["image"][0]))
+        return decoded, features
+
+    async def predicted(*given: Any, **options: Any) -> Any:
+        gc.collect()
+        seen.append(pixels[0]() is not None)
+        return await predict(*given, **options)
+
+    monkeypatch.setattr(runner, "prepare", prepared)
+    monkeypatch.setattr(runner, "predict", predicted)
+    assert client.post(URL, files={"image": jpeg}, headers={"Accept": accept}).status_code == 200
+    assert seen == [held]

@@ -4,6 +4,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -93,3 +94,67 @@ def test_a_body_may_follow_later_than_a_head_may_and_another_request_after_it(ad
                 time.sleep(0.7 * SECONDS)
                 patient.sendall(piece)
             assert b" 422 " in patient.recv(2**16)
+
+
+CHUNKED = (
+    b"POST /v1/models/captioner/predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n"
+)
+
+
+@pytest.mark.parametrize("trailers", [b"X: " + b"x" * (HEAD_BYTES + 2**15), b"A: b\r\n" * 2**14], ids=["one", "many"])
+def test_trailers_that_do_not_end_are_refused(address: str, trailers: bytes) -> None:
+    with connect(address) as endless:
+        endless.sendall(CHUNKED)
+        time.sleep(SECONDS / 10)
+        endless.sendall(trailers)
+        status, said = problem(rest(endless))
+    assert status == said["status"] == 431
+    assert "trailers" in said["detail"]
+
+
+def test_a_few_trailers_do_no_harm(address: str) -> None:
+    with connect(address) as chunked:
+        chunked.sendall(CHUNKED + b"A: b\r\n\r\n")
+        assert b" 422 " in chunked.recv(2**16)
+
+
+def test_trailers_that_drip_do_not_hold_the_connection(address: str) -> None:
+    with connect(address) as slow:
+        slow.sendall(CHUNKED)
+        started = time.monotonic()
+        with suppress(ConnectionError):
+            while time.monotonic() - started < 10 * SECONDS:
+                slow.sendall(b"A: b\r\n")
+                time.sleep(SECONDS / 5)
+    assert time.monotonic() - started < 10 * SECONDS
+
+
+@pytest.mark.parametrize(
+    ("request_", "after"),
+    [
+        (b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", b"\r\n"),
+        (b"POST /nowhere HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n", b"x"),
+    ],
+    ids=["a blank line", "a body that nobody reads"],
+)
+def test_what_comes_after_an_answer_does_not_hold_the_connection(address: str, request_: bytes, after: bytes) -> None:
+    with connect(address) as idle:
+        idle.sendall(request_)
+        assert idle.recv(2**16).startswith(b"HTTP/1.1 ")
+        idle.sendall(after)
+        assert rest(idle) == b""
+
+
+def test_a_websocket_on_a_connection_that_was_used_before_is_left_alone(address: str) -> None:
+    with connect(address) as used:
+        used.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert b"200 OK" in used.recv(2**16)
+        used.sendall(
+            b"GET /v1/models/captioner/stream HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"
+        )
+        assert b" 101 " in used.recv(2**16)
+        used.settimeout(2 * SECONDS)
+        with pytest.raises(TimeoutError):
+            rest(used)

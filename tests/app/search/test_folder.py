@@ -1,14 +1,16 @@
 """An index follows its folder: what is new is looked at, what is there is left alone, what is broken is named."""
 
+import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from app.search.folder import Update, photos_and_videos, update
+from app.search.folder import Listing, Update, photos_and_videos, update
 from app.search.index import FolderIndex, Hit, IndexFault
 from app.search.moments import Annotator, Question
 from models.media.limits import MediaLimits
@@ -104,7 +106,7 @@ def test_a_folder_that_has_become_empty_takes_nothing_along_unasked(
     with pytest.raises(IndexFault, match=r"has 4 of it, .* --allow-empty"):
         run(index, folder, annotator)
     assert index.paths() == known
-    done = update(index, folder, [], annotator, MediaLimits(), lambda path: None, may_empty=True)
+    done = update(index, folder, Listing(), annotator, MediaLimits(), lambda path: None, may_empty=True)
     assert done == Update(removed=4)
     assert (index.paths(), len(index)) == (set(), 0)
     # There is nothing left to lose.
@@ -118,13 +120,13 @@ def test_a_broken_file_is_named_and_the_others_are_taken(
     (folder / "cut.mp4").write_bytes(film(RED)[:300])
     (folder / "letter.jpg").write_text("not a photo at all")
     (folder / "gone.png").symlink_to("nowhere")
-    (folder / "page.pdf").write_bytes(b"%PDF-1.7\n" + bytes(100))
+    (folder / "photo.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
     done = run(index, folder, annotator)
     assert done.added == 4
-    assert done.skipped.keys() == {"broken.jpg", "cut.mp4", "letter.jpg", "gone.png", "page.pdf"}
+    assert done.skipped.keys() == {"broken.jpg", "cut.mp4", "letter.jpg", "gone.png", "photo.heic"}
     assert "corrupt" in done.skipped["broken.jpg"]
     assert "plain text" in done.skipped["letter.jpg"]
-    assert "PDF" in done.skipped["page.pdf"]
+    assert "HEIC" in done.skipped["photo.heic"]
 
 
 def test_a_file_that_breaks_later_is_forgotten(index: FolderIndex, folder: Path, annotator: Annotator) -> None:
@@ -191,3 +193,40 @@ def test_a_damaged_vector_is_said_to_be(index: FolderIndex, folder: Path, annota
 
 def test_an_empty_index_finds_nothing(index: FolderIndex, annotator: Annotator) -> None:
     assert index.search(np.ones(annotator.size, np.float32), 3) == []
+
+
+def test_what_cannot_be_read_now_is_remembered_and_named(
+    index: FolderIndex, folder: Path, annotator: Annotator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(index, folder, annotator)
+    (folder / "film.mp4").unlink()
+    monkeypatch.setattr("app.search.folder.os.scandir", _refusing(os.scandir, folder / "deep" / "er"))
+    touched = folder / "red.png"
+    os.utime(touched, (1, 1))
+    monkeypatch.setattr(Path, "open", _refusing(Path.open, touched))
+    done = run(index, folder, annotator)
+    assert done.skipped.keys() == {"deep/er", "red.png"}
+    assert all("Input/output error" in reason for reason in done.skipped.values())
+    assert done.removed == 1
+    assert index.paths() == {"red.png", "green", "deep/er/blue.jpg"}
+
+
+def _refusing(given: Callable[..., Any], place: Path) -> Callable[..., Any]:
+    """The same function, to which one place on the disk gives an error."""
+
+    def call(path: Any, *args: Any, **options: Any) -> Any:
+        if Path(path) == place:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(place))
+        return given(path, *args, **options)
+
+    return call
+
+
+def test_odd_files_do_not_stop_the_rest(index: FolderIndex, folder: Path, annotator: Annotator) -> None:
+    shutil.copy(folder / "red.png", folder / os.fsdecode(b"caf\xe9.png"))
+    (folder / os.fsdecode(b"\xff")).mkdir()
+    os.mkfifo(folder / "pipe.jpg")
+    done = run(index, folder, annotator)
+    assert done.added == 4
+    assert done.skipped.keys() == {"caf\\xe9.png", "\\xff"}
+    assert all("rename" in reason for reason in done.skipped.values())

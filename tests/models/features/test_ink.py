@@ -1,6 +1,7 @@
 """A sign found on its ground: wherever it is, however large, and in whatever light."""
 
 import io
+import tracemalloc
 from typing import Any
 
 import cv2
@@ -185,6 +186,24 @@ def test_a_picture_cropped_to_its_sign_is_read_with_a_margin_and_noticed() -> No
 @pytest.mark.parametrize("shape", [(1, 400), (400, 1), (57, 3), (2000, 90)])
 def test_odd_shapes_do_no_harm(shape: tuple[int, int]) -> None:
     read(np.random.default_rng(0).integers(0, 255, shape))
+
+
+def test_a_margin_around_a_strip_takes_little_memory() -> None:
+    strip = rgb(np.random.default_rng(0).normal(128, 20, (60, 6000)))
+    tracemalloc.start()
+    found = InkFeatures(size=SIZE).find(strip)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.notice == "no_sign"
+    assert peak < 10 * strip.nbytes  # with a margin of a quarter of its length it would be 76 times as large
+
+
+def test_a_sign_on_a_strip_is_found() -> None:
+    strip = np.full((170, 6000), 230, np.float32)
+    strip[10:160, 100 : 100 + sign(150).shape[1]] -= 200 * sign(150)
+    found = InkFeatures(size=SIZE).find(rgb(strip))
+    assert found.notice == "no_sign"
+    assert found.pixels.max() == 255
 
 
 def test_more_than_one_sign_is_noticed() -> None:

@@ -55,3 +55,30 @@ def test_a_text_of_marks_alone_has_no_words_that_are_known() -> None:
         for text in ("!!", "\U0001f600 !", "good!", "\u597d\u554a \u597d!!!!")
     }
     assert [bool(notices) for notices in found.values()] == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("varied", "plain"),
+    [
+        ("\u2764\ufe0f good", "\u2764 good"),
+        ("\u2764\ufe0e good", "\u2764 good"),
+        ("7\ufe0f\u20e3 good", "7 good"),
+        ("\U0001f44d\U0001f3fd good", "\U0001f44d good"),
+        ("\U0001f468\u200d\U0001f469\u200d\U0001f467 good", "\U0001f468 good"),
+        ("\U0001f937\U0001f3fd\u200d\u2640\ufe0f good", "\U0001f937 good"),
+        ("\U0001f3f4\U000e0067\U000e0062\U000e007f good", "\U0001f3f4 good"),
+    ],
+    ids=["as a picture", "as text", "a keycap", "a skin tone", "a family", "a shrugging woman", "a flag"],
+)
+@pytest.mark.parametrize("marks", [False, True])
+def test_a_variation_of_an_emoji_is_the_same_word(varied: str, plain: str, marks: bool) -> None:
+    tokenizer = TextTokenizer.build(["good", "7", "\u2764", "\U0001f44d"], marks=marks)
+    assert tokenizer.encode(varied) == tokenizer.encode(plain)
+    assert tokenizer.split(varied) == tokenizer.split(plain)
+
+
+@pytest.mark.parametrize("text", ["\u0915\u094d\u200d\u0937", "a\u200d\U0001f600", "\U0001f600\u200da", "\u200d"])
+def test_a_joiner_that_joins_no_emoji_is_left_to_the_script(text: str) -> None:
+    tokenizer = TextTokenizer.build([], marks=True)
+    assert "\u200d" in "".join(tokenizer.split(text))
+    assert len(tokenizer.encode(text)) == len(tokenizer.split(text))

@@ -220,23 +220,6 @@ def test_damaged_exif_leaves_the_image_as_it_is(exif: bytes) -> None:
     assert close(decode_image(encoded(UPRIGHT, "JPEG", exif=exif, quality=95, subsampling=0), LIMITS), UPRIGHT, by=4)
 
 
-@pytest.mark.parametrize(
-    ("target", "size"), [(None, (1200, 900)), (901, (1200, 900)), (450, (600, 450)), (224, (300, 225)), (1, (150, 113))]
-)
-def test_a_jpeg_is_decoded_small_but_never_below_the_target(target: int | None, size: tuple[int, int]) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    photo = encoded(quadrants(900, 1200), "JPEG", exif=exif)
-    pixels = decode_image(photo, LIMITS, target=target)
-    assert pixels.shape == (*size, 3)
-    turned = np.rot90(quadrants(900, 1200), -1)
-    assert np.allclose(corners(pixels), corners(turned), atol=8)
-
-
-def test_a_target_changes_no_other_format() -> None:
-    assert np.array_equal(decode_image(encoded(UPRIGHT, "PNG"), LIMITS, target=4), UPRIGHT)
-
-
 def huge_gif(width: int, height: int) -> bytes:
     size = struct.pack("<HH", width, height)
     return b"GIF89a" + size + bytes(3) + b"," + bytes(4) + size + b"\0\2\1\0\0;"
@@ -281,14 +264,6 @@ def test_pillows_own_bound_does_not_count() -> None:
         warnings.simplefilter("error")
         with pytest.raises(UndecodableMedia):  # the pixels are missing; that there are many is no matter
             decode_image(png(10_000, 9_500, 1, 0, b""), wide)
-
-
-def test_a_progressive_jpeg_cannot_keep_the_decoder_busy() -> None:
-    photo = encoded(UPRIGHT, "JPEG", progressive=True)
-    last = photo[photo.rindex(b"\xff\xda") : -2]
-    assert decode_image(photo[:-2] + 20 * last + photo[-2:], LIMITS).shape == UPRIGHT.shape
-    with pytest.raises(MediaOutOfBounds, match="too many scans"):
-        decode_image(photo[:-2] + 200 * last + photo[-2:], LIMITS)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP", "WebP", "TIFF", "AVIF", "HEIC"])

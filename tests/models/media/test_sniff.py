@@ -1,3 +1,6 @@
+import struct
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +18,14 @@ def test_images_are_recognized(kind: str) -> None:
     assert (found.name, found.modalities) == (kind, frozenset({"image"}))
 
 
+@pytest.mark.parametrize("size", [56, 64])
+def test_a_bmp_may_have_a_header_of_any_version(size: int) -> None:
+    usual = encoded(quadrants(), "BMP")
+    starts = struct.pack("<II", 54 + size - 40, size)
+    pixels = decode_image(usual[:10] + starts + usual[18:54] + bytes(size - 40) + usual[54:], MediaLimits())
+    assert np.array_equal(pixels, quadrants())
+
+
 @pytest.mark.parametrize(
     ("data", "name"),
     [
@@ -22,6 +33,7 @@ def test_images_are_recognized(kind: str) -> None:
         (recorded(WAVE, 48_000, "WAVEX"), "WAV"),
         (recorded(WAVE, 48_000, "RF64"), "WAV"),
         (recorded(WAVE, 48_000, "FLAC"), "FLAC"),
+        (b"ID3\4\0\0\0\0\0\7" + bytes(7) + recorded(WAVE, 48_000, "FLAC"), "FLAC"),
         (recorded(WAVE, 48_000, "MP3"), "MP3"),
         (recorded(WAVE, 48_000, "OGG", "VORBIS"), "Ogg"),
         (recorded(WAVE, 48_000, "OGG", "OPUS"), "Ogg"),

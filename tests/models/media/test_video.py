@@ -146,9 +146,19 @@ def test_frames_are_scaled_down_to_the_target_and_never_up(target: int | None, s
 
 
 def test_pixels_are_made_square() -> None:
-    file = clip([quadrants(64, 64)] * 2, "libx264", context={"sample_aspect_ratio": Fraction(16, 11)})
-    assert decode_video(file, LIMITS, count=1).frames.shape == (1, 64, 93, 3)
-    assert decode_video(file, LIMITS, count=1, target=32).frames.shape == (1, 32, 47, 3)
+    wide, high = (
+        clip([quadrants(64, 64)] * 2, "libx264", context={"sample_aspect_ratio": ratio})
+        for ratio in (Fraction(16, 11), Fraction(11, 16))
+    )
+    assert decode_video(wide, LIMITS, count=1).frames.shape == (1, 44, 64, 3)
+    assert decode_video(wide, LIMITS, count=1, target=32).frames.shape == (1, 32, 47, 3)
+    assert decode_video(high, LIMITS, count=1).frames.shape == (1, 64, 44, 3)
+
+
+def test_a_strip_is_scaled_down_further_than_its_shorter_side_asks() -> None:
+    strip, ordinary = (clip([quadrants(16, width)] * 2) for width in (1024, 128))
+    assert decode_video(strip, LIMITS, count=1, target=16).frames.shape == (1, 6, 362, 3)
+    assert decode_video(ordinary, LIMITS, count=1, target=16).frames.shape == (1, 16, 128, 3)
 
 
 @pytest.mark.parametrize(

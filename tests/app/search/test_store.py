@@ -1,0 +1,114 @@
+"""The embedded store: what an interrupted call leaves, and what it holds of what was deleted."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.search import collections
+from app.search.collections import Collections, NoSuchItem
+from app.search.items import Item
+from app.search.moments import Moment
+
+MODEL = "embedder 1.0.0"
+PHOTO = Item("it", "image", 1, "photo", "captioner 1.0.0")
+FILM = Item("it", "video", 10, "film", "captioner 1.0.0")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Collections]:
+    opened = Collections(tmp_path / "store", most=10, most_moments=1000)
+    yield opened
+    opened.close()
+
+
+def moments(item: Item, first: int = 0) -> list[Moment]:
+    """One for each of the item's, each in a direction of its own."""
+    vectors = np.eye(16, dtype=np.float32)[first : first + item.moments]
+    seconds = [None] if item.kind == "image" else [order + 0.5 for order in range(item.moments)]
+    return [Moment(at, vector, {"en": item.sha256}, b"") for at, vector in zip(seconds, vectors, strict=True)]
+
+
+def captions(store: Collections) -> set[str]:
+    """Of all that a search finds."""
+    vector = np.ones(16, np.float32)
+    return {moment.captions["en"] for _, found in store.search("all", vector, 10, MODEL) for moment in found}
+
+
+def breaking(store: Collections, monkeypatch: pytest.MonkeyPatch, method: str, count: int) -> None:
+    """Let the store's next ``method`` do only the first ``count`` of its points."""
+    real = getattr(store._client, method)
+
+    def half(place: str, points: list[Any], **options: Any) -> None:
+        real(place, points[:count], **options)
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(store._client, method, half)
+
+
+def test_what_an_interrupted_upload_leaves_is_not_shown_and_the_next_one_repairs_it(
+    store: Collections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put("all", PHOTO, moments(PHOTO), MODEL)
+    with monkeypatch.context() as patched:
+        breaking(store, patched, "upsert", 3)
+        with pytest.raises(OSError, match="No space"):
+            store.put("all", FILM, moments(FILM, 1), MODEL)
+    assert not store.holds("all", "it", MODEL, FILM.writer, FILM.sha256)
+    assert store.item("all", "it")[0] == PHOTO
+    assert captions(store) == {"photo"}
+    assert not store.put("all", PHOTO, moments(PHOTO), MODEL)
+    assert (store.describe("all").items, store.describe("all").moments) == (1, 1)
+    store.put("all", FILM, moments(FILM, 1), MODEL)
+    assert store.holds("all", "it", MODEL, FILM.writer, FILM.sha256)
+    assert captions(store) == {"film"}
+
+
+def test_an_item_that_is_half_deleted_is_gone(store: Collections, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.put("all", FILM, moments(FILM), MODEL)
+    with monkeypatch.context() as patched:
+        breaking(store, patched, "delete", 4)
+        with pytest.raises(OSError, match="No space"):
+            store.delete("all", "it")
+    assert captions(store) == set()
+    assert store.describe("all").items == 0
+    with pytest.raises(NoSuchItem):
+        store.item("all", "it")
+    assert store.put("all", PHOTO, moments(PHOTO), MODEL)
+    assert (store.describe("all").items, store.describe("all").moments) == (1, 1)
+
+
+def test_what_another_captioner_wrote_is_written_again(store: Collections) -> None:
+    store.put("all", PHOTO, moments(PHOTO), MODEL)
+    assert store.holds("all", "it", MODEL, "captioner 1.0.0", "photo")
+    assert not store.holds("all", "it", MODEL, "captioner 2.0.0", "photo")
+
+
+def test_deleted_moments_do_not_stay_in_memory(store: Collections, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(collections, "_FORGOTTEN", 20)
+    store.put("all", PHOTO, moments(PHOTO), MODEL)
+    opened = store._client
+    for number in range(3):
+        film = Item(f"film{number}", "video", 10, "film")
+        store.put("all", film, moments(film), MODEL)
+        store.delete("all", film.id)
+    assert store._client is not opened
+    assert (store.describe("all").items, captions(store)) == (1, {"photo"})
+
+
+def test_fewer_items_than_are_asked_for_are_found_at_once(store: Collections, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        film = Item(f"film{number}", "video", 10, f"film{number}")
+        store.put("all", film, moments(film, number), MODEL)
+    asked: list[int] = []
+    query = store._client.query_points
+
+    def counted(*given: Any, **options: Any) -> Any:
+        asked.append(options["limit"])
+        return query(*given, **options)
+
+    monkeypatch.setattr(store._client, "query_points", counted)
+    assert captions(store) == {"film0", "film1", "film2"}
+    assert asked == [30]
