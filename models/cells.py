@@ -117,7 +117,12 @@ class LayerNormElmanCell(Cell):
 
 
 class LayerNormGRUCell(Cell):
-    """GRU with W_x x and W_h h each normalized over all their gates (Ba et al. 2016, eq. 22-24)."""
+    """GRU with W_x x and W_h h each layer-normalized (Ba et al. 2016, eq. 22-24), their 3 H numbers together.
+
+    r, z and n of either product share one mean and variance; every number has its own gain and bias. In the paper's
+    equations only the two gates are normalized together, 2 H numbers, and the candidate's H by themselves. z is the
+    share of the last state, as in ``GRUCell``, and the paper's that of the candidate: they differ in the sign only.
+    """
 
     gates = 3
 

@@ -58,6 +58,11 @@ class DecisionFusion(PooledFusion):
     - ``product``: the normalized product of the present modalities' probabilities.
     - ``stacked``: a linear layer over all votes and, for each modality, whether it is present; an absent vote is 0.
 
+    ``fusionrnn train`` fits heads and rule together, by the loss of ``fused`` alone: no head is taught to decide well
+    by itself, and the rule is learned on the training examples, which a head may know by heart. The study of CMU-MOSI
+    also teaches heads whose votes are averaged by their own losses, and fits the rule to development videos, which no
+    head has learned (docs/decisions.md, no. 34).
+
     An absent modality has no vote. A modality's contribution is how far the probabilities (or the number) move when
     its vote is left out, as a share of all present ones.
     """

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from models.checkpoint import CheckpointError
@@ -23,7 +24,7 @@ def cli_train(recipe: str, data: Path, out: Path, seed: int | None = None, *, ba
     """Run the recipe called ``recipe``, or the experiment in that TOML file, on ``data``; or resume it.
 
     Raises:
-        DataError: no such recipe or file, or the data cannot be trained on, or ``out`` cannot be a folder.
+        DataError: no such recipe or file, or the data cannot be trained on, or ``out`` cannot be a folder to write in.
         ResumeError: what an interrupted run left in ``out`` is damaged.
     """
     if find_spec("matplotlib") is None:
@@ -32,9 +33,7 @@ def cli_train(recipe: str, data: Path, out: Path, seed: int | None = None, *, ba
             "training draws its curves with matplotlib, which is not installed: "
             f"run make install, or {sys.executable} -m pip install matplotlib"
         )
-    standing = next(place for place in (out, *out.parents) if place.exists())
-    if not standing.is_dir():
-        raise DataError(f"{standing} is a file, where the run needs a folder: give another --out")
+    _check_out(out)
     if recipe.endswith(EXPERIMENT_ENDING):
         from models.training.run import train_experiment
 
@@ -45,6 +44,18 @@ def cli_train(recipe: str, data: Path, out: Path, seed: int | None = None, *, ba
     if baselines:
         raise DataError("--baselines belong to an experiment, a file that ends in .toml; recipes bring their own")
     recipe_called(recipe).train(data, out, seed or 0)
+
+
+def _check_out(out: Path) -> None:
+    """Said before the data are read; nothing is left behind, for what was asked for may be refused yet."""
+    try:
+        standing = next(place for place in (out, *out.parents) if place.exists())
+        if not standing.is_dir():
+            raise DataError(f"{standing} is a file, where the run needs a folder: give another --out")
+        with TemporaryFile(dir=standing):
+            pass
+    except OSError as error:
+        raise DataError(f"{out} cannot be written to ({error.strerror}): give another --out") from error
 
 
 def cli_evaluate(

@@ -3,7 +3,6 @@
 The features are extracted by the same objects that serve; what they cost is paid once and kept on disk.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -19,19 +18,17 @@ from models.features import FEATURES, Features, Modality
 from models.features.text import TextTokenizer, frequent
 from models.media.errors import MediaError
 from models.media.limits import MediaLimits
-from models.pipeline import accepted, parts_for
 from models.registry import FUSIONS
 from models.sequence import Padded, pad
 from models.training.augmentation import AUGMENTATIONS
-from models.training.examples import Example, Split, read_split
-from models.training.experiment import READY, Experiment
+from models.training.examples import Split
+from models.training.experiment import Experiment
 from models.training.manifest import DataError
 from models.training.ragged import Ragged, Unusable, cached_ragged
 from models.training.report import Faults, Report, split_report
 from models.training.spelling import unspellable
+from models.training.splits import check_left_out, parts_of, ready_in
 from models.training.targets import Target
-
-SPLITS = ("train", "val")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,31 +74,18 @@ class Corpus:
     report: Report
 
 
-def load_corpus(experiment: Experiment, target: Target, folder: Path, cache: Path) -> Corpus:
-    """Read, check and featurize a data folder.
+def load_corpus(
+    experiment: Experiment, target: Target, splits: Mapping[str, Split], cache: Path, faults: Faults
+) -> Corpus:
+    """Featurize both splits, as ``read_splits`` gives them, and check what comes of them; ``faults`` goes on.
 
     Raises:
         DataError: the data cannot be trained on; the message says what, where and what to do.
     """
-    faults = Faults()
-    names = list(experiment.modalities)
-    kinds = {name: str(experiment.features(name)["type"]) for name in names}
-    ready = {name for name in names if kinds[name] == READY}
-    parts = {name: _parts(name, kinds[name], names) for name in names}
-    inline: frozenset[Modality] = frozenset(() if "text" in ready else ("text",))
-    most = {name: plan.max_items for name, plan in experiment.modalities.items()}
-    accepts = accepted(most, [FEATURES.config(kind) for kind in kinds.values()])  # type: ignore[misc]
-    splits = {name: read_split(folder, name, accepts, inline, target.read, faults) for name in SPLITS}
-    _check_left_out(experiment, splits, {name: len(split.examples) for name, split in splits.items()}, faults)
-    _check_modalities(splits["train"], parts, faults)
-    targets = {name: [example.target for example in split.examples] for name, split in splits.items()}
-    target.fit(targets["train"], targets["val"], faults)
-    for split in splits.values():
-        _check_repeats(split, faults)
-    _check_duplicates(splits["train"], splits["val"], faults)
-    faults.stop_if_fatal()
+    names, ready, parts = list(experiment.modalities), ready_in(experiment), parts_of(experiment)
     vectors = {name: _vector_size(splits["train"], name) for name in ready}
-    tokenizer = _tokenizer(experiment, target, splits["train"], targets["train"], reads="tokens" in kinds.values())
+    reads = any(experiment.features(name)["type"] == "tokens" for name in names)
+    tokenizer = _tokenizer(experiment, target, splits["train"], reads=reads)
     features = {name: FEATURES.parse(experiment.features(name, _size(vectors, name))) for name in names}
     ragged = {
         split.name: {
@@ -114,16 +98,17 @@ def load_corpus(experiment: Experiment, target: Target, folder: Path, cache: Pat
         field=target.name,
         counted=experiment.by_step,
         paired=bool(getattr(FUSIONS.config(experiment.fusion_table()["type"]), "paired", False)),
-        ready=frozenset(ready),
+        ready=ready,
+        required=frozenset(name for name, plan in experiment.modalities.items() if plan.required),
     )
-    used = {name: _usable(split, ragged[name], steps, faults) for name, split in splits.items()}
+    used = {name: _usable(split, ragged[name], steps, target, faults) for name, split in splits.items()}
     faults.stop_if_fatal()
     if experiment.task == "transcription" and tokenizer is not None:
         config = experiment.checkpoint(
             head=target.head(tokenizer), vocabulary=tokenizer.size, vectors=vectors, labels=None, defaults={}
         )
         used = {name: _spellable(part, config, tokenizer, faults) for name, part in used.items()}
-    _check_left_out(experiment, splits, {name: len(part.rows) for name, part in used.items()}, faults)
+    check_left_out(experiment, splits, {name: len(part.rows) for name, part in used.items()}, faults)
     report = Report(
         {
             name: split_report(
@@ -138,13 +123,6 @@ def load_corpus(experiment: Experiment, target: Target, folder: Path, cache: Pat
         faults,
     )  # fmt: skip
     return Corpus(used["train"], used["val"], tokenizer, vectors, report)
-
-
-def _parts(name: Modality, kind: str, names: list[Modality]) -> frozenset[Modality]:
-    """The fields of a manifest that can give a modality its features."""
-    features = FEATURES.config(kind)
-    assert issubclass(features, Features)
-    return parts_for(name, features, names)
 
 
 def _ragged(
@@ -196,9 +174,15 @@ class _StepRule:
 
     paired: bool
     ready: frozenset[Modality]
+    required: frozenset[Modality]
+    """What the served checkpoint refuses to go without."""
 
     def fault(self, target: Any, steps: Mapping[Modality, int]) -> tuple[str, str] | None:
         """The kind of fault, and what it is, in the steps of each modality (0 where absent); None where all is well."""
+        if not any(steps.values()):
+            return "silent features", f"none of {', '.join(steps)}"
+        if lacking := sorted(name for name in self.required if not steps[name]):
+            return "examples without a required modality", f"no {', '.join(lacking)}"
         here = {name: count for name, count in steps.items() if count and name in self.ready}
         said = ", ".join(f"{count} of {name}" for name, count in here.items())
         if self.paired and len(set(here.values())) > 1:
@@ -208,21 +192,19 @@ class _StepRule:
         return None
 
 
-def _usable(split: Split, features: Mapping[Modality, Ragged], rule: _StepRule, faults: Faults) -> Part:
+def _usable(split: Split, features: Mapping[Modality, Ragged], rule: _StepRule, target: Target, faults: Faults) -> Part:
     """Leave out the examples with a fault in any modality or in their steps, and those with features of none."""
     rows = []
     for row, example in enumerate(split.examples):
         bad = [ragged.faults[row] for ragged in features.values() if row in ragged.faults]
         steps = {name: int(ragged.lengths[row]) for name, ragged in features.items()}
-        if not bad and not any(steps.values()):
-            bad = [("silent features", f"none of {', '.join(features)}")]
-        elif not bad and (odd := rule.fault(example.target, steps)) is not None:
+        if not bad and (odd := rule.fault(example.target, steps)) is not None:
             bad = [odd]
         for kind, reason in bad:
             faults.add(kind, f"{split.name}.jsonl, {example.name()}", reason)
         if not bad:
             rows.append(row)
-    return Part(split, np.array(rows, np.int64), features, [split.examples[row].target for row in rows])
+    return Part(split, np.array(rows, np.int64), features, [target.learned(split.examples[row]) for row in rows])
 
 
 def _spellable(part: Part, config: CheckpointConfig, tokenizer: TextTokenizer, faults: Faults) -> Part:
@@ -235,51 +217,9 @@ def _spellable(part: Part, config: CheckpointConfig, tokenizer: TextTokenizer, f
     return replace(part, rows=part.rows[kept], targets=[part.targets[place] for place in kept])
 
 
-def _check_modalities(train: Split, parts: Mapping[Modality, frozenset[Modality]], faults: Faults) -> None:
-    for fields in parts.values():
-        if not any(fields & example.parts.keys() for example in train.examples):
-            faults.add("modalities that the data lack", "train.jsonl", f"no example has {' or '.join(sorted(fields))}")
-
-
-def _check_left_out(
-    experiment: Experiment, splits: Mapping[str, Split], used: Mapping[str, int], faults: Faults
-) -> None:
-    for name, split in splits.items():
-        left_out = split.total - used[name]
-        if left_out > experiment.training.left_out * split.total or used[name] == 0:
-            raise DataError(
-                f"{left_out} of {split.total} examples of {name}.jsonl cannot be used; `left_out` in [training] allows "
-                f"{experiment.training.left_out:.0%}.\n" + "\n".join(faults.lines())
-            )
-
-
-def _check_repeats(split: Split, faults: Faults) -> None:
-    first: dict[str, Example] = {}
-    for example in split.examples:
-        twin = first.setdefault(json.dumps([_content(example), example.target]), example)
-        if twin is not example:
-            where = f"{split.name}.jsonl, {example.name()}"
-            faults.add("examples listed twice", where, f"as {twin.name()}")
-
-
-def _check_duplicates(train: Split, val: Split, faults: Faults) -> None:
-    known = {_content(example): example for example in train.examples}
-    for example in val.examples:
-        if (twin := known.get(_content(example))) is not None:
-            faults.add(
-                "duplicates between train and val", f"val.jsonl, {example.name()}", f"as train.jsonl, {twin.name()}"
-            )
-
-
-def _content(example: Example) -> str:
-    return json.dumps(dict(example.digests), sort_keys=True)
-
-
-def _tokenizer(
-    experiment: Experiment, target: Target, train: Split, targets: list[Any], *, reads: bool
-) -> TextTokenizer | None:
+def _tokenizer(experiment: Experiment, target: Target, train: Split, *, reads: bool) -> TextTokenizer | None:
     """The vocabulary of what is read and written, or None where neither is text."""
-    texts: list[str] = list(target.texts(targets))
+    texts: list[str] = list(target.texts([example.target for example in train.examples]))
     if reads:
         texts += [text for example in train.examples for text in example.parts.get("text", ())]
     if not texts:

@@ -6,10 +6,10 @@ from typing import Any
 
 
 def draw_curves(log: Path, picture: Path) -> None:
-    """Read a trainer's ``log.jsonl`` and write a PNG with one panel a figure."""
+    """Read a trainer's ``log.jsonl`` and write a PNG with one panel a figure; lines that a kill cut off are skipped."""
     from matplotlib.figure import Figure
 
-    lines: list[dict[str, Any]] = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    lines = [whole for line in log.read_text(encoding="utf-8").splitlines() if (whole := _whole(line)) is not None]
     skipped = {"stage", "epoch", "kind", "seconds"}
     names = list(dict.fromkeys(name for line in lines for name in line if name not in skipped))
     stages = list(dict.fromkeys(line["stage"] for line in lines))
@@ -32,3 +32,11 @@ def draw_curves(log: Path, picture: Path) -> None:
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7)
     figure.savefig(picture, dpi=100)
+
+
+def _whole(line: str) -> dict[str, Any] | None:
+    try:
+        found: dict[str, Any] = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return found

@@ -1,6 +1,7 @@
 """The examples of one split: a manifest's lines with their media by part and the target that is learned."""
 
 import hashlib
+import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +9,17 @@ from typing import Any
 
 from models.features import Modality
 from models.features.features import Sources
-from models.training.manifest import read_manifest
+from models.training.manifest import DataError, read_manifest
 from models.training.report import Faults
 
 _SHOWN = 100
 """Most characters of a file's name in a message."""
+
+_LONGEST_NAME = 255
+"""Characters of a text that may be the name of a file."""
+
+_BLOCK = 2**20
+"""Bytes of a file that are read at once where it need not be held as a whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +53,25 @@ class Split:
         """The example's media as they would be posted to a network of ``modalities``, each with the parts it can read.
 
         What can stand in for a modality is posted only where the modality itself is missing.
+
+        Raises:
+            DataError: a file has gone, or cannot be read any more.
         """
         posted = {part for name, parts in modalities.items() for part in ([name] if name in example.parts else parts)}
         return {
-            part: [item if part in self.inline else (self.folder / item).read_bytes() for item in items]
+            part: [item if part in self.inline else self._read(example, item) for item in items]
             for part, items in example.parts.items()
             if part in posted
         }
+
+    def _read(self, example: Example, item: str) -> bytes:
+        try:
+            return (self.folder / item).read_bytes()
+        except OSError as error:
+            raise DataError(
+                f"{self.name}.jsonl, line {example.line}: {_short(item)} could be read before, and now cannot "
+                f"({error.strerror}): put the file back, or remove the line"
+            ) from error
 
 
 def read_split(
@@ -94,7 +113,16 @@ def read_split(
         if missing:
             faults.add("missing files", where, ", ".join(_short(item) for item in missing))
             continue
-        digests = {part: _digest(folder, items, inline=part in inline) for part, items in found.items()}
+        for part in inline & found.keys():
+            if named := [item for item in found[part] if _names_file(folder, item)]:
+                faults.add("names of files in place of texts", where, f"'{part}' is {', '.join(named)}")
+        try:
+            digests = {part: _digest(folder, items, inline=part in inline) for part, items in found.items()}
+        except OSError as error:
+            faults.add(
+                "unreadable media", f"{where} ({', '.join(_short(item) for item in files)})", str(error.strerror)
+            )
+            continue
         examples.append(Example(line, found, target, digests))
     return Split(folder, name, examples, len(manifest.examples), inline)
 
@@ -113,6 +141,13 @@ def _is_file(path: Path) -> bool:
         return False
 
 
+def _names_file(folder: Path, text: str) -> bool:
+    """Whether a text is the path of a file below the folder, where it is the file's content that was to be read."""
+    if len(text) > _LONGEST_NAME or "\n" in text:
+        return False
+    return _is_file(folder / text) and (folder / text).resolve().is_relative_to(folder.resolve())
+
+
 def _short(name: str) -> str:
     return name if len(name) <= _SHOWN else f"{name[:_SHOWN]}... ({len(name)} characters)"
 
@@ -120,6 +155,12 @@ def _short(name: str) -> str:
 def _digest(folder: Path, items: tuple[str, ...], *, inline: bool) -> str:
     digest = hashlib.sha256()
     for item in items:
-        data = item.encode() if inline else (folder / item).read_bytes()
-        digest.update(len(data).to_bytes(8, "little") + data)
+        if inline:
+            data = item.encode()
+            digest.update(len(data).to_bytes(8, "little") + data)
+            continue
+        with (folder / item).open("rb") as file:
+            digest.update(os.fstat(file.fileno()).st_size.to_bytes(8, "little"))
+            while block := file.read(_BLOCK):
+                digest.update(block)
     return digest.hexdigest()

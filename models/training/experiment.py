@@ -80,13 +80,11 @@ class TrainingPlan(_Strict):
     patience: int = Field(8, ge=1, le=100_000, description="Epochs without a better validation figure before the end")
     seed: int = Field(0, ge=0, lt=2**31)
     modality_dropout: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        description="Chance that a modality is hidden from an example: 0 at first, this from half-way on",
+        0.0, ge=0, lt=1, description="Chance that a modality is hidden: 0 at first, this from half-way on"
     )
     auxiliary: float = Field(0.0, ge=0, le=100, description="Weight of the losses of single-modality heads")
     balance: Literal["none", "ogm-ge"] = Field("none", description="Gradient modulation (Peng et al. 2022)")
+    contrastive_loss: Literal["info-nce", "max-violation"] = Field("info-nce", description="Of an embedding")
     class_weights: Literal["none", "balanced"] = Field("none", description="'balanced' weighs rare classes up")
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     minimum_count: int = Field(2, ge=1, le=1000, description="Training texts' words seen less often are <unk>")
@@ -112,11 +110,15 @@ class Experiment(_Strict):
     defaults: dict[str, Any] = Field(default_factory=dict, description="Default values of the served task's options")
 
     @model_validator(mode="after")
-    def _not_its_own_target(self) -> Self:
+    def _settings_fit(self) -> Self:
         if self.target in self.modalities:
             raise ValueError(f"'{self.target}' is read as a modality and cannot be the target as well")
         if self.task == "embedding" and self.training.modality_dropout:
             raise ValueError("training.modality_dropout would part the pairs that an embedding learns from")
+        if self.task != "embedding" and "contrastive_loss" in self.training.model_fields_set:
+            raise ValueError(f"training.contrastive_loss is for the task 'embedding', not for '{self.task}'")
+        if self.training.balance != "none" and len(self.modalities) < 2:
+            raise ValueError("training.balance holds modalities against each other: name at least two, or leave it out")
         return self
 
     @property
@@ -216,11 +218,22 @@ class Experiment(_Strict):
             )
         _check_part(FUSIONS, self.fusion_table(), "fusion", {"outputs"})
         _check_part(HEADS, self.head_table({}), "head", {"classes", "outputs", "vocabulary", "languages", "kind"})
-        for name in self.modalities if self.by_step else ():
+        self._check_steps()
+
+    def _check_steps(self) -> None:
+        """Steps that must agree are counted before training, which only those of ready vectors can be."""
+        fusion = self.fusion_table()["type"]
+        if self.by_step:
+            needs, instead = "[head] per 'step' needs as many targets as steps", "leave `per` out"
+        elif getattr(FUSIONS.config(fusion), "paired", False) and len(self.modalities) > 1:
+            needs, instead = f"[fusion] type '{fusion}' needs as many steps of each modality", "choose another fusion"
+        else:
+            return
+        for name in self.modalities:
             if (kind := self.features(name)["type"]) != READY:
                 raise ExperimentError(
-                    f"[head] per 'step' needs as many targets as steps, which are known beforehand only of '{READY}': "
-                    f"[modalities.{name}] has '{kind}'"
+                    f"{needs}, which are known beforehand only of '{READY}': [modalities.{name}] has '{kind}'; give "
+                    f"vectors, or {instead}"
                 )
 
     def _check_reader(self, name: Modality) -> None:
@@ -255,7 +268,7 @@ def load_experiment(path: Path) -> Experiment:
         table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ExperimentError(f"{path} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also of bytes that are no UTF-8, or numbers of thousands of digits
         raise ExperimentError(f"{path} is not TOML: {error}") from error
     try:
         _check_keys(table)

@@ -29,11 +29,10 @@ def read_manifest(folder: Path, split: str, *, media: tuple[str, ...] = ()) -> M
     """Read ``folder/split.jsonl``; each example must have the fields named in ``media``, and their files must exist.
 
     Raises:
-        DataError: the manifest is missing, empty or malformed, or files it names are missing (the first ten by name).
+        DataError: the manifest is missing, unreadable, empty or malformed, or files it names are missing (the first ten
+            by name).
     """
     path = folder / f"{split}.jsonl"
-    if not path.is_file():
-        raise DataError(f"{path} does not exist: a data folder needs train.jsonl and val.jsonl")
     examples, lines = [], []
     for number, line in enumerate(_text(path).split("\n"), 1):
         if not line.strip():
@@ -42,6 +41,10 @@ def read_manifest(folder: Path, split: str, *, media: tuple[str, ...] = ()) -> M
             example = json.loads(line)
         except json.JSONDecodeError as error:
             raise DataError(f"{path}, line {number}, is not JSON: {error.msg}") from error
+        except ValueError as error:
+            raise DataError(f"{path}, line {number}, has a number of thousands of digits: mend it") from error
+        except RecursionError as error:
+            raise DataError(f"{path}, line {number}, has too many brackets within each other: mend it") from error
         if _has_half_characters(line, example):
             raise DataError(f"{path}, line {number}, has half of a character, a lone \\ud800 to \\udfff: remove it")
         if not isinstance(example, dict):
@@ -64,6 +67,10 @@ def _text(path: Path) -> str:
     try:
         # Editors on Windows begin a file with a byte order mark, which is no part of the text.
         return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist: a data folder needs train.jsonl and val.jsonl") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}): it must be a file that you may read") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path} is not UTF-8 text: byte {error.start} is {error.reason}; save it as UTF-8") from error
 

@@ -14,11 +14,15 @@ _SHOWN = 10
 REMEDIES = {
     "malformed examples": "Mend these lines, or remove them.",
     "examples without a modality": "Give each line at least one of the modalities that the experiment names.",
+    "examples without a required modality": "Add it to these lines, or take `required` out of [modalities.NAME].",
+    "names of files in place of texts": "Put the texts themselves into the lines, or have `fusionrnn manifest` do it.",
     "more items than max_items": "Raise `max_items` of [modalities.NAME], or list fewer: a request may hold no more.",
     "missing files": "Paths are relative to the data folder: put the files there, or remove the lines.",
     "unreadable media": "Check that the files open elsewhere; convert or replace them.",
     "silent features": "These examples hold nothing that the encoder could read; check the media.",
     "duplicates between train and val": "Remove them from one of the two: they make the validation figures too good.",
+    "media in both train and val": "Keep a medium's examples in one of the two: what is known of it is measured again.",
+    "examples that contradict each other": "The same media have another target: keep the right one.",
     "examples listed twice": "Remove all but one of them: an example counts as often as it is listed.",
     "rare classes": "Three examples are the least to learn and to measure a class by: collect more, or merge classes.",
     "text cut": "Longer texts lose their end: raise `max_tokens` of the text features where that matters.",
@@ -38,6 +42,7 @@ REMEDIES = {
 
 FATAL = frozenset(
     {
+        "names of files in place of texts",
         "labels unseen in training",
         "features that are not finite",
         "modalities that the data lack",

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,15 @@ from models.training.confusion import draw_confusion
 from models.training.corpus import Corpus, Part, load_corpus
 from models.training.curves import draw_curves
 from models.training.evaluation import measure
+from models.training.examples import Split
 from models.training.experiment import Experiment, ExperimentError, load_experiment
 from models.training.manifest import DataError
 from models.training.metrics.classes import confusion, expected_calibration_error
+from models.training.report import Faults
+from models.training.splits import read_splits
 from models.training.stage import FusionStage, Trained
 from models.training.targets import STEP_TARGETS, TARGETS, Target
-from models.training.trainer import Trainer
+from models.training.trainer import DivergedError, Trainer
 
 CHECKPOINT = "checkpoint"
 
@@ -80,9 +83,11 @@ def train_experiment(
 
 
 def _train(experiment: Experiment, data: Path, out: Path, cache: Path) -> _Outcome:
-    _claim(experiment, data, out)
     target = (STEP_TARGETS if experiment.by_step else TARGETS)[experiment.task](experiment)
-    corpus = load_corpus(experiment, target, data, cache)
+    faults = Faults()
+    splits = read_splits(experiment, target, data, faults)
+    _claim(experiment, splits.values(), out)
+    corpus = load_corpus(experiment, target, splits, cache, faults)
     print(corpus.report.text(), flush=True)
     (out / "report.json").write_text(json.dumps(corpus.report.as_json(), indent=2) + "\n", encoding="utf-8")
     _check_words(experiment, target, corpus)
@@ -110,16 +115,19 @@ def _train(experiment: Experiment, data: Path, out: Path, cache: Path) -> _Outco
     return _Outcome(config, network, corpus, target, notes)
 
 
-def _claim(experiment: Experiment, data: Path, out: Path) -> None:
+def _claim(experiment: Experiment, splits: Iterable[Split], out: Path) -> None:
     """Make ``out`` this run's folder: what another experiment, or other data, began there cannot be gone on with."""
     out.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
-    for name in ("train.jsonl", "val.jsonl"):
-        if (data / name).is_file():
-            digest.update((data / name).read_bytes())
+    for split in splits:
+        digest.update((split.folder / f"{split.name}.jsonl").read_bytes())
+        # The media as well: files of the same names may hold something else by now.
+        digest.update(json.dumps([dict(example.digests) for example in split.examples]).encode())
     mine = json.dumps({"experiment": experiment.model_dump(mode="json"), "data": digest.hexdigest()}, indent=2) + "\n"
     record = out / "experiment.json"
-    if (out / "resume.pt").exists() and record.exists() and record.read_text(encoding="utf-8") != mine:
+    if record.exists() and record.read_text(encoding="utf-8") == mine:
+        return
+    if record.exists() and (out / "resume.pt").exists():
         raise DataError(
             f"{out} holds a run of another experiment, or of other data: give another --out, or delete the folder"
         )
@@ -220,8 +228,12 @@ def _baselines(experiment: Experiment, outcome: _Outcome, data: Path, out: Path)
                 continue
             print(f"Baseline: {name} alone", flush=True)
             folder = out / "baselines" / name
-            outcome = _train(_alone(experiment, name), data, folder, folder / "cache")
-            found[f"{name} alone"] = _measured(folder / CHECKPOINT, outcome)["figures"]
+            try:
+                alone = _train(_alone(experiment, name), data, folder, folder / "cache")
+                found[f"{name} alone"] = _measured(folder / CHECKPOINT, alone)["figures"]
+            except (DataError, DivergedError) as error:
+                # What is lacking alone need not be lacking together, and is no reason to lose the other baselines.
+                print(f"No baseline of {name} alone: {error}", flush=True)
     return found
 
 

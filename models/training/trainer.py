@@ -23,7 +23,10 @@ from models.training.progress import progress
 
 
 class DivergedError(RuntimeError):
-    """The loss stopped being a number."""
+    """Training stopped giving numbers; the message says where, which figure, and what to try."""
+
+    def __init__(self, where: str, figure: str) -> None:
+        super().__init__(f"{where}: {figure}; lower the learning rate or look for NaN in the features")
 
 
 class ResumeError(RuntimeError):
@@ -105,13 +108,14 @@ class Trainer:
 
         Raises:
             ResumeError: what that run left is damaged, or of another network.
-            DivergedError: the loss stopped being a number.
+            DivergedError: the loss, its gradient or the validation metric stopped being a finite number.
         """
         seed_everything(self.seed)
         # Denormal numbers, which softmax gradients are full of, cost a CPU a hundred times what others do.
         torch.set_flush_denormal(True)
         try:
             resumed = self._resume()
+            self._end_log()
             if resumed is not None:
                 torch.set_rng_state(resumed["random"])
             while self._at.stage < len(self.stages):
@@ -143,6 +147,8 @@ class Trainer:
                 self.model.eval()
                 figures = stage.validate()
                 value = figures[stage.schedule.metric]
+                if not math.isfinite(value):
+                    raise DivergedError(self._where(stage), f"validation {stage.schedule.metric} {value}")
                 if value > self._at.best:
                     self._at.best, self._at.best_epoch = value, self._at.epoch
                     self._best = {name: tensor.detach().clone() for name, tensor in self._weights()}
@@ -156,6 +162,9 @@ class Trainer:
     def _fruitless(self) -> int:
         """Epochs since the best one."""
         return self._at.epoch - 1 - self._at.best_epoch
+
+    def _where(self, stage: Stage) -> str:
+        return f"stage {stage.name}, epoch {self._at.epoch + 1}"
 
     def _run_epoch(self, stage: Stage, rates: list[float]) -> None:
         assert self._optimizer is not None
@@ -176,14 +185,16 @@ class Trainer:
                 with torch.autocast("cpu", torch.bfloat16, enabled=stage.schedule.bf16 and multiplies_bf16()):
                     loss, figures = stage.loss(batch)
                 if not bool(loss.isfinite()):
-                    raise DivergedError(
-                        f"stage {stage.name}, epoch {self._at.epoch + 1}, step {self._at.step}: loss {loss.item()}; "
-                        "lower the learning rate or look for NaN in the features"
-                    )
+                    raise DivergedError(f"{self._where(stage)}, step {self._at.step}", f"loss {loss.item()}")
                 self._optimizer.zero_grad(set_to_none=True)
                 loss.backward()  # type: ignore[no-untyped-call]
                 stage.after_backward()
                 norm = nn.utils.clip_grad_norm_(parameters, stage.schedule.clip)
+                # Before the step, which would make every weight NaN.
+                if not bool(norm.isfinite()):
+                    raise DivergedError(
+                        f"{self._where(stage)}, step {self._at.step}", f"norm of the gradient {norm.item()}"
+                    )
                 self._optimizer.step()
                 self._update_average(stage.schedule.averaging, step)
                 for name, value in (figures | {"gradient_norm": float(norm), "loss": float(loss.detach())}).items():
@@ -220,6 +231,13 @@ class Trainer:
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         print(" ".join(f"{key}={value:.4g}" if isinstance(value, float) else f"{value}" for key, value in line.items()))
+
+    def _end_log(self) -> None:
+        """End the line that a kill left unfinished, so that the next one is not written into it."""
+        log = self.folder / "log.jsonl"
+        if log.exists() and (text := log.read_bytes()) and not text.endswith(b"\n"):
+            with log.open("a", encoding="utf-8") as file:
+                file.write("\n")
 
     def _save(self, random_state: Tensor) -> None:
         state = {

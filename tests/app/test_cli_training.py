@@ -78,6 +78,15 @@ def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
         assert (code, "my.toml is a file, where the run needs a folder: give another --out" in complaint) == (1, True)
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="nobody, not even root, writes into /proc")
+def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
+    toml = make_experiment(tmp_path / "my.toml", "classification", TEXT)
+    for recipe in (toml, "captioner"):
+        code, _, complaint = run("train", recipe, "--data", tmp_path, "--out", "/proc/run")
+        assert code == 1
+        assert re.search(r"/proc/run cannot be written to \(.+\): give another --out", complaint)
+
+
 def test_a_seed_that_numpy_does_not_take_is_refused(tmp_path: Path) -> None:
     toml = make_experiment(tmp_path / "my.toml", "classification", TEXT)
     code, *_ = run("train", toml, "--data", make_data(tmp_path / "data"), "--out", tmp_path / "run", "--seed", 2**31)

@@ -23,6 +23,7 @@ BEHIND_THE_SCENES: dict[str | None, dict[str, str]] = {
         "mypy": "make type",
         "pre-commit": "tests/repository/test_ci.py runs it",
         "pytest-timeout": "the timeout in pyproject.toml",
+        "pytest-xdist": "the processes of make test",
         "ruff": "make lint",
         "types-psutil": "mypy's view of psutil",
         "types-pyyaml": "mypy's view of PyYAML",

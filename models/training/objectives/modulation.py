@@ -2,6 +2,10 @@
 Learning via On-the-fly Gradient Modulation").
 
 A modality that already tells the classes well gets smaller encoder gradients, so that the others can catch up.
+
+The paper derives it for SGD. AdamW, by which ``fusionrnn train`` descends, divides a gradient by its own running size,
+and so by whatever constant factor it was scaled with: there only a change of the factor slows an encoder down, until
+that running size has followed, some thousand steps later. What remains is the noise, which is not scaled.
 """
 
 from collections.abc import Mapping

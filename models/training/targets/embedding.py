@@ -6,23 +6,31 @@ from itertools import permutations
 from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from models.config import CheckpointConfig
 from models.encoded import Encoded
 from models.features.text import TextTokenizer
 from models.heads import EmbeddingHead
+from models.heads.embedding import FUSED
 from models.network import FusionRNN
+from models.training.examples import Example
 from models.training.experiment import Experiment, ExperimentError
 from models.training.metrics.figures import Figures
 from models.training.metrics.retrieval import retrieval_figures
-from models.training.objectives import info_nce, over_pairs
+from models.training.objectives import info_nce, max_violation, over_pairs
+from models.training.pairs import Pairs
 from models.training.targets.captioning import Captions, CaptionTarget
 from models.training.targets.target import Target
 
+Media = Mapping[str, str]
+"""Digests of an example's media by modality, and of all of them as ``fused``."""
+
 
 class PairTarget(Target):
-    """No field: what an example's other modality is, is the target."""
+    """No field: what an example's other modality is, is the target. What is learned are the digests by modality."""
 
     field = ""
     score = "recall_at_5"
@@ -51,7 +59,11 @@ class PairTarget(Target):
             raise ValueError(f"an example to embed needs all modalities, and this one lacks {', '.join(lacking)}")
         return texts
 
-    def describe(self, values: Sequence[None]) -> dict[str, Any]:
+    def learned(self, example: Example) -> dict[str, str]:
+        digests = {str(name): example.digests[name] for name in self.experiment.modalities}
+        return {**digests, FUSED: " ".join(digests.values())}
+
+    def describe(self, values: Sequence[Media]) -> dict[str, Any]:
         return {"pairs": len(values)}
 
     def head(self, tokenizer: TextTokenizer | None) -> dict[str, Any]:  # noqa: ARG002
@@ -62,30 +74,34 @@ class PairTarget(Target):
         network: FusionRNN,
         config: CheckpointConfig,  # noqa: ARG002
         tokenizer: TextTokenizer | None,  # noqa: ARG002
-        train: Sequence[None],  # noqa: ARG002
+        train: Sequence[Media],
     ) -> None:
         assert isinstance(network.head, EmbeddingHead)
         self.output = network.head
+        self.pairs = Pairs(train)
         self.directions = list(permutations(network.modalities, 2))
 
-    def loss(self, encoded: Encoded, rows: Tensor) -> Tensor:  # noqa: ARG002
-        return self._loss(encoded)
+    def loss(self, encoded: Encoded, rows: Tensor) -> Tensor:
+        return self._loss(encoded, self.pairs, rows.numpy())
 
-    def validation_loss(self, encoded: Encoded, values: Sequence[None]) -> Tensor | None:
-        return self._loss(encoded) if len(values) >= self.least_batch else None
+    def validation_loss(self, encoded: Encoded, values: Sequence[Media]) -> Tensor | None:
+        return self._loss(encoded, Pairs(values)) if len(values) >= self.least_batch else None
 
-    def _loss(self, encoded: Encoded) -> Tensor:
+    def _loss(self, encoded: Encoded, pairs: Pairs, rows: NDArray[np.int64] | None = None) -> Tensor:
         found = self.output(encoded)
-        return over_pairs(found, partial(info_nce, scale=found.scale))
+        hinge = self.experiment.training.contrastive_loss == "max-violation"
+        objective = max_violation if hinge else partial(info_nce, scale=found.scale)
+        return over_pairs(found, objective, lambda one, other: torch.from_numpy(pairs.among(one, other, rows)))
 
     def answers(self, encoded: Encoded) -> list[Any]:
         vectors = self.output(encoded).vectors
         return [{name: value[row].double().numpy() for name, value in vectors.items()} for row in range(_rows(vectors))]
 
-    def figures(self, answers: Sequence[Any], values: Sequence[None]) -> Figures:  # noqa: ARG002
+    def figures(self, answers: Sequence[Any], values: Sequence[Media]) -> Figures:
         """Recall from each modality to each other one: the mean of all directions."""
         found = {name: np.stack([answer[name] for answer in answers]) for name in answers[0]}
-        each = [retrieval_figures(found[a], found[b]) for a, b in self.directions]
+        pairs = Pairs(values)
+        each = [retrieval_figures(found[a], found[b], pairs.among(a, b)) for a, b in self.directions]
         return Figures(
             each[0].names, each[0].count, lambda rows: np.mean([figures.statistic(rows) for figures in each], 0)
         )

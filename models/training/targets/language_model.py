@@ -14,6 +14,7 @@ from models.features.text import TextTokenizer
 from models.heads import LanguageModelHead
 from models.network import FusionRNN
 from models.sequence import pad
+from models.training.experiment import Experiment, ExperimentError
 from models.training.metrics.figures import Figures
 from models.training.objectives import next_token_cross_entropy
 from models.training.targets.sentences import read_sentence, spread
@@ -25,6 +26,13 @@ class NextWordTarget(Target):
 
     field = "text"
     score = "perplexity"
+
+    def __init__(self, experiment: Experiment) -> None:
+        super().__init__(experiment)
+        if experiment.target:
+            raise ExperimentError(
+                "the task 'generation' has no target: what a text goes on with is learned from itself"
+            )
 
     @staticmethod
     def value(fields: Mapping[str, Any], name: str, modalities: Collection[str]) -> str:  # noqa: ARG004

@@ -10,6 +10,7 @@ from models.config import CheckpointConfig
 from models.encoded import Encoded
 from models.features.text import TextTokenizer
 from models.network import FusionRNN
+from models.training.examples import Example
 from models.training.experiment import Experiment
 from models.training.metrics.figures import Figures
 from models.training.report import Faults
@@ -50,6 +51,10 @@ class Target(ABC):
             if self.name and self.name not in fields:
                 raise ValueError(f"there is no '{self.name}', but {', '.join(fields) or 'nothing'}") from error
             raise
+
+    def learned(self, example: Example) -> Any:
+        """What of an example is learned: its target, unless the media themselves are."""
+        return example.target
 
     def fit(self, train: Sequence[Any], val: Sequence[Any], faults: Faults) -> None:  # noqa: B027  not every task must
         """Learn from the training targets what the network's sizes depend on, and note what is odd about them."""

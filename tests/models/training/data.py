@@ -9,6 +9,12 @@ import numpy as np
 import soundfile
 from PIL import Image
 
+from models.training.corpus import Corpus, load_corpus
+from models.training.experiment import Experiment
+from models.training.report import Faults
+from models.training.splits import read_splits
+from models.training.targets import Target
+
 COLOURS = {"blue": (30, 30, 200), "green": (30, 200, 30), "red": (200, 30, 30)}
 TONES = {"blue": 300, "green": 900, "red": 2700}
 LABELS = list(COLOURS)
@@ -132,3 +138,9 @@ UTTERANCES = "".join(
 )
 """The modalities of conversations, by encoders that look at each utterance by itself."""
 PER_STEP = '[head]\nper = "step"\n'
+
+
+def corpus_of(experiment: Experiment, target: Target, folder: Path, cache: Path) -> Corpus:
+    """A data folder read, checked and featurized, as a run does it."""
+    faults = Faults()
+    return load_corpus(experiment, target, read_splits(experiment, target, folder, faults), cache, faults)

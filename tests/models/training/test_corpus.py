@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from models.training.corpus import Corpus, load_corpus
+from models.training import examples
+from models.training.corpus import Corpus
 from models.training.experiment import load_experiment
 from models.training.manifest import DataError
+from models.training.report import Faults
 from models.training.targets import TARGETS
-from tests.models.training.data import AUDIO, IMAGE, TEXT, VECTORS, Change, make_data, make_experiment
+from tests.models.training.data import AUDIO, IMAGE, TEXT, VECTORS, Change, corpus_of, make_data, make_experiment
 
 
 def load(
@@ -20,7 +22,7 @@ def load(
 ) -> Corpus:
     data = make_data(tmp_path / "data", train=12, val=6, vectors=VECTORS in tables, change=change)
     experiment = load_experiment(make_experiment(tmp_path / "my.toml", task, *tables, training=training))
-    return load_corpus(experiment, TARGETS[task](experiment), data, tmp_path / "cache")
+    return corpus_of(experiment, TARGETS[task](experiment), data, tmp_path / "cache")
 
 
 def test_the_report_counts_what_is_there(tmp_path: Path) -> None:
@@ -68,13 +70,23 @@ def _set(split: str, line: int, **fields: Any) -> Change:
         (_set("train", 1, image="aGVs" * 5000), "missing files", "line 2: aGVsaGVs"),
         (_set("train", 4, image="image/train-1.png"), "examples listed twice", "line 5 (image/train-1.png): as line 2"),
         (_set("train", 1, label="violet"), "rare classes", "'violet' has 1"),
+        (
+            _set("train", 5, image="image/train-1.png"),
+            "examples that contradict each other",
+            "line 6 (image/train-1.png): another target than line 2",
+        ),
     ],
 )
 def test_faults_that_are_reported(tmp_path: Path, change: Change, kind: str, said: str) -> None:
     corpus = load(tmp_path, IMAGE, change=change, training="left_out = 0.3")
     assert list(corpus.report.faults.found) == [kind]
     assert said in corpus.report.text()
-    kept = ("rare classes", "duplicates between train and val", "examples listed twice")
+    kept = (
+        "rare classes",
+        "duplicates between train and val",
+        "examples listed twice",
+        "examples that contradict each other",
+    )
     left_out = 0 if kind in kept else 1
     assert sum(split.total - split.used for split in corpus.report.splits.values()) == left_out
 
@@ -98,6 +110,81 @@ def test_faults_that_stop_at_once(tmp_path: Path, change: Change, said: str) -> 
     np.save(tmp_path / "data" / "vectors" / "nan.npy", np.array([[0, 1, np.nan, 2]], np.float32))
     with pytest.raises(DataError, match=said):
         load(tmp_path, VECTORS, change=change)
+
+
+def test_a_file_name_in_place_of_a_text_is_refused(tmp_path: Path) -> None:
+    def change(split: str, lines: list[dict[str, Any]]) -> None:
+        texts = ["words/a.txt", "words/none.txt", "words/a.txt\n", "../outside.txt"]
+        for line, text in zip(lines, texts, strict=False) if split == "train" else ():
+            line["text"] = text
+
+    (tmp_path / "data" / "words").mkdir(parents=True)
+    for file in ("data/words/a.txt", "outside.txt"):
+        (tmp_path / file).write_text("a bell rings")
+    with pytest.raises(DataError, match=r"names of files in place of texts: 1\. Put the texts themselves") as caught:
+        load(tmp_path, TEXT, IMAGE, change=change)
+    assert str(caught.value).splitlines()[2:] == ["  train.jsonl, line 1: 'text' is words/a.txt"]
+
+
+def test_examples_without_a_required_modality_are_left_out_or_stop(tmp_path: Path) -> None:
+    def change(split: str, lines: list[dict[str, Any]]) -> None:
+        del lines[1]["image"]
+
+    required = IMAGE.replace("[modalities.image]", "[modalities.image]\nrequired = true")
+    corpus = load(tmp_path, required, TEXT, change=change, training="left_out = 0.3")
+    assert [(split.used, split.total) for split in corpus.report.splits.values()] == [(11, 12), (5, 6)]
+    kind = "examples without a required modality"
+    assert corpus.report.faults.found[kind] == [
+        ("train.jsonl, line 2", "no image"), ("val.jsonl, line 2", "no image"),
+    ]  # fmt: skip
+    with pytest.raises(DataError, match=rf"{kind}: 2. Add it to these lines, or take `required` out of"):
+        load(tmp_path, required, TEXT, change=change, training="left_out = 0")
+
+
+def test_a_file_in_both_splits_is_reported_beside_another_text(tmp_path: Path) -> None:
+    change = _set("val", 1, image="image/train-4.png", text="something else")
+    found = load(tmp_path, IMAGE, TEXT, change=change).report.faults.found
+    # Texts may well be equal in both.
+    assert found == {
+        "media in both train and val": [
+            ("val.jsonl, line 2 (image/train-4.png)", "image as in train.jsonl, line 5 (image/train-4.png)")
+        ]
+    }
+
+
+def test_other_captions_of_a_picture_do_not_contradict(tmp_path: Path) -> None:
+    change = _set("train", 5, image="image/train-1.png", captions={"en": ["another"], "zh": ["图"]})
+    assert load(tmp_path, IMAGE, task="captioning", change=change).report.faults.found == {}
+
+
+def test_a_file_that_cannot_be_read_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = Path.open
+
+    def forbidden(self: Path, *arguments: Any, **named: Any) -> Any:
+        if self.name == "train-1.png":
+            raise PermissionError(13, "Permission denied", str(self))
+        return opened(self, *arguments, **named)
+
+    monkeypatch.setattr(Path, "open", forbidden)
+    found = load(tmp_path, IMAGE).report.faults.found
+    assert found == {"unreadable media": [("train.jsonl, line 2 (image/train-1.png)", "Permission denied")]}
+
+
+def test_a_file_that_has_gone_since_it_was_listed_is_named(tmp_path: Path) -> None:
+    split = load(tmp_path, IMAGE).train.split
+    (tmp_path / "data" / "image" / "train-2.png").unlink()
+    said = r"train.jsonl, line 3: image/train-2.png could be read before, and now cannot \(No such file .*: put the fil"
+    with pytest.raises(DataError, match=said):
+        split.sources(split.examples[2], {"image": ["image"]})
+
+
+def test_files_are_hashed_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = load(tmp_path, IMAGE).train.split.examples[0].digests
+    monkeypatch.setattr(examples, "_BLOCK", 7)
+    monkeypatch.setattr(Path, "read_bytes", None)
+    data = tmp_path / "data"
+    read = examples.read_split(data, "train", {"image": 1}, frozenset(), lambda fields: None, Faults())
+    assert read.examples[0].digests == whole
 
 
 def test_a_modality_that_no_example_has_stops(tmp_path: Path) -> None:
@@ -152,4 +239,4 @@ def test_a_broken_manifest_is_named_by_line(tmp_path: Path, line: str, said: str
         file.write(line + "\n")
     experiment = load_experiment(make_experiment(tmp_path / "my.toml", "classification", IMAGE))
     with pytest.raises(DataError, match=said):
-        load_corpus(experiment, TARGETS["classification"](experiment), data, tmp_path / "cache")
+        corpus_of(experiment, TARGETS["classification"](experiment), data, tmp_path / "cache")

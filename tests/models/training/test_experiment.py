@@ -87,7 +87,14 @@ def test_sizes_of_ready_vectors_and_of_decisions_come_from_the_data(tmp_path: Pa
         (MINIMAL + '[head]\nper = "step"', r"as many targets as steps.*'vectors': \[modalities.image\] has 'pixels'"),
         (MINIMAL + '[head]\nper = "utterance"', r"\[head\] per: Input should be 'bundle' or 'step'"),
         (MINIMAL.replace("classification", "captioning") + '[head]\nper = "step"', r"\[head\].* unknown key 'per'"),
+        (
+            MINIMAL + '[fusion]\ntype = "contextual"',
+            r"'contextual' needs as many steps of each modality.* \[modalities.image\] has 'pixels'; give vectors, or",
+        ),
+        (MINIMAL.replace("[modalities.image]", '[training]\nbalance = "ogm-ge"'), r"balance .*: name at least two"),
+        (MINIMAL + '[training]\ncontrastive_loss = "max-violation"', r"contrastive_loss is for the task 'embedding'"),
         ("name = ", r"is not TOML"),
+        (MINIMAL + "[training]\nrate = " + "1" * 5000, r"is not TOML"),
     ],
 )
 def test_what_is_wrong_is_said_with_the_name_that_was_meant(tmp_path: Path, text: str, said: str) -> None:

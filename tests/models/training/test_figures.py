@@ -96,6 +96,18 @@ def test_recall_and_rank() -> None:
     assert retrieval_figures(alike, alike).values()["recall_at_10"] == 0
 
 
+def test_of_several_right_answers_the_first_counts_and_the_others_do_not_stand_before_it() -> None:
+    # Rows 0 and 1 are one photo with two captions; the captions of rows 1 and 2 are one text.
+    photos = np.eye(3)[[0, 0, 1]]
+    texts = np.array([[0.6, 0.0, 0.8], [0.8, 0.6, 0.0], [0.8, 0.6, 0.0]])
+    right = np.array([[True, True, True], [True, True, True], [False, True, True]])
+    alone = retrieval_figures(photos, texts).values()
+    assert alone["recall_at_1"] == 0
+    figures = retrieval_figures(photos, texts, right, np.array([0, 0, 1]))
+    assert figures.count == 2
+    assert figures.values()["recall_at_1"] == 100
+
+
 def test_constant_answers() -> None:
     found = without_input("classification", ["a", "a", "b"], ["a", "b", "b", "b"])
     assert found["always 'a'"]["accuracy"][0] == 0.25

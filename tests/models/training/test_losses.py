@@ -72,13 +72,14 @@ def test_info_nce_is_the_mean_of_two_cross_entropies() -> None:
     assert float(info_nce(cosines, scale=2.0)) == pytest.approx((across + down) / 4, abs=1e-6)
 
 
-def test_rows_of_one_group_are_not_each_others_negatives() -> None:
+def test_what_belongs_together_is_no_negative() -> None:
     cosines = random(3, 3).tanh()
     groups = torch.tensor([7, 7, 8])
+    together = groups.unsqueeze(1) == groups
     louder = cosines.clone()
     louder[0, 1] = louder[1, 0] = 1.0
     for loss in (info_nce, max_violation):
-        assert torch.equal(loss(cosines, groups), loss(louder, groups))
+        assert torch.equal(loss(cosines, together), loss(louder, together))
         assert not torch.equal(loss(cosines), loss(louder))
 
 
@@ -105,6 +106,8 @@ def test_contrast_takes_every_two_modalities_where_both_are_present() -> None:
     rows = torch.tensor([0, 2])
     wanted = info_nce(vectors["image"][rows] @ vectors["text"][rows].t())
     torch.testing.assert_close(over_pairs(embeddings, info_nce), wanted)
+    everything = over_pairs(embeddings, info_nce, lambda one, other: torch.ones(3, 3, dtype=torch.bool))
+    assert float(everything) == 0
     with pytest.raises(ValueError, match="contrast needs pairs"):
         over_pairs(Embeddings({"image": vectors["image"]}, {"image": all_there}, torch.tensor(1.0)), info_nce)
 

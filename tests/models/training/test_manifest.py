@@ -21,3 +21,23 @@ def test_half_of_a_character_is_refused(tmp_path: Path, line: str) -> None:
     (tmp_path / "train.jsonl").write_text(f'{{"label": "\\ud83d\\ude00"}}\n{line}\n')
     with pytest.raises(DataError, match=r"train.jsonl, line 2, has half of a character, a lone \\ud800 to \\udfff"):
         read_manifest(tmp_path, "train")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"value": ' + "1" * 5000 + "}", "has a number of thousands of digits: mend it"),
+        ('{"value": ' + "[" * 100_000 + "]" * 100_000 + "}", "has too many brackets within each other: mend it"),
+    ],
+    ids=["digits", "brackets"],
+)
+def test_json_beyond_what_is_read_is_refused(tmp_path: Path, line: str, said: str) -> None:
+    (tmp_path / "train.jsonl").write_text(f'{{"value": 1}}\n{line}\n')
+    with pytest.raises(DataError, match=rf"train.jsonl, line 2, {said}"):
+        read_manifest(tmp_path, "train")
+
+
+def test_a_manifest_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").mkdir()
+    with pytest.raises(DataError, match=r"train.jsonl cannot be read \(Is a directory\): it must be a file"):
+        read_manifest(tmp_path, "train")

@@ -139,6 +139,55 @@ def test_a_folder_of_another_experiment_is_not_gone_on_with(tmp_path: Path, data
         cli_train(str(toml), data, tmp_path / "run")
 
 
+def test_a_folder_whose_media_changed_is_not_gone_on_with(tmp_path: Path) -> None:
+    folder = make_data(tmp_path / "data", train=6, val=3)
+    toml = make_experiment(tmp_path / "my.toml", "classification", IMAGE, FUSED, training="epochs = 1")
+    cli_train(str(toml), folder, tmp_path / "run")
+    cache = sorted((tmp_path / "run" / "cache").iterdir())
+    photo = folder / "image" / "train-1.png"
+    kept = photo.read_bytes()
+    photo.write_bytes((folder / "image" / "train-4.png").read_bytes())
+    with pytest.raises(DataError, match="another experiment, or of other data: give another --out"):
+        cli_train(str(toml), folder, tmp_path / "run")
+    # Nothing was lost by asking.
+    assert sorted((tmp_path / "run" / "cache").iterdir()) == cache
+    photo.write_bytes(kept)
+    cli_train(str(toml), folder, tmp_path / "run")
+
+
+def test_baselines_go_on_where_a_modality_cannot_be_trained_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def change(split: str, lines: list[dict[str, Any]]) -> None:
+        for line in lines:
+            if split == "val":
+                del line["image"]
+            if line["label"] != "red":
+                del line["audio"]
+
+    folder = make_data(tmp_path / "data", train=6, val=3, change=change)
+    toml = make_experiment(tmp_path / "my.toml", "classification", IMAGE, AUDIO, TEXT, FUSED, training="epochs = 1")
+    cli_train(str(toml), folder, tmp_path / "run", baselines=True)
+    metrics = json.loads((tmp_path / "run" / "checkpoint" / "metrics.json").read_text())
+    assert metrics["baselines"].keys() == {"always 'blue'", "text alone"}
+    said = capsys.readouterr().out
+    assert "No baseline of image alone: 3 of 3 examples of val.jsonl cannot be used" in said
+    assert "No baseline of audio alone: The data cannot be trained on.\ntoo few classes: 1." in said
+
+
+def test_a_photo_on_several_lines_is_measured_as_one(tmp_path: Path) -> None:
+    def change(split: str, lines: list[dict[str, Any]]) -> None:
+        for place, line in enumerate(lines):
+            line |= {"image": lines[0]["image"], "text": f"word{place}"}
+
+    folder = make_data(tmp_path / "data", train=6, val=12, change=change)
+    toml = make_experiment(tmp_path / "my.toml", "embedding", IMAGE, TEXT, training="epochs = 1\nminimum_count = 1")
+    cli_train(str(toml), folder, tmp_path / "run")
+    figures = json.loads((tmp_path / "run" / "checkpoint" / "metrics.json").read_text())["figures"]
+    # There is but one photo, to which every text belongs.
+    assert figures["image to text"]["recall_at_1"] == figures["text to image"]["recall_at_1"] == [100, 100, 100]
+
+
 @pytest.mark.parametrize(
     ("task", "tables", "said"),
     [

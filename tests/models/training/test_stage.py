@@ -8,11 +8,11 @@ import torch
 from models.network import FusionRNN
 from models.sequence import Padded
 from models.training.augmentation import AUGMENTATIONS
-from models.training.corpus import load_corpus
 from models.training.experiment import ExperimentError, load_experiment
+from models.training.objectives import info_nce, max_violation
 from models.training.stage import FusionStage, Trained, bucketed, drop_modalities
 from models.training.targets import TARGETS
-from tests.models.training.data import AUDIO, IMAGE, TEXT, Change, make_data, make_experiment
+from tests.models.training.data import AUDIO, IMAGE, TEXT, Change, corpus_of, make_data, make_experiment
 
 
 def make_stage(
@@ -21,7 +21,7 @@ def make_stage(
     experiment = load_experiment(make_experiment(tmp_path / "my.toml", task, *tables, training=training))
     target = TARGETS[task](experiment)
     data = make_data(tmp_path / "data", train=12, val=6, change=change)
-    corpus = load_corpus(experiment, target, data, tmp_path / "cache")
+    corpus = corpus_of(experiment, target, data, tmp_path / "cache")
     config = experiment.checkpoint(
         head=target.head(corpus.tokenizer),
         vocabulary=corpus.tokenizer.size if corpus.tokenizer else 0,
@@ -97,6 +97,53 @@ def test_where_all_pairs_are_found_the_loss_decides(tmp_path: Path) -> None:
     better = [(90, 80, 1.0), (100, 80, 1.0), (100, 90, 1.0), (100, 100, 0.5), (100, 100, 0.4)]
     scores = [score(stage, recall_at_5=at_5, recall_at_1=at_1, validation_loss=loss) for at_5, at_1, loss in better]
     assert scores == sorted(set(scores))
+
+
+def repeated(split: str, lines: list[dict[str, Any]]) -> None:
+    """Every photo on two lines, with the two texts of its own; the second text of every photo is the same."""
+    for place, line in enumerate(lines):
+        line["image"] = lines[place - place % 2]["image"]
+        line["text"] = f"word{place}" if place % 2 == 0 else "a thing"
+
+
+def test_a_photo_on_several_lines_is_not_its_own_negative(tmp_path: Path) -> None:
+    stage = make_stage(tmp_path, IMAGE, TEXT, training="", task="embedding", change=repeated)
+    stage.network.eval()
+    rows = torch.arange(4)
+    found = stage.target.output(stage.network.encode(stage.corpus.train.inputs(rows)))  # type: ignore[attr-defined]
+    # Photos A, A, B, B; texts 0, thing, 2, thing: "a thing" belongs to both photos.
+    together = torch.tensor([[1, 1, 0, 1], [1, 1, 0, 1], [0, 1, 1, 1], [0, 1, 1, 1]]).bool()
+    cosines = found.vectors["image"] @ found.vectors["text"].t()
+    torch.testing.assert_close(stage.loss(rows)[0], info_nce(cosines, together, scale=found.scale))
+
+
+def test_equal_media_do_not_stand_before_each_other_in_recall(tmp_path: Path) -> None:
+    stage = make_stage(tmp_path, IMAGE, TEXT, training="", task="embedding", change=repeated)
+    # Each medium has the same vector wherever it is listed, and finds one of its partners.
+    photos, texts = np.eye(6)[[0, 0, 1, 1, 2, 2]], np.eye(6)[[0, 5, 1, 5, 2, 5]]
+    answers = [{"image": photo, "text": text} for photo, text in zip(photos, texts, strict=True)]
+    figures = stage.target.figures(answers, stage.corpus.val.targets).values()
+    # "a thing" is as far from all photos, all of which are right.
+    assert figures["recall_at_1"] == 100
+
+
+def test_the_hinge_on_the_hardest_negative_can_be_chosen(tmp_path: Path) -> None:
+    training = 'contrastive_loss = "max-violation"'
+    stage = make_stage(tmp_path, IMAGE, TEXT, training=training, task="embedding")
+    stage.network.eval()
+    rows = torch.arange(3)
+    found = stage.target.output(stage.network.encode(stage.corpus.train.inputs(rows)))  # type: ignore[attr-defined]
+    cosines = found.vectors["image"] @ found.vectors["text"].t()
+    torch.testing.assert_close(stage.loss(rows)[0], max_violation(cosines))
+    assert stage.validate()["validation_loss"] >= 0
+
+
+def test_a_generation_has_no_target_of_its_own(tmp_path: Path) -> None:
+    experiment = load_experiment(
+        make_experiment(tmp_path / "my.toml", "generation", TEXT, top='target = "target_text"')
+    )
+    with pytest.raises(ExperimentError, match="the task 'generation' has no target"):
+        TARGETS["generation"](experiment)
 
 
 def test_of_captions_that_are_all_wrong_the_likelier_ones_are_better(tmp_path: Path) -> None:
@@ -210,7 +257,7 @@ def test_an_embedding_is_chosen_by_all_pairs(tmp_path: Path) -> None:
     vectors = np.eye(6)
     # Sound and pictures find each other, and neither finds its text.
     answers = [{"audio": vectors[row], "image": vectors[row], "text": vectors[row - 1]} for row in range(6)]
-    figures = stage.target.figures(answers, [None] * 6).values()
+    figures = stage.target.figures(answers, stage.corpus.val.targets).values()
     assert figures["recall_at_1"] == pytest.approx(100 / 3)
 
 

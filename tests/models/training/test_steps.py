@@ -14,13 +14,12 @@ from models.network import FusionRNN
 from models.pipeline import Pipeline
 from models.sequence import Padded
 from models.training import cli_evaluate, cli_train, run
-from models.training.corpus import load_corpus
 from models.training.experiment import ExperimentError, load_experiment
 from models.training.manifest import DataError
 from models.training.metrics.classes import class_figures
 from models.training.stage import FusionStage, Trained, drop_modalities
 from models.training.targets import STEP_TARGETS
-from tests.models.training.data import PER_STEP, UTTERANCES, Change, make_conversations, make_experiment
+from tests.models.training.data import PER_STEP, UTTERANCES, Change, corpus_of, make_conversations, make_experiment
 
 CONTEXTUAL = '[fusion]\ntype = "contextual"\nhidden = 12\n'
 RECURRENT = '[fusion]\ntype = "recurrent"\nhidden = 12\n'
@@ -44,7 +43,7 @@ def make_stage(
     toml = make_experiment(tmp_path / "my.toml", task, UTTERANCES, *tables, PER_STEP, training=training)
     experiment = load_experiment(toml)
     target = STEP_TARGETS[task](experiment)
-    corpus = load_corpus(experiment, target, data, tmp_path / "cache")
+    corpus = corpus_of(experiment, target, data, tmp_path / "cache")
     config = experiment.checkpoint(
         head=target.head(None), vocabulary=0, vectors=corpus.vectors, labels=target.labels, defaults={}
     )

@@ -17,8 +17,11 @@ class Killed(Exception):
 class Regression(Stage):
     """Learns y = 2x with dropout, so that a resumed run needs the same chance as well as the same weights."""
 
-    def __init__(self, model: nn.Module, name: str = "regression", *, kill_at: int = -1, nan_at: int = -1) -> None:
-        self.model, self.name, self.kill_at, self.nan_at, self.calls = model, name, kill_at, nan_at, 0
+    def __init__(
+        self, model: nn.Module, name: str = "regression", *, kill_at: int = -1, nan_at: int = -1, steep_at: int = -1
+    ) -> None:
+        self.model, self.name, self.calls = model, name, 0
+        self.kill_at, self.nan_at, self.steep_at = kill_at, nan_at, steep_at
         self.schedule = Schedule(epochs=3, metric="fit", warmup_steps=2)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -33,6 +36,9 @@ class Regression(Stage):
             raise Killed
         x = batch.float().unsqueeze(1) / 40
         loss = (nn.functional.dropout(self.model(x), 0.2, self.model.training) - 2 * x).square().mean()
+        if self.calls == self.steep_at:
+            # The root of 0 has no finite slope.
+            loss = loss + (0 * self.model(x)).square().sum().sqrt()
         return (loss * float("nan") if self.calls == self.nan_at else loss), {}
 
     def validate(self) -> dict[str, float]:
@@ -138,6 +144,42 @@ def test_training_learns_logs_and_draws(tmp_path: Path) -> None:
 def test_a_diverging_run_stops_and_says_where(tmp_path: Path) -> None:
     with pytest.raises(DivergedError, match="stage stage-0, epoch 2, step 1"):
         run(tmp_path, {"nan_at": 7})
+
+
+def test_a_gradient_that_is_not_finite_stops_before_it_reaches_the_weights(tmp_path: Path) -> None:
+    network = model()
+    stage = Regression(network, steep_at=1)
+    before = [parameter.detach().clone() for parameter in network.parameters()]
+    with pytest.raises(DivergedError, match="epoch 1, step 0: norm of the gradient nan; lower the learning rate"):
+        Trainer(network, [stage], tmp_path, seed=3).run()
+    assert all(torch.equal(old, new) for old, new in zip(before, network.parameters(), strict=True))
+
+
+def test_a_validation_that_is_not_finite_stops_and_says_where_also_when_it_is_gone_on_with(tmp_path: Path) -> None:
+    class Lost(Regression):
+        def validate(self) -> dict[str, float]:
+            return {"fit": float("nan")}
+
+    for _ in range(2):
+        network = model()
+        with pytest.raises(
+            DivergedError, match="stage regression, epoch 1: validation fit nan; lower the learning rat"
+        ):
+            Trainer(network, [Lost(network)], tmp_path, seed=3, save_every_s=0).run()
+
+
+def test_a_line_of_the_log_that_a_kill_cut_off_is_skipped(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    with pytest.raises(Killed):
+        run(tmp_path, {"kill_at": 7})
+    with log.open("a") as file:
+        file.write('{"stage": "stage-0", "epo')
+    run(tmp_path, {})
+    lines = log.read_text().splitlines()
+    assert [line for line in lines if not line.endswith("}")] == ['{"stage": "stage-0", "epo']
+    assert len(lines) == 7
+    draw_curves(log, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize(
