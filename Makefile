@@ -36,7 +36,7 @@ serve: $(RUNTIME) ## Start the service on HOST:PORT with the shipped checkpoints
 install: $(TOOLS) ## Install the service and everything to develop, train and measure it
 
 test: lint type ## Check style and types, then run the tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal $(ARGS)
 
 lint: $(TOOLS) ## Check style and formatting
 	$(BIN)/ruff check

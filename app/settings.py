@@ -79,7 +79,7 @@ class Settings(BaseSettings):
     """How long a request may wait for others to share its batch while the device is free; a batch is what is there."""
 
     max_waiting: int = Field(256, ge=1, le=100_000)
-    """Most requests in the house at once; the next is told to come back later, before its body is read."""
+    """Most requests in the house, a quarter of them uploads to collections; more are refused before their body."""
 
     max_waiting_bytes: int = Field(512 * 2**20, ge=1)
     """Most bytes of their bodies, until they are decoded."""
