@@ -288,6 +288,8 @@ class Collections:
 
     def _kept(self, name: str, *items: str) -> dict[str, Item]:
         """What is under some ids, by id: the first moment of each says it."""
+        if not items:
+            return {}
         first = self._client.retrieve(_PREFIX + name, [self._point(item, 0) for item in items], with_payload=True)
         return {item.id: item for item in (item_in(payload_of(point)) for point in first)}
 

@@ -6,10 +6,10 @@ from typing import Any
 
 
 def draw_curves(log: Path, picture: Path) -> None:
-    """Read a trainer's ``log.jsonl`` and write a PNG with one panel a figure; lines that a kill cut off are skipped."""
+    """Read a trainer's ``log.jsonl`` and write a PNG with one panel a figure."""
     from matplotlib.figure import Figure
 
-    lines = [whole for line in log.read_text(encoding="utf-8").splitlines() if (whole := _whole(line)) is not None]
+    lines = log_lines(log)
     skipped = {"stage", "epoch", "kind", "seconds"}
     names = list(dict.fromkeys(name for line in lines for name in line if name not in skipped))
     stages = list(dict.fromkeys(line["stage"] for line in lines))
@@ -32,6 +32,12 @@ def draw_curves(log: Path, picture: Path) -> None:
         axes.grid(alpha=0.3)
         axes.legend(fontsize=7)
     figure.savefig(picture, dpi=100)
+
+
+def log_lines(log: Path) -> list[dict[str, Any]]:
+    """What a trainer's ``log.jsonl`` says; lines that a kill cut off are skipped."""
+    read = (_whole(line) for line in log.read_text(encoding="utf-8").splitlines())
+    return [line for line in read if line is not None]
 
 
 def _whole(line: str) -> dict[str, Any] | None:

@@ -21,7 +21,7 @@ from models.sequence import Padded, SequenceOutput
 from models.state import State
 from models.training.calibration import scaled, temperature
 from models.training.confusion import draw_confusion
-from models.training.curves import draw_curves
+from models.training.curves import draw_curves, log_lines
 from models.training.metrics.classes import class_figures, confusion, expected_calibration_error
 from models.training.trainer import Schedule, Stage, Trainer
 
@@ -141,8 +141,8 @@ def train_seeds(
 
 def minutes(*folders: Path) -> float:
     """How long the trainings in ``folders`` took, from their logs."""
-    lines = [line for folder in folders for line in (folder / "log.jsonl").read_text("utf-8").splitlines()]
-    return round(sum(float(json.loads(line)["seconds"]) for line in lines) / 60, 1)
+    lines = [line for folder in folders for line in log_lines(folder / "log.jsonl")]
+    return round(sum(float(line["seconds"]) for line in lines) / 60, 1)
 
 
 def over_seeds(values: Sequence[float]) -> list[float]:

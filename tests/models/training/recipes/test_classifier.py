@@ -59,7 +59,7 @@ def seeds(folder: Path, seeds: range, epochs: int = 6) -> list[Run]:
 def test_every_seed_learns_and_a_second_call_reads_what_the_first_trained(tmp_path: Path) -> None:
     runs = seeds(tmp_path, range(2))
     assert [run.accuracy for run in runs] == [1, 1]
-    (tmp_path / "seed-0" / "log.jsonl").write_text('{"seconds": 40}\n{"seconds": 44}\n')
+    (tmp_path / "seed-0" / "log.jsonl").write_text('{"seconds": 40}\n{"seco\n{"seconds": 44}\n')
     assert minutes(tmp_path / "seed-0") == 1.4
     assert minutes(tmp_path / "seed-0", tmp_path / "seed-0") == 2.8
     assert not np.array_equal(runs[0].probabilities, runs[1].probabilities)
