@@ -69,5 +69,6 @@ def test_replaced_checkpoints_leave_nothing_behind(open_client: Open) -> None:
         answer = client.post(f"{URL}/load", headers={"Authorization": "Bearer secret"})
         assert answer.status_code == 200
 
-    # A copy has nine MiB of weights.
-    assert growth(swap, 4) < 20
+    # A copy has nine MiB of weights. Threads that load leave some free memory in each of the allocator's arenas, until
+    # all of them have been used.
+    assert growth(swap, 10) < 20
