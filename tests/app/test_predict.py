@@ -2,14 +2,18 @@
 
 import base64
 import gc
+import io
 import json
 import re
 import weakref
 from typing import Any
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from PIL import Image
 
+from app.api.parts import _SLICE
 from app.errors import ServiceError
 from tests.app.conftest import service
 from tests.app.media import video
@@ -196,3 +200,18 @@ def test_pixels_are_held_while_it_is_answered_only_to_be_drawn_over(
     monkeypatch.setattr(runner, "predict", predicted)
     assert client.post(URL, files={"image": jpeg}, headers={"Accept": accept}).status_code == 200
     assert seen == [held]
+
+
+def test_a_large_file_in_json_is_the_same_as_in_a_form(client: TestClient) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (900, 1000, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noise).save(file, "PNG")
+    data = file.getvalue()
+    assert len(data) > 2 * _SLICE
+    answers = [
+        client.post(URL, files={"image": data}),
+        client.post(URL, json={"image": base64.b64encode(data).decode()}),
+    ]
+    assert answers[0].json()["captions"] == answers[1].json()["captions"]
+    spoilt = base64.b64encode(data).decode()[:-1] + "!"
+    assert client.post(URL, json={"image": spoilt}).status_code == 400
