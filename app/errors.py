@@ -160,6 +160,12 @@ class Unavailable(ServiceError):
         super().__init__(detail, "Retry after the seconds in Retry-After.", headers={"Retry-After": str(retry_after)})
 
 
+class StorageFailed(ServiceError):
+    """The disk is full, or does not let itself be written or read."""
+
+    status, kind, title = 507, "storage-failed", "Store cannot be used"
+
+
 class DeadlinePassed(ServiceError):
     """The answer would come too late."""
 

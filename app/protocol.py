@@ -3,9 +3,12 @@
 import asyncio
 from typing import ClassVar
 
+import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from app.errors import PROBLEM, HeadTooLarge, ServiceError, UploadTimeout
+
+log = structlog.get_logger("fusionrnn")
 
 HEAD_BYTES = 2**16
 """Most bytes of a request's first line and headers; those of browsers have a few thousand."""
@@ -108,6 +111,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _refuse(self, error: ServiceError) -> None:
         self._stop_waiting()
+        log.info("refused head", status=error.status, detail=error.detail)
         body = bytes(error.response().body)
         self.transport.write(
             b"HTTP/1.1 %d %s\r\ncontent-type: %s\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s"

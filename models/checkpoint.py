@@ -4,6 +4,7 @@ Order of the checks: files and their sizes, the config's schema and bounds, then
 network (names, shapes, dtypes) before a byte of them is read, then the values.
 """
 
+import errno
 import hashlib
 import json
 from dataclasses import dataclass
@@ -64,6 +65,9 @@ def save_checkpoint(
 
     Buffers keep their precision: they are measured, such as the mean of targets in a unit of their own, and may be
     beyond what float16 holds. Learned weights are not, and what rounding does to them the figures say.
+
+    Raises:
+        OSError: the folder cannot be written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
     parameters = network.named_parameters(remove_duplicate=False)
@@ -72,7 +76,10 @@ def save_checkpoint(
         name: value.detach().to("cpu", dtype if name in learned else value.dtype).contiguous()
         for name, value in network.state_dict().items()
     }
-    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    try:
+        save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    except SafetensorError as error:
+        raise OSError(errno.EIO, str(error), str(folder / WEIGHTS)) from error
     (folder / CONFIG).write_text(config.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8")
     if tokenizer is not None:
         tokenizer.save(folder / TOKENIZER)

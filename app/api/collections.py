@@ -87,7 +87,11 @@ def _check_store(request: Request) -> None:
 router = APIRouter(
     prefix="/v1/collections", tags=["collections"], lifespan=_lifespan, dependencies=[Depends(_check_store)]
 )
-_STORE = {409: "Several processes serve, or the folder cannot be written", 503: "The store is in use, or unreachable"}
+_STORE = {
+    409: "Several processes serve, or the folder cannot be written",
+    503: "The store is in use, or unreachable",
+    507: "The store's disk is full, or fails",
+}
 _MISSING = "No such collection or item"
 _WRONG = "A name or a part that is not as it must be"
 _KNOWN = problems({404: _MISSING, 422: _WRONG} | _STORE)
@@ -137,7 +141,7 @@ async def delete_item(name: str, item: str, request: Request) -> None:
 @router.put(
     "/{name}/items/{item}",
     summary="Put a photo or a video",
-    responses=problems(BODY | {409: "The collection is full, or of another checkpoint", 422: _WRONG})
+    responses=problems(BODY | {409: "The collection is full, or of another checkpoint", 422: _WRONG, 507: _STORE[507]})
     | {201: {"model": ItemDetail, "description": "The id was new"}},
     openapi_extra=_body({"image": _file("A photo"), "video": _file("A video")}, {"image": coded(picture())}),
 )
@@ -172,7 +176,9 @@ async def put_item(name: str, item: str, request: Request, response: Response) -
 @router.post(
     "/{name}/search",
     summary="Search a collection",
-    responses=problems(BODY | {404: _MISSING, 409: "The collection is of another checkpoint", 422: _WRONG}),
+    responses=problems(
+        BODY | {404: _MISSING, 409: "The collection is of another checkpoint", 422: _WRONG, 507: _STORE[507]}
+    ),
     openapi_extra=_body(
         {
             "text": {"type": "string", "description": "What to look for, in English or Chinese"},

@@ -64,10 +64,10 @@ class Collections:
 
     def close(self) -> None:
         """Give the folder free."""
-        if self._opened is not None:
-            self._opened.close()
-            self._opened = None
-            self._forgotten = 0
+        opened, self._opened = self._opened, None
+        self._forgotten = 0
+        if opened is not None:
+            opened.close()
 
     def all(self) -> list[Collection]:
         """Every collection, by name."""

@@ -1,11 +1,13 @@
 """The way from the event loop to the store of collections, which blocks and knows one thread."""
 
 import asyncio
+import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TypeVar
 
-from app.errors import ServiceError, Unavailable
+from app.errors import ServiceError, StorageFailed, Unavailable
 from app.search.collections import Collections, is_unreachable
 from app.settings import Settings
 
@@ -35,18 +37,30 @@ class Desk:
 
         Raises:
             Unavailable: too many wait, the store is in use by another process, or its server does not answer.
+            StorageFailed: the embedded store cannot be written or read.
         """
         if self._waiting >= _MOST and not accepted:
             raise Unavailable(f"{self._waiting} calls are already waiting for the store of collections.", _RETRY)
         self._waiting += 1
         try:
-            return await asyncio.wrap_future(self._thread.submit(work, self._store))
+            return await asyncio.wrap_future(self._thread.submit(self._work, work))
         except Exception as error:
             if isinstance(error, ServiceError) or not is_unreachable(error):
                 raise
             raise Unavailable(f"The server of the collections failed: {error}", _RETRY) from error
         finally:
             self._waiting -= 1
+
+    def _work(self, work: Callable[[Collections], T]) -> T:
+        try:
+            return work(self._store)
+        except (sqlite3.Error, OSError) as error:
+            # In memory the embedded store has what it could not write: opened again, it knows what the disk holds.
+            with suppress(sqlite3.Error, OSError):
+                self._store.close()
+            said = f"The store of collections failed: {error}."
+            remedy = "Free space on the disk of FUSIONRNN_COLLECTIONS_DIR, or have it be written, and send it again."
+            raise StorageFailed(said, remedy) from error
 
     def close(self) -> None:
         """Wait for what is being written, and give the store free."""

@@ -24,7 +24,7 @@ def cli_train(recipe: str, data: Path, out: Path, seed: int | None = None, *, ba
     """Run the recipe called ``recipe``, or the experiment in that TOML file, on ``data``; or resume it.
 
     Raises:
-        DataError: no such recipe or file, or the data cannot be trained on, or ``out`` cannot be a folder to write in.
+        DataError: no such recipe or file, or the data cannot be trained on, or ``out`` cannot be written to.
         ResumeError: what an interrupted run left in ``out`` is damaged.
     """
     if find_spec("matplotlib") is None:
@@ -34,6 +34,16 @@ def cli_train(recipe: str, data: Path, out: Path, seed: int | None = None, *, ba
             f"run make install, or {sys.executable} -m pip install matplotlib"
         )
     _check_out(out)
+    try:
+        _train(recipe, data, out, seed, baselines=baselines)
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or out} cannot be written or read ({error.strerror or error}): "
+            "mend that and give the same command again, which goes on from what is there"
+        ) from error
+
+
+def _train(recipe: str, data: Path, out: Path, seed: int | None, *, baselines: bool) -> None:
     if recipe.endswith(EXPERIMENT_ENDING):
         from models.training.run import train_experiment
 

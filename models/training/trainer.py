@@ -3,6 +3,7 @@
 It knows nothing of tasks or data: a ``Stage`` says what a batch is, what its loss is and how good the weights are.
 """
 
+import errno
 import json
 import math
 import pickle
@@ -156,7 +157,7 @@ class Trainer:
             self._at.epoch, self._at.step = self._at.epoch + 1, 0
             self._save(torch.get_rng_state())
         self.model.load_state_dict(self._best)
-        torch.save(self._best, self.folder / f"{stage.name}.pt")
+        _write(self._best, self.folder / f"{stage.name}.pt")
 
     @property
     def _fruitless(self) -> int:
@@ -249,7 +250,7 @@ class Trainer:
             "random": random_state,
         }
         temporary = self.folder / "resume.tmp"
-        torch.save(state, temporary)
+        _write(state, temporary)
         temporary.replace(self.folder / "resume.pt")
 
     def _resume(self) -> dict[str, Any] | None:
@@ -264,6 +265,13 @@ class Trainer:
             reason = str(error).partition("\n")[0]
             raise ResumeError(f"{path} cannot be gone on from: {reason}; delete it to train from the start") from error
         return state
+
+
+def _write(state: dict[str, Any], path: Path) -> None:
+    try:
+        torch.save(state, path)
+    except RuntimeError as error:  # which says "unexpected pos"
+        raise OSError(errno.EIO, "the disk is full, or fails", str(path)) from error
 
 
 def learning_rate(step: int, total: int, warmup: int) -> float:

@@ -3,6 +3,8 @@
 import json
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,23 @@ def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
         code, _, complaint = run("train", recipe, "--data", tmp_path, "--out", "/proc/run")
         assert code == 1
         assert re.search(r"/proc/run cannot be written to \(.+\): give another --out", complaint)
+
+
+@pytest.mark.parametrize("most", [0, 1000, 40_000])
+def test_a_disk_that_takes_no_more_is_named_and_the_same_command_goes_on(tmp_path: Path, most: int) -> None:
+    data = make_data(tmp_path / "data", train=6, val=3)
+    toml = make_experiment(tmp_path / "my.toml", "classification", TEXT, training="epochs = 1")
+    command = ["train", str(toml), "--data", str(data), "--out", str(tmp_path / "run")]
+    limited = (
+        "import resource, sys; from app.cli import app; "
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({most}, {most})); app(sys.argv[1:])"
+    )
+    ended = subprocess.run([sys.executable, "-c", limited, *command], cwd=ROOT, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert "cannot be written or read" in ended.stderr.splitlines()[-1]
+    assert "Traceback" not in ended.stderr
+    code, _, complaint = run(*command)
+    assert code == 0, complaint
 
 
 def test_a_seed_that_numpy_does_not_take_is_refused(tmp_path: Path) -> None:

@@ -248,18 +248,22 @@ def test_another_upload_replaces_an_item_and_the_same_one_is_not_looked_at(
     assert (again.status_code, again.json()) == (200, replaced.json())
 
 
-def test_an_upload_that_cannot_be_stored_leaves_what_was_there(
-    client: TestClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_upload_that_a_full_disk_does_not_take_leaves_what_was_there(client: TestClient) -> None:
     before = put(client, "kept/item", video=film(RED, GREEN, BLUE)).json()
 
-    def full(*_: object, **__: object) -> None:
-        raise OSError("No space left on device")
+    def fill(store: Collections) -> None:
+        embedded: Any = store._client._client
+        embedded.collections["fusionrnn.kept"].storage.storage.execute("PRAGMA max_page_count = 1")
 
-    with monkeypatch.context() as patched:
-        patched.setattr("qdrant_client.QdrantClient.upsert", full)
-        assert put(client, "kept/item", image=picture(GREEN)).status_code == 500
+    served: Any = client
+    served.portal.call(served.app.state.desk.ask, fill)
+    # One that is as large as what it would replace finds room in its place.
+    refused = put(client, "kept/another", video=film(*[RED] * 20))
+    assert (refused.status_code, refused.headers["content-type"]) == (507, PROBLEM)
+    assert "FUSIONRNN_COLLECTIONS_DIR" in refused.json()["remedy"]
     assert client.get("/v1/collections/kept/items/item").json() == before
+    assert client.get("/v1/collections/kept/items/another").status_code == 404
+    assert put(client, "kept/another", image=picture(GREEN)).status_code == 201
 
 
 def test_a_store_that_cannot_be_made_says_what_to_set(models: Path, open_client: Open, tmp_path: Path) -> None:
