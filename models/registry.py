@@ -86,6 +86,10 @@ class Registry(Generic[Part]):
         """The class that describes parts of the type ``name``, which must be registered."""
         return self._parts[name][1]
 
+    def part(self, name: str) -> type[Any]:
+        """The class that implements the type ``name``, which must be registered."""
+        return self._parts[name][0]
+
     def parse(self, value: object) -> ComponentConfig:
         """The typed configuration for a mapping with a ``type`` key.
 

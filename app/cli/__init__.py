@@ -7,6 +7,7 @@ import typer
 from app.cli import checkpoints
 from app.cli.configuring import settings, show_version
 from app.cli.listening import listen
+from app.cli.parts import parts
 from app.cli.predicting import predict
 from app.cli.searching import index, search
 from app.cli.serving import serve
@@ -17,9 +18,10 @@ _HELP = "Serve, train, measure and search with multimodal recurrent networks."
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=_HELP)
 for command in (serve, predict, listen, manifest, train, evaluate, study, index, search, settings):
     app.command()(command)
-models = typer.Typer(no_args_is_help=True, help="Look at checkpoint folders.")
+models = typer.Typer(no_args_is_help=True, help="Look at checkpoint folders, and at what networks are made of.")
 models.command("list")(checkpoints.list_models)
 models.command()(checkpoints.verify)
+models.command()(parts)
 app.add_typer(models, name="models")
 
 

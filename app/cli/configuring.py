@@ -1,11 +1,12 @@
 """``settings`` and ``--version``: what an operator can set, and what is running."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
+
+from app.cli.values import values, written
 
 _DEPENDING = {
     "FUSIONRNN_MODEL_DIR": "the shipped ones",
@@ -17,7 +18,8 @@ _DEPENDING = {
 _PAGE = """# Settings
 
 Every setting is an environment variable; `fusionrnn settings` lists them too. A list in one variable is written as its
-row says. What is misspelt is named in a warning at start-up, and what has a wrong value ends the start with its name.
+row says; an empty one counts as not set. What is misspelt is named in a warning at start-up, and what has a wrong
+value, or is misspelt behind `FUSIONRNN_LIMITS__`, ends the start with its name.
 The options of `fusionrnn serve` (`--host`, `--port`, `--model-dir`, `--device`) come before the variables.
 
 | variable | values | default | what |
@@ -83,33 +85,9 @@ def _settings(schema: dict[str, Any], group: dict[str, Any], prefix: str) -> Ite
         if "$ref" in field:
             yield from _settings(schema, schema["$defs"][field["$ref"].rpartition("/")[2]], f"{variable}__")
             continue
-        default = _DEPENDING.get(variable) or _written(field.get("default"))
+        default = _DEPENDING.get(variable) or written(field.get("default"))
         meaning = " ".join(field["description"].split())
-        yield Setting(variable, _values(field), default, meaning)
-
-
-def _values(field: dict[str, Any]) -> str:
-    """Which values a field takes."""
-    if "enum" in field:
-        return ", ".join(f"`{value}`" for value in field["enum"])
-    kinds = [kind for kind in field.get("anyOf", [field]) if kind.get("type") != "null"]
-    (kind,) = kinds
-    said = {"integer": "whole number", "number": "number", "array": "list"}.get(kind["type"], "text")
-    if kind.get("writeOnly"):
-        return "secret"
-    if kind.get("format") == "path":
-        return "folder"
-    least, most = kind.get("minimum"), kind.get("maximum")
-    if least is not None and most is not None:
-        return f"{said}, {least:,} to {most:,}"
-    if least is not None:
-        return f"{said}, at least {least:,}"
-    return f"{said}, above {kind['exclusiveMinimum']:,}" if "exclusiveMinimum" in kind else said
-
-
-def _written(default: Any) -> str:
-    """A default as one would write it into the variable."""
-    return default if isinstance(default, str) else "" if default in (None, []) else json.dumps(default)
+        yield Setting(variable, values(field), default, meaning)
 
 
 def _code(setting: Setting) -> str:

@@ -90,16 +90,21 @@ def _predict_there(
     url: str, model: str, bundle: dict[str, list[Any]], options: dict[str, str], explain: bool
 ) -> dict[str, Any]:
     from urllib.error import HTTPError, URLError
-    from urllib.parse import quote
+    from urllib.parse import quote, unquote, urlsplit
     from urllib.request import Request, urlopen
 
-    url = address(url)
+    place = urlsplit(address(url))
+    # As curl reads it: NAME:PASSWORD@ before the host is for a proxy that asks for them.
+    who, _, host = place.netloc.rpartition("@")
+    url = place._replace(netloc=host).geturl()
     encoded = {
         name: [item if isinstance(item, str) else base64.b64encode(item).decode() for item in items]
         for name, items in bundle.items()
     }
     body = json.dumps(encoded | options | ({"explain": True} if explain else {})).encode()
     headers = {"Content-Type": "application/json", "Accept": "application/json"}
+    if who:
+        headers["Authorization"] = f"Basic {base64.b64encode(unquote(who).encode()).decode()}"
     request = Request(f"{url.rstrip('/')}/v1/models/{quote(model, safe='')}/predict", body, headers)  # noqa: S310 - checked
     try:
         with urlopen(request, timeout=_HTTP_SECONDS) as answer:  # noqa: S310 - checked above

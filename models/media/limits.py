@@ -1,35 +1,41 @@
 """How much of each medium is accepted. Every limit is checked before the work that it bounds."""
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+_Count = Annotated[int, Field(ge=1)]
+_Seconds = Annotated[float, Field(gt=0)]
 
 
 @dataclass(frozen=True, slots=True)
 class MediaLimits:
     """The most that one medium may hold. A value equal to its limit is accepted."""
 
-    image_bytes: int = 32 * 2**20
+    image_bytes: _Count = 32 * 2**20
     """Bytes of an encoded image."""
 
-    image_pixels: int = 64_000_000
+    image_pixels: _Count = 64_000_000
     """Width times height of an image, as its header states them."""
 
-    audio_bytes: int = 64 * 2**20
+    audio_bytes: _Count = 64 * 2**20
     """Bytes of an encoded sound."""
 
-    audio_seconds: float = 600
+    audio_seconds: _Seconds = 600
     """Seconds of a sound."""
 
-    video_bytes: int = 256 * 2**20
+    video_bytes: _Count = 256 * 2**20
     """Bytes of an encoded video."""
 
-    video_seconds: float = 600
+    video_seconds: _Seconds = 600
     """Seconds of a video, and of its sound track."""
 
-    video_pixels: int = 4096 * 2304
+    video_pixels: _Count = 4096 * 2304
     """Width times height of one frame."""
 
-    video_frames: int = 36_000
+    video_frames: _Count = 36_000
     """Frames in a video, whether or not they are wanted: 600 seconds at 60 frames a second."""
 
-    text_characters: int = 20_000
+    text_characters: _Count = 20_000
     """Unicode code points of a text, as sent."""

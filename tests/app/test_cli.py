@@ -1,11 +1,14 @@
 """The command line, in a process of its own where that is the point."""
 
+import base64
 import json
 import re
 import signal
 import subprocess
 import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from typer.testing import CliRunner
@@ -68,6 +71,24 @@ def test_a_servers_problem_is_shown(zoo: Path, photo_file: Path) -> None:
     with running_server(zoo) as (address, _):
         code, _, complaint = run("predict", "poet", "--image", photo_file, "--url", f"http://{address}")
     assert (code, "These are served: captioner" in complaint) == (1, True)
+
+
+def test_a_name_and_a_password_in_the_address_are_shown_to_the_proxy(photo_file: Path) -> None:
+    class Proxy(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            body = json.dumps({"who": self.headers["Authorization"]}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as proxy:
+        Thread(target=proxy.serve_forever).start()
+        url = f"http://me:p%40ss@127.0.0.1:{proxy.server_port}"
+        code, shown, _ = run("predict", "captioner", "--image", photo_file, "--url", url)
+        proxy.shutdown()
+    assert (code, json.loads(shown)["who"]) == (0, "Basic " + base64.b64encode(b"me:p@ss").decode())
 
 
 def test_verify(zoo: Path, tmp_path: Path) -> None:

@@ -1,11 +1,15 @@
 """What an operator sees of the settings: a page that is up to date, and errors with the name that was set."""
 
 import re
+import subprocess
+from typing import Any
 
 import pytest
 
 from app.settings import Settings
-from tests.app.test_cli import run
+from models.features import FEATURES
+from models.registry import ENCODERS, FUSIONS, HEADS, Registry
+from tests.app.test_cli import COMMAND, run
 from tests.repository.project import PYPROJECT, ROOT
 
 
@@ -24,8 +28,29 @@ def test_every_setting_has_a_row_with_its_default_and_meaning() -> None:
     assert rows["PORT"] == " whole number, 0 to 65,535 | `8000` | TCP port; 0 takes a free one. "
     assert rows["DEVICE"].startswith(" `auto`, `cpu`, `cuda` | `auto` | ")
     assert rows["ADMIN_KEY"].startswith(" secret | | ")
-    assert rows["LIMITS__IMAGE_BYTES"] == " whole number | `33554432` | Bytes of an encoded image. "
+    assert rows["LIMITS__IMAGE_BYTES"] == " whole number, at least 1 | `33554432` | Bytes of an encoded image. "
     assert str(ROOT) not in page, "it says of this machine what differs on the next"
+
+
+def test_the_page_of_parts_is_up_to_date() -> None:
+    # In a process of its own: other tests register parts of theirs.
+    page = subprocess.run([*COMMAND, "models", "parts"], check=True, capture_output=True, text=True).stdout
+    written = (ROOT / "docs" / "parts.md").read_text(encoding="utf-8")
+    assert written == page, "run .venv/bin/fusionrnn models parts > docs/parts.md"
+    assert (
+        "| `vocabulary` | whole number, 4 to 200,000 | from the data | Tokens of the checkpoint's tokenizer |" in page
+    )
+
+
+@pytest.mark.parametrize("registry", [FEATURES, ENCODERS, FUSIONS, HEADS], ids=lambda registry: registry.kind)
+def test_every_part_has_its_keys_listed(registry: Registry[Any]) -> None:
+    page = (ROOT / "docs" / "parts.md").read_text(encoding="utf-8")
+    for name in registry.names():
+        part = registry.part(name)
+        if part.__module__.startswith("models."):
+            (listed,) = re.findall(rf"^### {name}\n(.*?)(?=^##|\Z)", page, re.MULTILINE | re.DOTALL)
+            keys = registry.config(name).model_fields.keys() - {"type"}
+            assert set(re.findall(r"^\| `(\w+)` \|", listed, re.MULTILINE)) == keys
 
 
 def test_they_are_listed_for_a_terminal() -> None:

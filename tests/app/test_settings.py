@@ -39,7 +39,23 @@ def test_every_setting_is_explained() -> None:
     assert all(field.description for field in Settings.model_fields.values())
 
 
-@pytest.mark.parametrize("wrong", [{"port": 70_000}, {"device": "tpu"}, {"max_waiting": 0}, {"colour": "red"}])
+def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("FUSIONRNN_STREAM_KEY", "FUSIONRNN_ADMIN_KEY", "FUSIONRNN_THREADS", "FUSIONRNN_LIMITS__IMAGE_BYTES"):
+        monkeypatch.setenv(name, "")
+    assert Settings() == Settings(stream_key=None, admin_key=None)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"port": 70_000},
+        {"device": "tpu"},
+        {"max_waiting": 0},
+        {"colour": "red"},
+        {"limits": {"audio_seconds": -5}},
+        {"limits": {"image_bytes": 0}},
+    ],
+)
 def test_a_wrong_setting_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         Settings(**wrong)

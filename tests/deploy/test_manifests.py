@@ -109,6 +109,16 @@ def test_keys_come_from_a_secret_that_may_be_missing() -> None:
     assert f"kubectl create secret generic {secret['name']} " in guide
 
 
+def test_the_disruption_budget_is_of_these_pods_alone() -> None:
+    (label,) = parsed(KUBERNETES / "base/kustomization.yaml")["labels"]
+    assert base("PodDisruptionBudget")["spec"]["selector"] == {"matchLabels": label["pairs"]}
+
+
+def test_the_documented_proxy_lets_its_own_pages_open_sessions(service: TestClient) -> None:
+    guide = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    assert "proxy_set_header Host $http_host;" in guide
+
+
 def test_replicas_share_their_collections() -> None:
     literals = parsed(KUBERNETES / "base/kustomization.yaml")["configMapGenerator"][0]["literals"]
     assert base("HorizontalPodAutoscaler")["spec"]["minReplicas"] > 1

@@ -32,7 +32,7 @@ class Line:
 
 
 def measure_all(folders: Sequence[Path], data: Path, cache: Path) -> Iterator[Line]:
-    """Every figure of the checkpoints in ``folders`` that a recipe of this project made.
+    """Every figure of the checkpoints in ``folders`` that a recipe of this project made, without training anything.
 
     Raises:
         CheckpointError: a folder is not a usable checkpoint.
@@ -40,14 +40,14 @@ def measure_all(folders: Sequence[Path], data: Path, cache: Path) -> Iterator[Li
     """
     for folder in folders:
         pipeline = Pipeline.load(folder)
-        name, recorded = pipeline.config.name, dict((pipeline.metrics or {}).get("figures", {}))
+        name, recorded = pipeline.config.name, dict(pipeline.metrics or {})
         how = ZOO.get(name)
         if how is None:
             continue
         found = dict(_flat(how(folder, data, cache)))
-        before = dict(_flat(recorded))
-        for figure in [*found, *(key for key in before if key not in found)]:
-            yield Line(name, figure, before.get(figure), found.get(figure))
+        figures, baselines = (dict(_flat(recorded.get(key, {}))) for key in ("figures", "baselines"))
+        for figure in [*found, *(key for key in figures if key not in found)]:
+            yield Line(name, figure, figures.get(figure, baselines.get(figure)), found.get(figure))
 
 
 def _on(dataset: str, target: str | None = None) -> Measured:
@@ -67,6 +67,12 @@ def _sentiment(folder: Path, data: Path, cache: Path) -> Figures:
     return {name: _on(name)(folder, data, cache) for name in ("sst2", "chn_hotel")}
 
 
+def _speech(folder: Path, data: Path, cache: Path) -> Figures:
+    from models.training.recipes.av_speech.study import remeasured
+
+    return _on("grid_s1", "text")(folder, data, cache) | remeasured(folder, data / "grid_s1", cache / "speech")
+
+
 def _digits(folder: Path, data: Path, cache: Path) -> Figures:
     from models.training.recipes.digits.recipe import remeasured
 
@@ -79,8 +85,8 @@ def _learned(folder: Path, data: Path, cache: Path) -> Figures:  # noqa: ARG001
 
 
 ZOO: Mapping[str, Measured] = {
-    "av-speech": _on("grid_s1", "text"),
-    "av-speech-live": _on("grid_s1", "text"),
+    "av-speech": _speech,
+    "av-speech-live": _speech,
     "captioner": _on("flickr8k", "captions"),
     "digits": _digits,
     "image-text-embedding": _on("flickr8k", "captions"),

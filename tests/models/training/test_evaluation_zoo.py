@@ -36,6 +36,19 @@ def test_figures_stand_beside_those_that_came_with_the_checkpoint(data: Path, tm
     assert accuracy.differs()
 
 
+def test_what_is_measured_again_of_the_baselines_stands_beside_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = {"wer": [0.6667, 0.1, 1.3], "sound only, 0 dB": {"wer": [50.0, 40.0, 60.0]}}
+    monkeypatch.setattr("models.training.evaluation.zoo.ZOO", {"av-speech": lambda *_: again})
+    lines = {line.figure: line for line in measure_all([SHIPPED / "av-speech"], tmp_path, tmp_path)}
+    recorded = json.loads((SHIPPED / "av-speech" / "metrics.json").read_text())
+    assert lines["sound only, 0 dB, wer"].recorded == recorded["baselines"]["sound only, 0 dB"]["wer"]
+    assert lines["sound only, 0 dB, wer"].differs()
+    assert not lines["wer"].differs()
+    assert lines["sentence_error"].measured is None
+
+
 def test_rounding_is_no_difference() -> None:
     assert not Line("a", "b", [0.9, 0.8, 1.0], [0.9004, 0.7, 1.0]).differs()
     assert Line("a", "b", 0.9, 0.91).differs()

@@ -238,9 +238,7 @@ def draw(rates: Mapping[str, Mapping[str, Sequence[float]]], picture: Path) -> N
 def study(checkpoint: Path, data_folder: Path, out: Path, cache: Path) -> None:
     """Measure, write a page of the checkpoint's name and its picture into ``out``, and the rates into its metrics."""
     pipeline = Pipeline.load(checkpoint)
-    lips = pipeline.config.modalities["video"].features
-    assert isinstance(lips, MouthFeatures)
-    found = transcribe(pipeline, SpeechData(data_folder, cache, mouth=MouthFeatures(causal=lips.causal)))
+    found = transcribe(pipeline, _data(pipeline, data_folder, cache))
     title = pipeline.config.name
     name = f"pictures/{title}-wer.png"
     rates = figures(found)
@@ -248,14 +246,31 @@ def study(checkpoint: Path, data_folder: Path, out: Path, cache: Path) -> None:
     command = f"python -m {__spec__.name} {shown(checkpoint)} --data {shown(data_folder)} --out {shown(out)}"
     (out / f"{title}.md").write_text(page(found, title, command, name), encoding="utf-8")
     metrics = dict(pipeline.metrics or {})
+    metrics["baselines"] = _baselines(rates)
+    (checkpoint / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+
+
+def remeasured(checkpoint: Path, data_folder: Path, cache: Path) -> dict[str, dict[str, list[float]]]:
+    """What ``study`` writes into the checkpoint's metrics beside its figures."""
+    pipeline = Pipeline.load(checkpoint)
+    return _baselines(figures(transcribe(pipeline, _data(pipeline, data_folder, cache))))
+
+
+def _data(pipeline: Pipeline, folder: Path, cache: Path) -> SpeechData:
+    lips = pipeline.config.modalities["video"].features
+    assert isinstance(lips, MouthFeatures)
+    return SpeechData(folder, cache, mouth=MouthFeatures(causal=lips.causal))
+
+
+def _baselines(rates: Mapping[str, Mapping[str, list[float]]]) -> dict[str, dict[str, list[float]]]:
+    """All rates but that of both in clean sound, which is the checkpoint's own; lips hear no noise."""
     systems = {"sound": "sound only", "lips": "lips only", "both": "both"}
-    metrics["baselines"] = {
+    return {
         f"{systems[name]}, {level}": {"wer": values}
         for name, levels in rates.items()
         for level, values in levels.items()
         if (name, level) != ("both", "clean") and (name != "lips" or level == "clean")
     }
-    (checkpoint / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
 
 
 def paragraph(text: str) -> list[str]:
