@@ -45,10 +45,11 @@ def test_the_page_of_parts_is_up_to_date() -> None:
 @pytest.mark.parametrize("registry", [FEATURES, ENCODERS, FUSIONS, HEADS], ids=lambda registry: registry.kind)
 def test_every_part_has_its_keys_listed(registry: Registry[Any]) -> None:
     page = (ROOT / "docs" / "parts.md").read_text(encoding="utf-8")
+    section = page.partition(f"\n## {registry.kind.capitalize().rstrip('s')}s\n")[2].partition("\n## ")[0]
     for name in registry.names():
         part = registry.part(name)
         if part.__module__.startswith("models."):
-            (listed,) = re.findall(rf"^### {name}\n(.*?)(?=^##|\Z)", page, re.MULTILINE | re.DOTALL)
+            (listed,) = re.findall(rf"^### {name}\n(.*?)(?=^###|\Z)", section, re.MULTILINE | re.DOTALL)
             keys = registry.config(name).model_fields.keys() - {"type"}
             assert set(re.findall(r"^\| `(\w+)` \|", listed, re.MULTILINE)) == keys
 
