@@ -140,7 +140,7 @@ def _config(folder: Path) -> CheckpointConfig:
 def _json(folder: Path, name: str) -> dict[str, Any]:
     try:
         value = json.loads(_text(folder, name))
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits is another ValueError
         raise CheckpointError(folder, f"{name} is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise CheckpointError(folder, f"{name} must hold a JSON object")

@@ -198,7 +198,7 @@ def _named(name: str, roots: Iterable[Path]) -> Path | None:
     for folder in (folder for root in roots if root.is_dir() for folder in checkpoint_folders(root)):
         try:
             config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             config = None
         if isinstance(config, dict) and config.get("name") == name:
             return folder

@@ -107,7 +107,7 @@ class LipsCNN(nn.Module):
             pixels = F.pad(standardized(x, real), (0, 0, 0, 0, behind, self.kernel - 1 - behind))
         # Of one plane, a convolution over time is one over neighbouring frames as planes; its kernels are faster.
         around = pixels.unfold(1, self.kernel, 1)
-        seen = by_parts(self._see, around[real])
+        seen = by_parts(lambda places: self._see(around[places.unbind(1)]), real.nonzero())
         return vectors.to(seen.dtype).masked_scatter(real.unsqueeze(2), seen)
 
     def _see(self, around: Tensor) -> Tensor:

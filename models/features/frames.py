@@ -5,7 +5,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from models.features.features import FEATURES, Features, Modality, Sources, as_bytes
@@ -16,6 +16,10 @@ from models.media.video import Video, decode_video
 
 _LUMA = torch.tensor([0.299, 0.587, 0.114])
 """Weights of red, green and blue in grey (ITU-R BT.601)."""
+
+
+_MOST_PIXELS = 2**28
+"""Of all frames together, each of which takes three bytes, and more on its way."""
 
 
 class VideoFeatures(Features):
@@ -30,6 +34,15 @@ class VideoFeatures(Features):
     max_frames: int = Field(16, ge=1, le=4096)
     fps: float | None = Field(None, gt=0, le=120, description="Frames a second; all that max_frames allows if missing")
     colours: Literal["rgb", "grey"] = "rgb"
+
+    @model_validator(mode="after")
+    def _is_bounded(self) -> Self:
+        if self.max_frames * self.size**2 > _MOST_PIXELS:
+            raise ValueError(
+                f"{self.max_frames} frames of {self.size} x {self.size} are more than {_MOST_PIXELS} pixels: "
+                "choose fewer or smaller ones"
+            )
+        return self
 
     @classmethod
     def tiny(cls) -> Self:

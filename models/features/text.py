@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
@@ -25,6 +26,10 @@ _EMOJI = "\u2190-\u2bff\U0001f000-\U0001faff"
 _VARIATIONS = re.compile(
     f"[\ufe0e\ufe0f\u20e3\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]|(?<=[{_EMOJI}\ufe0f\U000e007f])\u200d[{_EMOJI}]"
 )
+
+
+_MOST_IN_PLACE = 8
+"""Characters that a normalizer may write in place of what it finds: a text grows by no more."""
 
 
 class TextTokenizer:
@@ -82,9 +87,12 @@ class TextTokenizer:
             ValueError: the file is not a tokenizer of this kind.
         """
         try:
-            return cls(Tokenizer.from_file(str(path)))
+            tokenizer = Tokenizer.from_file(str(path))
         except Exception as error:  # the library raises a bare Exception for a malformed file
             raise ValueError(f"{path.name} is not a readable tokenizer: {error}") from error
+        if (fault := _fault(json.loads(tokenizer.to_str()))) is not None:
+            raise ValueError(f"{path.name} is not a tokenizer of this kind: {fault}")
+        return cls(tokenizer)
 
     def save(self, path: Path) -> None:
         """Write ``tokenizer.json``."""
@@ -144,6 +152,27 @@ class TextTokenizer:
         if index is None:
             raise ValueError(f"the tokenizer lacks the token {token}")
         return int(index)
+
+
+def _fault(described: dict[str, Any]) -> str | None:
+    """What a tokenizer from elsewhere has that this class does not build, and could not answer for."""
+    model = described["model"]
+    if model["type"] != "WordLevel":
+        return f"its model is {model['type']}, not WordLevel"
+    if sorted(model["vocab"].values()) != list(range(len(model["vocab"]))):
+        return "the ids of its vocabulary are not the numbers from 0 on"
+    for name, parts, known in (
+        ("normalizer", "normalizers", {"NFKC", "Lowercase", "Replace", "Strip"}),
+        ("pre_tokenizer", "pretokenizers", {"WhitespaceSplit", "Split"}),
+    ):
+        stage = described[name] or {"type": None}
+        for step in stage.get(parts, [stage]):
+            if step["type"] not in known or len(step.get("content", "")) > _MOST_IN_PLACE:
+                return f"its {name} has a step of type {step['type']} that is not read, or writes too much"
+    for name in ("padding", "truncation", "post_processor", "added_tokens"):
+        if described[name]:
+            return f"it has {name}"
+    return None
 
 
 def start_token(language: str) -> str:

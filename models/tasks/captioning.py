@@ -73,8 +73,12 @@ class CaptioningTask(WritingTask):
         self.languages = head.config.languages
         self.options = _options(self.languages, checkpoint.config.defaults)
         # Only regions of pictures can be shown as a picture.
-        encoders = self.network.encoders
-        self.explains = self.draws = set(encoders) == {"image"} and isinstance(encoders["image"], PhotoEncoder)
+        encoders, modalities = self.network.encoders, checkpoint.config.modalities
+        self.explains = self.draws = (
+            set(encoders) == {"image"}
+            and isinstance(encoders["image"], PhotoEncoder)
+            and isinstance(modalities["image"].features, ImageFeatures)
+        )
         caption = {"text": "a dog runs through the snow", "language": self.languages[0], "log_probability": -7.4}
         self.example = self.example_of({"captions": [caption]})
 

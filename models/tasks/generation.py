@@ -78,12 +78,16 @@ class TextDecoder:
         """A decoder over ``encoder``.
 
         Raises:
-            ValueError: the encoder is not causal, so it cannot go on from a state.
+            ValueError: the encoder is not causal, so it cannot go on from a state, or keeps none.
         """
         if not getattr(encoder, "causal", False):
             raise ValueError(
                 "text is generated token by token: its encoder must be causal, such as a 'text-rnn' that is not "
                 "bidirectional"
+            )
+        if not encoder.initial_state(1):  # type: ignore[operator]
+            raise ValueError(
+                "text is generated token by token: its encoder must remember the tokens before, such as a 'text-rnn'"
             )
         self.encoder: Any = encoder
         self.head = head

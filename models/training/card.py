@@ -53,7 +53,8 @@ def model_card(
         lines += ["What was noticed about the data:", ""]
         lines += [f"- {kind}: {len(items)}" for kind, items in report.faults.found.items()] + [""]
     counted = f"{metrics['n']} examples" + (f" with {metrics['steps']} steps" if "steps" in metrics else "")
-    lines += ["## Figures", "", f"On {counted} of `{metrics['split']}`, which also chose the epoch, "]
+    chose = "the epoch and the temperature" if "calibration" in metrics else "the epoch"
+    lines += ["## Figures", "", f"On {counted} of `{metrics['split']}`, which also chose {chose}, "]
     lines[-1] += "with 95 % bootstrap intervals:"
     lines += ["", *_table({config.name: metrics["figures"]} | dict(metrics.get("baselines", {}))), ""]
     lines += [

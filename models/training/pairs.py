@@ -15,6 +15,14 @@ class Pairs:
         """Which medium of its modality an example has: int64 [N], from 0 on; equal where the digests are."""
         self._partners: dict[tuple[str, str], list[NDArray[np.int64]]] = {}
 
+    def distinct(self, name: str) -> NDArray[np.int64]:
+        """The first example of each medium of a modality: places int64 [M] in ascending order."""
+        return np.unique(self.media[name], return_index=True)[1]
+
+    def coarser(self, one: str, other: str) -> NDArray[np.int64]:
+        """``media`` of the modality that has fewer: examples that share one of them fare alike."""
+        return min(self.media[one], self.media[other], key=lambda media: int(media.max()))
+
     def among(self, one: str, other: str, rows: NDArray[np.int64] | None = None) -> NDArray[np.bool_]:
         """Bool [B, B]: whether the ``one`` of row i and the ``other`` of row j are together in any of all N examples.
 

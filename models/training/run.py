@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 
 from models.checkpoint import CARD, METRICS, Checkpoint, save_checkpoint
 from models.config import DEFAULTS_OF, CheckpointConfig
-from models.features import Modality
+from models.features import Modality, VideoFeatures
 from models.features.text import TextTokenizer
 from models.network import FusionRNN
 from models.pipeline import Pipeline
@@ -189,18 +190,20 @@ def _calibrated(stage: FusionStage, target: Target, corpus: Corpus, out: Path) -
 
 
 def seconds_per_step(config: CheckpointConfig, network: FusionRNN) -> float | None:
-    """How long one transcribed step lasts, where features and encoders say it; None where they do not.
+    """How long one transcribed step lasts; None where that is not the same for every bundle.
 
-    Of several modalities the one with most steps sets the pace of the others.
+    So it is where ``frames`` are spread over what is longer than ``max_frames``, where the pace is that of whichever
+    modalities are there, and where their sequences are read one after another.
     """
     paces: list[float] = []
     for name, item in config.modalities.items():
-        rate = getattr(item.features, "fps", None)
+        rate = None if isinstance(item.features, VideoFeatures) else getattr(item.features, "fps", None)
         seconds = 1 / rate if rate else getattr(item.features, "hop", None)
         if seconds is None:
             return None
         paces.append(seconds * int(getattr(network.encoders[name], "stride", 1)))
-    return min(paces)
+    together = len(paces) == 1 or getattr(config.network.fusion, "stepwise", False)
+    return paces[0] if together and math.isclose(min(paces), max(paces)) else None
 
 
 def _describe(folder: Path, experiment: Experiment, outcome: _Outcome, metrics: Mapping[str, Any]) -> None:

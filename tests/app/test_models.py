@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from app.engine.registry import find_checkpoint
 from tests.app.conftest import Open
 from tests.support import tiny_captioner
 
@@ -73,6 +74,13 @@ def test_a_folder_copied_in_is_served_after_a_restart(open_client: Open, tmp_pat
 def test_a_folder_may_be_named_itself(open_client: Open, zoo: Path) -> None:
     client = open_client(model_dir=[zoo / "captioner"])
     assert client.get("/v1/models/captioner").status_code == 200
+
+
+def test_a_config_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "config.json").write_text("[" * 200_000)
+    mine = tiny_captioner(tmp_path / "mine", "mine")
+    assert find_checkpoint("mine", [tmp_path]) == mine
 
 
 def test_plugins_run_before_loading(open_client: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

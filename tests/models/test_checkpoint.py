@@ -172,6 +172,9 @@ def test_files_that_are_missing_or_broken_are_named(folder: Path) -> None:
     (folder / "model.safetensors").write_bytes(pickle.dumps({"evil": 1}))
     with pytest.raises(CheckpointError, match="not a readable safetensors file"):
         load_checkpoint(folder)
+    (folder / "config.json").write_text('{"format_version": ' + "1" * 5000 + "}")
+    with pytest.raises(CheckpointError, match="is not JSON"):
+        load_checkpoint(folder)
     (folder / "config.json").write_text("[" * 100_000)
     with pytest.raises(CheckpointError, match="not JSON"):
         load_checkpoint(folder)

@@ -15,7 +15,7 @@ from models.pipeline import Pipeline
 from models.sequence import pad
 from models.training.evaluation.answers import encoded_batches
 from models.training.examples import Split
-from models.training.metrics.retrieval import group_retrieval_figures, retrieval_figures
+from models.training.metrics.retrieval import group_retrieval_figures, pair_retrieval_figures
 from models.training.pairs import Pairs
 
 _TEXTS = 100
@@ -26,9 +26,9 @@ def figures(pipeline: Pipeline, split: Split) -> dict[str, Any]:
     """Recall at 1, 5 and 10 and the median rank with intervals, for each direction ``"image to text"``.
 
     Of examples that share a medium any one's other modality is right, the first to be found counts, and intervals are
-    taken over media. Where the examples have sentences by language as their target, those are the texts, and directions
-    are called ``"en, image to text"``: of an example's sentences the first to be found counts, and each is to find the
-    example.
+    taken over media, those of the modality that has fewer. Where the examples have sentences by language as their
+    target, those are the texts, and directions are called ``"en, image to text"``: of an example's sentences the first
+    to be found counts, and each is to find the example.
     """
     found = _vectors(pipeline, split)
     if any(example.target is not None for example in split.examples):
@@ -36,7 +36,7 @@ def figures(pipeline: Pipeline, split: Split) -> dict[str, Any]:
     names = list(pipeline.config.modalities)
     pairs = Pairs([{str(name): example.digests[name] for name in names} for example in split.examples])
     return {
-        f"{a} to {b}": retrieval_figures(found[a], found[b], pairs.among(a, b), pairs.media[a]).intervals()
+        f"{a} to {b}": pair_retrieval_figures(found[a], found[b], pairs, (a, b), pairs.coarser(a, b)).intervals()
         for a, b in permutations(found, 2)
     }
 

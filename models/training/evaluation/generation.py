@@ -17,12 +17,13 @@ from models.training.objectives import next_token_cross_entropy
 
 @torch.inference_mode()
 def figures(pipeline: Pipeline, split: Split) -> dict[str, Any]:
-    """Perplexity with its interval, each text weighing by its words.
+    """Perplexity with its interval, each text weighing by the words that are asked for.
 
-    The end counts as a word, but not of a text that is read in part.
+    The end counts as a word, but not of a text that is read in part; what the head never writes, such as unknown words,
+    is not asked for.
 
     Raises:
-        DataError: of no text anything is asked for: all are cut after their first word.
+        DataError: of no text anything is asked for: all are cut after their first word, or of unknown words.
     """
     sums, words = [], []
     end = pipeline.task.tokenizer.end  # type: ignore[attr-defined]
@@ -30,16 +31,18 @@ def figures(pipeline: Pipeline, split: Split) -> dict[str, Any]:
         tokens = features[0].tensors["text"].to(encoded.outputs["text"].lengths.device)
         cut = "truncated" in features[0].notices.get("text", [])
         asked = asked_of(tokens, end, cut=cut)
-        if not len(asked):
+        # As many as the cross-entropy is the mean of.
+        count = int(pipeline.network.head.spoken[asked].sum())
+        if not count:
             continue
         lengths = torch.tensor([len(asked)], device=tokens.device)
         logits = pipeline.network.head(encoded)[:, : len(asked)]
         read = tokens[None, : len(asked)]
-        words.append(len(asked))
+        words.append(count)
         sums.append(float(next_token_cross_entropy(logits, read, lengths, end=asked[-1:])) * words[-1])
 
     if not words:
-        raise DataError(f"{split.name}.jsonl has no text of which two words are read: raise max_tokens")
+        raise DataError(f"{split.name}.jsonl has no text of which two known words are read: raise max_tokens")
 
     def statistic(rows: NDArray[np.int64]) -> NDArray[np.float64]:
         return np.array([np.exp(np.array(sums)[rows].sum() / np.array(words)[rows].sum())])

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.training.metrics.figures import Figures
+from models.training.pairs import Pairs
 
 _CUTS = (1, 5, 10)
 _NAMES = (*(f"recall_at_{cut}" for cut in _CUTS), "median_rank")
@@ -40,6 +41,22 @@ def retrieval_figures(
         return np.array([*(100 * (drawn <= cut).mean() for cut in _CUTS), np.median(drawn)])
 
     return Figures(_NAMES, count, statistic)
+
+
+def pair_retrieval_figures(
+    queries: NDArray[np.float64],
+    answers: NDArray[np.float64],
+    pairs: Pairs,
+    names: tuple[str, str],
+    groups: NDArray[np.int64] | None = None,
+) -> Figures:
+    """The same for unit vectors [N, D] of the two modalities ``names`` of N examples.
+
+    A medium that several examples have is one candidate: else each wrong photo would stand before the right one as
+    often as it has captions.
+    """
+    there = pairs.distinct(names[1])
+    return retrieval_figures(queries, answers[there], pairs.among(*names)[:, there], groups)
 
 
 def group_retrieval_figures(

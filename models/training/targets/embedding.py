@@ -19,7 +19,7 @@ from models.network import FusionRNN
 from models.training.examples import Example
 from models.training.experiment import Experiment, ExperimentError
 from models.training.metrics.figures import Figures
-from models.training.metrics.retrieval import retrieval_figures
+from models.training.metrics.retrieval import pair_retrieval_figures
 from models.training.objectives import info_nce, max_violation, over_pairs
 from models.training.pairs import Pairs
 from models.training.targets.captioning import Captions, CaptionTarget
@@ -101,7 +101,7 @@ class PairTarget(Target):
         """Recall from each modality to each other one: the mean of all directions."""
         found = {name: np.stack([answer[name] for answer in answers]) for name in answers[0]}
         pairs = Pairs(values)
-        each = [retrieval_figures(found[a], found[b], pairs.among(a, b)) for a, b in self.directions]
+        each = [pair_retrieval_figures(found[a], found[b], pairs, (a, b)) for a, b in self.directions]
         return Figures(
             each[0].names, each[0].count, lambda rows: np.mean([figures.statistic(rows) for figures in each], 0)
         )

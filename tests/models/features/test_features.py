@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from models.features import (
     FEATURES,
@@ -240,3 +241,9 @@ def test_vectors_that_cannot_be_used_are_refused_with_the_reason() -> None:
         assert detail in caught.value.detail
         assert (caught.value.modality, caught.value.limit) == ("audio", limit)
         assert caught.value.remedy.startswith("Send ")
+
+
+def test_frames_that_would_fill_the_memory_are_refused_by_their_config() -> None:
+    assert VideoFeatures(size=256, max_frames=4096)
+    with pytest.raises(ValidationError, match="choose fewer or smaller ones"):
+        VideoFeatures(size=1024, max_frames=4096)

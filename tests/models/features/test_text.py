@@ -1,6 +1,9 @@
 """What a tokenizer takes for a word."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -82,3 +85,34 @@ def test_a_joiner_that_joins_no_emoji_is_left_to_the_script(text: str) -> None:
     tokenizer = TextTokenizer.build([], marks=True)
     assert "\u200d" in "".join(tokenizer.split(text))
     assert len(tokenizer.encode(text)) == len(tokenizer.split(text))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda it: it["model"]["vocab"].update(dog=999), "not the numbers from 0 on"),
+        (lambda it: it.update(normalizer=None), "its normalizer"),
+        (lambda it: it.update(pre_tokenizer=None), "its pre_tokenizer"),
+        (lambda it: it["normalizer"]["normalizers"].append({"type": "Prepend", "prepend": "x"}), "of type Prepend"),
+        (lambda it: it["normalizer"]["normalizers"][2].update(content="x" * 1000), "writes too much"),
+        (
+            lambda it: it.update(
+                padding={
+                    "strategy": {"Fixed": 3_000_000}, "direction": "Right", "pad_to_multiple_of": None,
+                    "pad_id": 0, "pad_type_id": 0, "pad_token": "<pad>",
+                }
+            ),
+            "it has padding",
+        ),
+    ],
+)  # fmt: skip
+def test_a_tokenizer_of_another_kind_is_refused(
+    tmp_path: Path, change: Callable[[dict[str, Any]], None], said: str
+) -> None:
+    path = tmp_path / "tokenizer.json"
+    TextTokenizer.build(["dog", "cat"]).save(path)
+    described = json.loads(path.read_text(encoding="utf-8"))
+    change(described)
+    path.write_text(json.dumps(described), encoding="utf-8")
+    with pytest.raises(ValueError, match=said):
+        TextTokenizer.load(path)

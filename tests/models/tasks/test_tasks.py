@@ -18,7 +18,7 @@ from models.pipeline import Bundle, Pipeline
 from models.sequence import pad
 from models.tasks import TASKS
 from tests.models.tasks.checkpoints import checkpoint, described, pipeline
-from tests.support import tiny_tokenizer
+from tests.support import tiny_config, tiny_tokenizer
 
 RECURRENT = {"type": "recurrent", "hidden": 8}
 CLASSES = {"type": "classification", "classes": 3}
@@ -297,6 +297,14 @@ def test_only_a_causal_encoder_generates() -> None:
     config["network"]["encoders"]["text"] = encoder
     with pytest.raises(ValueError, match="encoder must be causal"):
         pipeline(CheckpointConfig.model_validate(config))
+
+
+def test_signs_that_are_cut_out_of_their_photo_are_not_drawn_on_it() -> None:
+    config = tiny_config().model_dump()
+    config["modalities"]["image"]["features"] = {"type": "ink", "size": 32}
+    served = pipeline(CheckpointConfig.model_validate(config))
+    assert not served.explains
+    assert not served.draws
 
 
 # What does not go together

@@ -39,6 +39,7 @@ def saved(folder: Path, most: int) -> FusionRNN:
     network = FusionRNN(config.network).eval()
     for parameter in network.head.parameters():
         parameter.data *= 20  # so that words differ in how likely they are
+    network.head.spoken[tokenizer.unknown] = 0
     save_checkpoint(folder, config, network, tokenizer)
     return network
 
@@ -55,6 +56,32 @@ def test_the_end_is_asked_for_only_where_the_text_ends(tmp_path: Path, most: int
     surprise = -sum(float(scores[place, word]) for place, word in enumerate(following)) / len(following)
     found = evaluate(tmp_path / "writer", tmp_path, "val")["figures"]["perplexity"][0]
     assert found == pytest.approx(math.exp(surprise), rel=2e-2)  # weights are stored in half precision
+
+
+def test_unknown_words_count_neither_way(tmp_path: Path) -> None:
+    network = saved(tmp_path / "writer", 8)
+    tokenizer = tiny_tokenizer()
+    texts = [" ".join(WORDS), f"{WORDS[0]} zzz zzz zzz zzz"]
+    (tmp_path / "val.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    surprises = []
+    for text in texts:
+        ids = tokenizer.encode(text)
+        with torch.no_grad():
+            scores = network({"text": pad([torch.tensor(ids)])})[0].log_softmax(1)
+        following = enumerate([*ids[1:], tokenizer.end])
+        surprises += [-float(scores[place, word]) for place, word in following if word != tokenizer.unknown]
+    assert len(surprises) == len(WORDS) + 1
+    found = evaluate(tmp_path / "writer", tmp_path, "val")["figures"]["perplexity"][0]
+    assert found == pytest.approx(math.exp(sum(surprises) / len(surprises)), rel=2e-2)
+
+
+def test_a_cut_text_of_unknown_words_is_left_out(tmp_path: Path) -> None:
+    saved(tmp_path / "writer", 3)
+    texts = ["zzz zzz zzz zzz", " ".join(WORDS)]
+    (tmp_path / "val.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in texts))
+    both = evaluate(tmp_path / "writer", tmp_path, "val")["figures"]["perplexity"][0]
+    (tmp_path / "val.jsonl").write_text(json.dumps({"text": texts[1]}))
+    assert evaluate(tmp_path / "writer", tmp_path, "val")["figures"]["perplexity"][0] == both
 
 
 def test_texts_of_which_nothing_is_asked_for_have_no_perplexity(tmp_path: Path) -> None:

@@ -197,8 +197,9 @@ def test_a_photo_on_several_lines_is_measured_as_one(tmp_path: Path) -> None:
         ("classification", (TEXT, FUSED, "[defaults]\ntemperature = 0\n"), r"defaults.temperature is 0"),
         ("regression", (TEXT, FUSED, "[defaults]\nunit = 3\n"), r"unknown key 'unit': there are none"),
         ("generation", (TEXT.replace("hidden", "bidirectional = true, hidden"), FUSED), "its encoder must be causal"),
+        ("generation", ('[modalities.text]\nencoder = "text-bag"\n', FUSED), "must remember the tokens before"),
     ],
-    ids=["low", "high", "unknown", "temperature", "none", "not causal"],
+    ids=["low", "high", "unknown", "temperature", "none", "not causal", "no memory"],
 )  # fmt: skip
 def test_what_could_not_be_served_is_not_trained(
     tmp_path: Path, data: Path, task: str, tables: tuple[str, ...], said: str
