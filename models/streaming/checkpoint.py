@@ -17,7 +17,7 @@ from models.streaming.lips import LipsFront
 from models.streaming.reading import Reading
 from models.streaming.recurrent import Front, RecurrentStreams
 from models.streaming.sound import SoundFront
-from models.streaming.transcription import Transcription
+from models.streaming.transcription import Transcription, stream_options
 from models.tasks.transcription import TranscriptionTask
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ def _front(features: Features, encoder: nn.Module) -> Front:
 def _reading(pipeline: "Pipeline", tick: float) -> Reading:
     config, network, task = pipeline.config, pipeline.network, pipeline.task
     if isinstance(task, TranscriptionTask):
-        return Transcription(task.head, task.tokenizer, task.grammar, tick, task.delay)
+        options = stream_options(config.defaults)
+        return Transcription(task.head, task.tokenizer, task.grammar, tick, task.delay, options)
     (modality,) = config.modalities
     assert config.labels is not None
     return Detection(network, modality, config.labels, float(config.defaults.get("temperature", 1.0)), tick)

@@ -18,7 +18,7 @@ from models.media.audio import frame_samples
 from models.media.container import AUDIO_CODECS, check_codec
 from models.media.errors import MediaError
 from models.state import State
-from models.streaming.encodings import MOST_CHANNELS, MOST_RATE
+from models.streaming.encodings import MOST_CHANNELS, RATES
 from models.streaming.errors import BadChunk, Busy
 from models.streaming.resampling import Resampled, Samples, resampler
 
@@ -102,8 +102,9 @@ class _Pipe:
             BadChunk: no sound has such frames, or the chunk has too many.
         """
         rate, channels = frame.sample_rate, frame.layout.nb_channels
-        if not 0 < rate <= MOST_RATE:
-            raise BadChunk(f"the sound has a sample rate of {rate} Hz, and {MOST_RATE} Hz is the highest")
+        if rate not in RATES:
+            read = ", ".join(map(str, RATES))
+            raise BadChunk(f"the sound has a sample rate of {rate} Hz, and those of {read} Hz are read")
         if channels > MOST_CHANNELS:
             raise BadChunk(f"the sound has {channels} channels, and {MOST_CHANNELS} are the most")
         with self.changed:

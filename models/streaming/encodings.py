@@ -1,6 +1,6 @@
 """What a client sends, to samples: raw PCM as it comes, at any usual rate."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -11,8 +11,13 @@ from models.streaming.errors import BadChunk, BadStart
 from models.streaming.resampling import Resampled, Samples, resampler
 
 PcmName = Literal["pcm_s16le", "pcm_f32le"]
-MOST_RATE, MOST_CHANNELS = 192_000, 8
-"""In Hz, and in any encoding: what microphones have."""
+Rate = Literal[
+    8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 88_200, 96_000, 176_400, 192_000
+]  # fmt: skip
+"""Hz. Each has a filter of megabytes, which is kept."""
+RATES: tuple[int, ...] = get_args(Rate)
+MOST_CHANNELS = 8
+"""In any encoding: what microphones have."""
 
 _TYPES: dict[PcmName, str] = {"pcm_s16le": "<i2", "pcm_f32le": "<f4"}
 
@@ -27,7 +32,7 @@ class Pcm(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     encoding: PcmName
-    sample_rate: int = Field(ge=8_000, le=MOST_RATE)
+    sample_rate: Rate
     channels: int = Field(1, ge=1, le=MOST_CHANNELS)
 
     @property

@@ -94,7 +94,8 @@ class Resampler:
         return self.step(silence, state)[:missing]
 
 
-@lru_cache(8)
+# The usual rates to those of two checkpoints.
+@lru_cache(32)
 def resampler(rate: int, target: int) -> Resampler:
     """The one for these rates, shared.
 

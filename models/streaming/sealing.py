@@ -73,16 +73,17 @@ class Sealer:
             size = int.from_bytes(content[:4], "little")
             head = json.loads(content[4 : 4 + size])
             tensors = safetensors.torch.load(content[4 + size :])
-        except (zlib.error, ValueError, SafetensorError) as error:
+            digest, at, facts = head["digest"], head["at"], head["facts"]
+        except (zlib.error, ValueError, LookupError, TypeError, SafetensorError) as error:
             raise BadState("The state is signed, but cannot be read: another version of the server made it.") from error
-        if head["digest"] != self.digest:
+        if digest != self.digest:
             raise BadState(
-                f"The state is of checkpoint {head['digest'][:12]}, and the one that is served is {self.digest[:12]}."
+                f"The state is of checkpoint {digest[:12]}, and the one that is served is {self.digest[:12]}."
             )
-        age = time.time() - head["at"]
+        age = time.time() - at
         if age > self.most_seconds:
             raise BadState(f"The state is {age:.0f} seconds old, and may be {self.most_seconds:g} at most.")
-        return Sealed(tensors, head["facts"], head["at"])
+        return Sealed(tensors, facts, at)
 
     def _sign(self, packed: bytes) -> bytes:
         return hmac.new(self.key, packed, hashlib.sha256).digest()

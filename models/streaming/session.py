@@ -127,17 +127,20 @@ class Session:
         """The session as it is at an export's mark; on the thread that steps."""
         tensors, numbers = self.streams.read(self.track)
         queues = {f"queues.{name}": torch.from_numpy(queue.peek()) for name, queue in self.track.queues.items()}
-        return Snapshot(under("row", tensors) | queues | mark.held, numbers, self.acknowledged)
+        owed = {"owed": torch.tensor([queue.owed for queue in self.track.queues.values()], dtype=torch.float64)}
+        return Snapshot(under("row", tensors) | queues | owed | mark.held, numbers, self.acknowledged)
 
     def resume(self, snapshot: Snapshot) -> None:
         """Go on from where another session was; on the thread that steps, before anything else.
 
         Raises:
-            ValueError: it was a session of another kind.
+            LookupError, RuntimeError, TypeError, ValueError: it was a session of another kind.
         """
         self.streams.write(self.track, part(snapshot.tensors, "row"), snapshot.numbers)
-        for name, queue in self.track.queues.items():
+        owed = snapshot.tensors["owed"].tolist()
+        for (name, queue), late in zip(self.track.queues.items(), owed, strict=True):
             queue.put(snapshot.tensors[f"queues.{name}"].numpy())
+            queue.owed = late
         for name, reader in self.readers.items():
             reader.load(part(snapshot.tensors, f"readers.{name}"))
         self.acknowledged = snapshot.acknowledged

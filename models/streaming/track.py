@@ -1,8 +1,8 @@
 """What waits of one session, and how much of it is stepped next."""
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -26,8 +26,10 @@ class Queue:
         """``empty``: none of them."""
         self._parts: deque[Array] = deque()
         self._empty = empty
-        self._row = empty.itemsize * prod(empty.shape[1:])
+        self._row = empty.itemsize * math.prod(empty.shape[1:])
         self.size = 0
+        self.owed = 0.0
+        """How many that have yet to come belong to an utterance that is over."""
 
     @property
     def nbytes(self) -> int:
@@ -35,7 +37,10 @@ class Queue:
         return self.size * self._row
 
     def put(self, values: Array) -> None:
-        """Let ``values`` [n, ...] wait."""
+        """Let ``values`` [n, ...] wait, but for those that come too late for their utterance."""
+        if (late := min(len(values), math.floor(self.owed + 0.5))) > 0:
+            self.owed -= late
+            values = values[late:]
         self.size += len(values)
         if self._parts and self._parts[-1].nbytes < _SHORT:
             values = np.concatenate([self._parts.pop(), values])
@@ -100,6 +105,10 @@ class Track:
         media = {name: queue.take(ticks * self.blocks[name]) for name, queue in self.queues.items()}
         if end is None or self.ticks:
             return Work(self, ticks, media)
+        # The utterance is as long as what came furthest: what the others lack of it must not meet what comes next.
+        longest = max(queue.size / self.blocks[name] for name, queue in self.queues.items())
+        for name, queue in self.queues.items():
+            queue.owed += longest * self.blocks[name] - queue.size
         rest = {name: queue.take(queue.size) for name, queue in self.queues.items()}
         return Work(self, ticks, media, rest, end)
 

@@ -4,13 +4,13 @@ A whole file's search knows how many steps are left, and gives up beginnings tha
 stream's does not know, and picks a whole sentence at the end, if there is one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, create_model
 from torch import Tensor
 
 from models.decoding.grammar import Grammar
@@ -39,12 +39,26 @@ def endpoint_option() -> Any:
     )
 
 
+_Beam = Annotated[int, Field(ge=1, le=100, description="Beginnings that the search keeps: fewer are faster")]
+_UsesGrammar = Annotated[bool, Field(description="Only sentences that the model's grammar allows, if it has one")]
+
+
 class TranscriptionStreamOptions(Options):
     """How widely to search, and when a sentence is over."""
 
-    beam_size: int = Field(10, ge=1, le=100, description="Beginnings that the search keeps: fewer are faster")
-    grammar: bool = Field(True, description="Only sentences that the model's grammar allows, if it has one")
+    beam_size: _Beam = 10
+    grammar: _UsesGrammar = True
     endpoint: float = endpoint_option()
+
+
+def stream_options(defaults: Mapping[str, Any]) -> type[TranscriptionStreamOptions]:
+    """With a checkpoint's own ``defaults``, as of a whole file."""
+    own: dict[str, Any] = {
+        name: (kind, defaults[name])
+        for name, kind in (("beam_size", _Beam), ("grammar", _UsesGrammar))
+        if name in defaults
+    }
+    return create_model("TranscriptionStreamOptions", __base__=TranscriptionStreamOptions, **own)
 
 
 @dataclass(slots=True)
@@ -119,7 +133,6 @@ class Transcription(Reading):
     """Partial words as they become likely, and sentences when they are over."""
 
     task = "transcription"
-    options = TranscriptionStreamOptions
 
     def __init__(
         self,
@@ -128,8 +141,10 @@ class Transcription(Reading):
         grammar: Grammar | None,
         tick: float,
         delay: float = 0.0,
+        options: type[TranscriptionStreamOptions] = TranscriptionStreamOptions,
     ) -> None:
         """``tick``: seconds of a step; ``delay``: how many after it is said a word is written."""
+        self.options = options
         self.head, self.tokenizer, self.grammar, self.tick, self.delay = head, tokenizer, grammar, tick, delay
 
     def initial_state(self, rows: int) -> State:  # noqa: ARG002 - all of it is in the listeners

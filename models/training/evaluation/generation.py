@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.heads import LanguageModelHead
 from models.pipeline import Pipeline
 from models.training.evaluation.answers import encoded_batches
 from models.training.examples import Split
@@ -25,6 +26,8 @@ def figures(pipeline: Pipeline, split: Split) -> dict[str, Any]:
     Raises:
         DataError: of no text anything is asked for: all are cut after their first word, or of unknown words.
     """
+    head = pipeline.network.head
+    assert isinstance(head, LanguageModelHead)
     sums, words = [], []
     end = pipeline.task.tokenizer.end  # type: ignore[attr-defined]
     for features, encoded in encoded_batches(pipeline, split, size=1):
@@ -32,11 +35,11 @@ def figures(pipeline: Pipeline, split: Split) -> dict[str, Any]:
         cut = "truncated" in features[0].notices.get("text", [])
         asked = asked_of(tokens, end, cut=cut)
         # As many as the cross-entropy is the mean of.
-        count = int(pipeline.network.head.spoken[asked].sum())
+        count = int(head.spoken[asked].sum())
         if not count:
             continue
         lengths = torch.tensor([len(asked)], device=tokens.device)
-        logits = pipeline.network.head(encoded)[:, : len(asked)]
+        logits = head(encoded)[:, : len(asked)]
         read = tokens[None, : len(asked)]
         words.append(count)
         sums.append(float(next_token_cross_entropy(logits, read, lengths, end=asked[-1:])) * words[-1])
