@@ -50,7 +50,8 @@ Admin = Annotated[None, Depends(check_admin)]
 @router.post("/{model}/load", summary="Load or replace a checkpoint", response_model_exclude_none=True)
 async def load(model: str, request: Request, _: Admin) -> ModelCard:
     """Load its folder as it is now, warm it up, and only then let it take over; running requests finish on the old."""
-    return card(await service_of(request).swaps.load(model))
+    service = service_of(request)
+    return card(await service.swaps.load(model), service.settings.limits)
 
 
 @router.post("/{model}/unload", status_code=204, summary="Unload a checkpoint")

@@ -11,6 +11,8 @@ from app.engine.service import service_of
 from app.errors import problems
 
 if TYPE_CHECKING:
+    from models.features import Modality
+    from models.media.limits import MediaLimits
     from models.profile import Profile
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
@@ -21,6 +23,7 @@ class ModalityCard(BaseModel):
 
     required: bool = Field(description="Whether no request does without it")
     max_items: int = Field(description="Most parts of this name in one request")
+    limits: dict[str, float] = Field(description="Most of each: bytes, pixels, seconds, frames or characters")
 
 
 class RuntimeCard(BaseModel):
@@ -44,6 +47,7 @@ class ModelCard(BaseModel):
     labels: list[str] | None = None
     streaming: bool = Field(description="Whether it takes a stream of input; every model answers as events")
     streaming_refusal: str | None = Field(None, description="Why it does not")
+    streaming_modalities: list[str] | None = Field(None, description="What such a stream may hold")
     explains: bool = Field(description="Whether explain=true adds an explanation")
     options: dict[str, Any] = Field(description="JSON Schema of its options")
     metrics: dict[str, Any] | None = None
@@ -72,8 +76,8 @@ class ModelList(BaseModel):
 @router.get("", summary="The served checkpoints", response_model_exclude_none=True)
 async def list_models(request: Request) -> ModelList:
     """What is served, and what could not be loaded with the reason."""
-    registry = service_of(request).registry
-    cards = [card(profile) for profile in registry.profiles.values()]
+    registry, limits = service_of(request).registry, service_of(request).settings.limits
+    cards = [card(profile, limits) for profile in registry.profiles.values()]
     return ModelList(data=cards, failed=[FailedModel(**asdict(failure)) for failure in registry.failed])
 
 
@@ -85,10 +89,11 @@ async def list_models(request: Request) -> ModelList:
 )
 async def get_model(model: str, request: Request) -> ModelCard:
     """Its task, parts, options, figures and origin."""
-    return card(service_of(request).registry.profile(model))
+    service = service_of(request)
+    return card(service.registry.profile(model), service.settings.limits)
 
 
-def card(pipeline: "Profile") -> ModelCard:
+def card(pipeline: "Profile", limits: "MediaLimits") -> ModelCard:
     """What there is to say about a checkpoint."""
     config = pipeline.config
     required = needed(pipeline)
@@ -98,12 +103,14 @@ def card(pipeline: "Profile") -> ModelCard:
         task=config.task,
         description=config.description,
         modalities={
-            name: ModalityCard(required=name in required, max_items=most) for name, most in pipeline.accepts.items()
+            name: ModalityCard(required=name in required, max_items=most, limits=_most(pipeline, name, limits))
+            for name, most in pipeline.accepts.items()
         },
         languages=pipeline.languages or None,
         labels=config.labels,
         streaming=pipeline.streaming_refusal is None,
         streaming_refusal=pipeline.streaming_refusal,
+        streaming_modalities=None if pipeline.streaming_refusal else [str(name) for name in config.modalities],
         explains=pipeline.explains,
         options=pipeline.options.model_json_schema(),
         metrics=pipeline.metrics,
@@ -113,3 +120,15 @@ def card(pipeline: "Profile") -> ModelCard:
         runtime=RuntimeCard(**asdict(pipeline.runtime)),
         readme=pipeline.card,
     )
+
+
+def _most(pipeline: "Profile", part: "Modality", limits: "MediaLimits") -> dict[str, float]:
+    """How much one part may hold; of vectors that stand for a medium only the bytes are bounded."""
+    nbytes = {"bytes": pipeline.part_bytes(part, limits)}
+    item = pipeline.config.modalities.get(part)
+    if item is not None and item.features.type == "vectors":
+        return nbytes
+    named = {
+        name.removeprefix(f"{part}_"): most for name, most in asdict(limits).items() if name.startswith(f"{part}_")
+    }
+    return named | nbytes

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.engine.registry import find_checkpoint
+from app.settings import Settings
 from tests.app.conftest import Open
 from tests.support import tiny_captioner
 
@@ -17,7 +18,12 @@ def test_a_card_says_what_a_client_needs(open_client: Open) -> None:
     assert listed == {"object": "list", "data": [card], "failed": []}
     assert (card["id"], card["object"], card["task"], card["version"]) == ("captioner", "model", "captioning", "0.0.1")
     assert card["modalities"]["image"]["max_items"] == 4
-    assert card["modalities"]["video"] == {"required": False, "max_items": 1}
+    video = card["modalities"]["video"]
+    assert (video["required"], video["max_items"]) == (False, 1)
+    limits = Settings().limits
+    assert card["modalities"]["image"]["limits"] == {"bytes": limits.image_bytes, "pixels": limits.image_pixels}
+    assert video["limits"]["seconds"] == limits.video_seconds
+    assert video["limits"].keys() == {"bytes", "seconds", "pixels", "frames"}
     assert card["languages"] == ["en", "zh"]
     assert card["device"] == "cpu"
     assert len(card["digest"]) == 64
