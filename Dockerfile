@@ -1,5 +1,5 @@
-# docker build -t fusionrnn .                                                   the smallest at hand
-# docker build -t fusionrnn --build-arg TORCH_INDEX=ADDRESS .                    the CPU build of torch
+# docker build -t fusionrnn --build-arg TORCH_INDEX=ADDRESS .                    the CPU build of torch: small
+# docker build -t fusionrnn .                                                    any build of torch, on the CPU
 # docker build -t fusionrnn:cuda --build-arg DEVICE=cuda .                       the CUDA build of torch
 #
 # TORCH_INDEX is the address of a further package index that is asked for torch: the one with PyTorch's CPU wheels for
