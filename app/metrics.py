@@ -62,6 +62,19 @@ class Metrics:
         self.searches = Gauge(
             "fusionrnn_searches", "Searches that share the decoder's steps now", registry=registry, **_SUM
         )
+        self.stream_sessions = Gauge(
+            "fusionrnn_stream_sessions", "Streaming sessions, those without a connection included",
+            registry=registry, **_SUM,
+        )  # fmt: skip
+        self.stream_ended = Counter(
+            "fusionrnn_stream_ended",
+            "Streaming sessions by their end: end, idle, total, detached, slow, draining or error",
+            ["reason"], registry=registry,
+        )  # fmt: skip
+        self.stream_refused = Counter(
+            "fusionrnn_stream_refused", "Connections that got no streaming session, by the kind of problem",
+            ["reason"], registry=registry,
+        )  # fmt: skip
         self.models = Gauge(
             "fusionrnn_models", "Checkpoints by state: loaded, resting or failed",
             ["state"], registry=registry, multiprocess_mode="livemax",

@@ -39,6 +39,8 @@ class Server(uvicorn.Server):
             ws_per_message_deflate=False,
             # More than a chunk, so that the application can say what is wrong with one that is too large.
             ws_max_size=2 * settings.stream_chunk_bytes + 2**16,
+            # Whoever sends faster than it is read is also answered late: its session's own limit ends it, not this.
+            ws_ping_timeout=max(20.0, settings.stream_idle_seconds),
         )
         super().__init__(config)
         self.service: Service = app.state.service

@@ -45,7 +45,7 @@ class Worker:
         self.process: SpawnProcess = _spawn.Process(target=_serve, args=(settings, listening, theirs), daemon=True)
         self.process.start()
         theirs.close()
-        self.is_buried = False
+        self.is_buried = self.is_told = False
         self._said: str | None = None
 
     def said(self, patience: float = 0.0) -> str | None:
@@ -74,11 +74,16 @@ class Worker:
             self.stop(0)
             log.error("a process died", pid=self.process.pid, status=self.process.exitcode)
 
+    def tell(self) -> None:
+        """Ask it to end, once: asked again, it would not drain."""
+        if not self.is_told and self.process.is_alive():
+            self.process.terminate()
+        self.is_told = True
+
     def stop(self, seconds: float) -> None:
         """Let it drain for so long, and end it."""
-        if self.process.is_alive():
-            self.process.terminate()
-            self.process.join(seconds)
+        self.tell()
+        self.process.join(seconds)
         if self.process.is_alive():
             self.process.kill()
         self.process.join()
@@ -118,7 +123,7 @@ class Workers:
                 return True
             finally:
                 for worker in self._workers:
-                    worker.process.terminate()
+                    worker.tell()
                 for worker in self._workers:
                     worker.stop(self._patience)
 

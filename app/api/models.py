@@ -124,7 +124,7 @@ def card(pipeline: "Profile", limits: "MediaLimits") -> ModelCard:
 
 def _most(pipeline: "Profile", part: "Modality", limits: "MediaLimits") -> dict[str, float]:
     """How much one part may hold; of vectors that stand for a medium only the bytes are bounded."""
-    nbytes = {"bytes": pipeline.part_bytes(part, limits)}
+    nbytes: dict[str, float] = {"bytes": pipeline.part_bytes(part, limits)}
     item = pipeline.config.modalities.get(part)
     if item is not None and item.features.type == "vectors":
         return nbytes

@@ -84,6 +84,8 @@ class _Line:
             else:
                 await _told(live, message["text"], chunk_bytes)
             await live.room.wait()
+            # What came meanwhile has not been looked at yet.
+            live.heard = live.loop.time()
 
 
 class Streams:
@@ -105,26 +107,44 @@ class Streams:
 
 async def _serve(socket: WebSocket, sessions: Sessions, model: str) -> None:
     """One connection of one session."""
+    refused = sessions.service.metrics.stream_refused
     if (refusal := _refusal(socket.headers, sessions.service.settings.cors_origins)) is not None:
+        refused.labels(refusal.kind).inc()
         await socket.send_denial_response(refusal.response())
         return
     await socket.accept()
     line = _Line(socket)
     try:
-        async with asyncio.timeout(_START_SECONDS):
-            first = await socket.receive_text()
-        live = await _begin(sessions, model, first, line)
-    except (WebSocketDisconnect, KeyError):
-        await _close(line, POLICY, BadRequest("The first message is no text.", "Begin with session.start."))
-        return
-    except TimeoutError:
-        said = BadRequest(f"Nothing came within {_START_SECONDS:g} seconds.", "Begin with session.start.")
-        await _close(line, POLICY, said)
+        live = await _begin(sessions, model, await _first(socket), line)
+    except WebSocketDisconnect:
         return
     except ServiceError as error:
-        await _close(line, TRY_LATER if isinstance(error, Unavailable) else POLICY, error)
+        refused.labels(error.kind).inc()
+        await _close(line, _code(error), error)
         return
     await _carry(sessions, live, line)
+
+
+async def _first(socket: WebSocket) -> str:
+    """The first message.
+
+    Raises:
+        BadRequest: it is none that begins anything.
+        WebSocketDisconnect: the far end left instead.
+    """
+    remedy = "Begin with session.start."
+    try:
+        async with asyncio.timeout(_START_SECONDS):
+            return await socket.receive_text()
+    except KeyError as error:
+        raise BadRequest("The first message is no text.", remedy) from error
+    except TimeoutError as error:
+        raise BadRequest(f"Nothing came within {_START_SECONDS:g} seconds.", remedy) from error
+
+
+def _code(error: ServiceError) -> int:
+    """What a connection is closed with for a problem."""
+    return TRY_LATER if isinstance(error, Unavailable) else TOO_LARGE if isinstance(error, TooLarge) else POLICY
 
 
 def _refusal(headers: Headers, allowed: list[str]) -> ServiceError | None:
@@ -132,8 +152,9 @@ def _refusal(headers: Headers, allowed: list[str]) -> ServiceError | None:
     origin = headers.get("origin")
     if origin is None or "*" in allowed or origin in allowed:
         return None
-    if urlsplit(origin).netloc in (headers.get("host"), headers.get("x-forwarded-host")):
-        return None
+    with suppress(ValueError):  # No address at all.
+        if (host := urlsplit(origin).netloc) and host in (headers.get("host"), headers.get("x-forwarded-host")):
+            return None
     remedy = "Name it in FUSIONRNN_CORS_ORIGINS, or, if it is this server's own, let the proxy pass the header Host."
     return Forbidden(f"Pages of {origin} may not open sessions here.", remedy)
 
@@ -262,7 +283,7 @@ async def _told(live: Live, text: str, most: int) -> None:
     try:
         message: Flush | End | Export | Credit = parse(SAID, text, most)
     except ServiceError as error:
-        raise Closed(POLICY, error) from error
+        raise Closed(_code(error), error) from error
     if isinstance(message, Credit):
         if message.events:
             live.more_events(message.events)

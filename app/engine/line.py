@@ -34,6 +34,9 @@ class Connection(Protocol):
 
 
 def error_event(error: ServiceError) -> Event:
-    """A problem, whose own ``type`` is called ``problem``."""
+    """A problem, whose own ``type`` is called ``problem``, and whose headers are fields."""
     body = error.body()
-    return {"type": "error", "problem": body.pop("type"), **body}
+    event = {"type": "error", "problem": body.pop("type"), **body}
+    if (seconds := error.headers.get("Retry-After")) is not None:
+        event |= {"retry_after": int(seconds), "remedy": "Retry after the seconds in retry_after."}
+    return event

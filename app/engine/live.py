@@ -76,6 +76,8 @@ class Live:
         """Whether no more chunks are taken, although there is still something to say."""
         self.over: int | None = None
         """The close code, once nothing more is to be said."""
+        self.reason = ""
+        """Why it is over."""
         self.greeting: Event = {}
         """What session.started says of the session, whenever a connection takes it up."""
         self.farewell: Event | None = None
@@ -110,13 +112,8 @@ class Live:
             self._gaps += 1
             self._returned += len(chunk)
             said = f"Chunk {sequence} came, and {self.next_sequence} is next: it was not taken."
-            event = {
-                "type": "error",
-                "problem": "urn:fusionrnn:problem:gap",
-                "expected": self.next_sequence,
-                "detail": said,
-            }
-            self.say(event | {"remedy": "Send again from there."})
+            event = {"type": "error", "problem": "urn:fusionrnn:problem:gap", "expected": self.next_sequence}
+            self.say(event | {"detail": said, "remedy": "Send again from there."})
             if self._gaps > _MOST_GAPS:
                 raise Closed(POLICY)
             return
@@ -147,6 +144,8 @@ class Live:
 
     def say(self, event: Event) -> None:
         """Let the client know; a partial answer that it has not taken yet gives way to the next."""
+        if self.over is not None:
+            return
         if event["type"] == "partial":
             self._partial = event
         else:
@@ -159,6 +158,8 @@ class Live:
                 if self.said <= self._skip:
                     return
                 self._partial = None
+            if not self._outbox:
+                self.taken = self.loop.time()
             self._outbox.append(event)
         self.wake()
 
@@ -206,6 +207,12 @@ class Live:
         return event
 
     @property
+    def overtaken(self) -> list[Event]:
+        """The finals that the client gave no credit for: a state comes before them, and takes them along."""
+        finals = [event for event in self._outbox if event["type"] == "final"]
+        return [] if self.credit is None else finals[self.credit :]
+
+    @property
     def silent(self) -> bool:
         """Whether there is nothing left to say."""
         return not self._outbox
@@ -235,7 +242,7 @@ class Live:
         """
         if received is not None:
             oldest = self.finals[0]["event"] if self.finals else self.said + 1
-            if received > self.said or received + 1 < oldest:
+            if received > max(self.said, self._skip) or received + 1 < oldest:
                 raise ValueError(f"event {received} is not among those that are kept, {oldest - 1} to {self.said}")
             self._outbox = deque(event for event in self.finals if event["event"] > received)
             self.confirm(received)
@@ -257,23 +264,27 @@ class Live:
         if self.connection is not None:
             self.connection.wake()
 
-    def skip_to(self, said: int, received: int) -> None:
-        """Number finals from ``said`` on, and do not repeat those up to ``received``."""
+    def skip_to(self, said: int, overtaken: list[Event], received: int) -> None:
+        """Number finals from ``said`` on, and say those after ``received``, of the ``overtaken`` ones too."""
         self.said, self._skip = said, received
+        self.finals.extend(event for event in overtaken if event["event"] > received)
+        self._outbox.extend(self.finals)
 
     def detach(self, connection: Connection) -> None:
         """A connection is gone; another may take its place within the idle limit."""
         if self.connection is connection:
             self.connection, self.detached = None, self.loop.time()
 
-    def finish(self, code: int, event: Event | None = None) -> None:
-        """Nothing comes after this."""
+    def finish(self, code: int, event: Event | None = None, reason: str = "error") -> None:
+        """Nothing comes after this; ``session.ended`` says the reason itself."""
         if self.over is not None:
             return
+        self.reason = reason
         if event is not None:
             self.say(event)
+            self.reason = event.get("reason", reason)
             self.farewell = event if event["type"] == "session.ended" else None
-        self.over = code
+        self.over, self._partial = code, None
         self.room.set()
         self.wake()
 
@@ -292,7 +303,9 @@ class Live:
             return None
         if now - self.opened > self.bounds.total_seconds:
             return NORMAL, "total"
-        return (NORMAL, "idle") if now - self.heard > idle else None
+        # What is not read yet is nothing that the client has left undone.
+        waits = not self.room.is_set() or not (self._reading is None or self._reading.done())
+        return (NORMAL, "idle") if not waits and now - self.heard > idle else None
 
     async def _whole(self, work: Coroutine[Any, Any, None], offload: bool) -> None:
         """Read to the end, also if the connection leaves meanwhile: a reader that has moved on reads nothing again."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -73,6 +73,8 @@ class Runner:
         self.admission = admission
         self.metrics = metrics
         self._media = ThreadPoolExecutor(decode_workers, "media", use_threads, (1,))
+        # A chunk takes milliseconds; behind the files of others it would wait for seconds.
+        self._chunks = ThreadPoolExecutor(decode_workers, "chunks", use_threads, (1,))
         self._devices: dict[str, Device] = {}
         self._lanes: WeakKeyDictionary[Pipeline, Lane] = WeakKeyDictionary()
         self._players: WeakKeyDictionary[Pipeline, Player] = WeakKeyDictionary()
@@ -127,10 +129,13 @@ class Runner:
         del bundle
         call.timing.stage = "inference"
         if can_play(call.pipeline):
+            # What the network reads of the whole: not a silent sound track beside lips, say.
+            heard = {name: items for name, items in decoded.media.items() if name in features.tensors}
+            decoded = replace(decoded, media=heard)
             async with aclosing(self._played(call, decoded, options)) as parts:
                 async for part in parts:
                     yield part
-            del decoded
+            del decoded, heard
             # Not what the session has come to: the answer is the same, whoever asks for it.
             result = await self.predict(call, features, options, explain=False)
             yield "result", result.model_dump(exclude_none=True)
@@ -167,6 +172,10 @@ class Runner:
         """Run other CPU work of a request beside the event loop."""
         return await asyncio.wrap_future(self._media.submit(work))
 
+    async def read(self, work: Callable[[], T]) -> T:
+        """Run what belongs to a stream's chunks beside the event loop."""
+        return await asyncio.wrap_future(self._chunks.submit(work))
+
     def warm_up(self, pipeline: "Pipeline") -> None:
         """Run it once, on the thread that will serve: torch keeps a pool of workers for each calling thread."""
         self.device(pipeline.device).submit(pipeline.warm_up).result()
@@ -190,7 +199,8 @@ class Runner:
 
     def close(self) -> None:
         """Drop what has not begun and let the threads end."""
-        self._media.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._media, self._chunks):
+            pool.shutdown(wait=False, cancel_futures=True)
         for device in self._devices.values():
             device.close()
 

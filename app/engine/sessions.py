@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from app.engine.line import DRAINING, NORMAL, Event
 from app.engine.live import Bounds, Live
@@ -23,7 +23,7 @@ from models.streaming.errors import BadStart, BadState, Busy, CannotStream
 if TYPE_CHECKING:
     from models.pipeline import Pipeline
     from models.streaming.sealing import Sealed
-    from models.streaming.session import Session
+    from models.streaming.session import Session, Snapshot
 
 _SWEEP_SECONDS = 1.0
 _DRAIN_SECONDS = 5.0
@@ -31,6 +31,26 @@ _RETRY, _RETRY_FULL = 2, 10
 _MOST_ENDED = 256
 _START_BYTES = 1024
 """What a first message takes up besides a state."""
+_MISFIT = "The state is signed, but does not fit: another version of the server made it."
+_SHOWN = 8
+"""Characters of a session's id in the log: whoever knows all of it can take the session up."""
+
+
+class Asked(BaseModel):
+    """What a client asked for, as JSON can hold it."""
+
+    modalities: dict[str, Any]
+    options: dict[str, Any]
+
+
+class Facts(BaseModel):
+    """What a state says besides its tensors; ``overtaken``: the finals that were held back when it was made."""
+
+    numbers: list[float]
+    next_sequence: int
+    said: int
+    overtaken: list[Event]
+    start: Asked
 
 
 class Sessions:
@@ -68,7 +88,8 @@ class Sessions:
         state: bytes | None = None,
         received: int | None = None,
     ) -> Live:
-        """A new session, or one that goes on from an exported ``state``, whose client has the finals to ``received``.
+        """A new session, or one that goes on from an exported ``state``, whose client has the finals to ``received``:
+        by default all that were not held back when it was made.
 
         Raises:
             ServiceError: it cannot be; the class says whether the client, or the server's load, is why.
@@ -81,13 +102,11 @@ class Sessions:
         stepper.lives += 1
         self._opening += 1
         try:
-            opened = None if state is None else stepper.sealer.open(state)
-            start = {"modalities": modalities, "options": options} if opened is None else opened.facts["start"]
-            session = await self._open(stepper, start, opened)
-            live = Live(session, start, self.bounds, stepper.wake, self.service.runner.offload)
-            if opened is not None:
-                live.next_sequence = opened.facts["next_sequence"]
-                live.skip_to(opened.facts["said"], opened.facts["said"] if received is None else received)
+            if state is None:
+                asked = Asked(modalities=dict(modalities), options=dict(options))
+                live = self._live(stepper, await self._open(stepper, asked), asked)
+            else:
+                live = await self._resumed(stepper, stepper.sealer.open(state), received)
         except BaseException as error:
             self._leave(stepper)
             if isinstance(error, Busy):
@@ -105,6 +124,7 @@ class Sessions:
         self.lives[live.id] = live
         self._empty.clear()
         self._stepper_of[live.id] = stepper
+        self._note("a stream began", live, stepper, resumed=state is not None)
         if self._watch is None:
             self._watch = asyncio.create_task(self._sweep())
         return live
@@ -128,19 +148,22 @@ class Sessions:
             )
         return live
 
-    def remove(self, live: Live) -> None:
-        """Forget a session that is over; its row is free."""
+    def remove(self, live: Live, reason: str = "detached") -> None:
+        """Forget a session that is over, or ends here for a reason; its row is free."""
         if self.lives.pop(live.id, None) is None:
             return
-        live.finish(NORMAL)
+        live.finish(NORMAL, reason=reason)
         stepper = self._stepper_of.pop(live.id)
+        seconds = round(live.loop.time() - live.opened, 3)
+        self._note("a stream ended", live, stepper, seconds=seconds, reason=live.reason)
+        self.service.metrics.stream_ended.labels(live.reason).inc()
         stepper.forget(live)
         with suppress(RuntimeError):
             stepper.device.submit(live.session.close)
         for reader in live.session.readers.values():
             reader.close()
         self._leave(stepper)
-        if live.farewell is not None and live.finals:
+        if live.farewell is not None:
             live.lay_down()
             self._ended[live.id] = live
         self._forget_ended()
@@ -162,32 +185,59 @@ class Sessions:
             if live.detached is None:
                 self._end_with_state(live, DRAINING, "draining")
             else:
-                self.remove(live)
+                self.remove(live, "draining")
         with suppress(TimeoutError):
             async with asyncio.timeout(_DRAIN_SECONDS):
                 await self._empty.wait()
         for live in list(self.lives.values()):
-            self.remove(live)
+            self.remove(live, "draining")
         if self._watch is not None:
             self._watch.cancel()
 
-    async def _open(self, stepper: Stepper, start: Mapping[str, Any], opened: "Sealed | None") -> "Session":
-        """On threads of their own: filters are read where media are decoded, rows belong to the device."""
+    async def _resumed(self, stepper: Stepper, opened: "Sealed", received: int | None) -> Live:
+        """A session that goes on from a state.
+
+        Raises:
+            BadState: another version of the server made it.
+            WrongFields: finals after ``received`` are not in it.
+        """
+        from models.streaming.session import Snapshot
+
+        try:
+            facts = Facts.model_validate(opened.facts)
+        except ValidationError as error:
+            raise BadState(_MISFIT) from error
+        oldest = facts.said - len(facts.overtaken)
+        if received is not None and received < oldest:
+            said = f"The state goes on after event {oldest}, and what came after event {received} is not in it."
+            raise WrongFields(said, "Go on from an earlier state, or start anew.", field="received")
+        snapshot = Snapshot(opened.tensors, facts.numbers, facts.next_sequence - 1)
+        live = self._live(stepper, await self._open(stepper, facts.start, snapshot), facts.start)
+        live.next_sequence = facts.next_sequence
+        live.skip_to(facts.said, facts.overtaken, oldest if received is None else received)
+        return live
+
+    def _live(self, stepper: Stepper, session: "Session", asked: Asked) -> Live:
+        return Live(session, asked.model_dump(), self.bounds, stepper.wake, self.service.runner.read)
+
+    async def _open(self, stepper: Stepper, asked: Asked, snapshot: "Snapshot | None" = None) -> "Session":
+        """On threads of their own: filters are read where chunks are, rows belong to the device.
+
+        Raises:
+            BadState: the snapshot is of another kind of session.
+        """
         streams = stepper.streams
-        options = streams.options.model_validate(start["options"])
-        readers = await self.service.runner.offload(lambda: streams.readers(start["modalities"]))
+        options = streams.options.model_validate(asked.options)
+        readers = await self.service.runner.read(lambda: streams.readers(asked.modalities))
 
         def work() -> "Session":
-            from models.streaming.session import Snapshot
-
             session = streams.session(options, readers)
-            if opened is not None:
+            if snapshot is not None:
                 try:
-                    snapshot = Snapshot(opened.tensors, opened.facts["numbers"], opened.facts["next_sequence"] - 1)
                     session.resume(snapshot)
-                except BaseException:
+                except (LookupError, RuntimeError, TypeError, ValueError) as error:
                     session.close()
-                    raise
+                    raise BadState(_MISFIT) from error
             return session
 
         return await asyncio.wrap_future(stepper.device.submit(work))
@@ -216,6 +266,10 @@ class Sessions:
             stepper.stop()
             self._steppers = {key: other for key, other in self._steppers.items() if other is not stepper}
 
+    def _note(self, event: str, live: Live, stepper: Stepper, **facts: Any) -> None:
+        self.service.metrics.stream_sessions.set(len(self.lives))
+        log.info(event, model=stepper.pipeline.config.name, session=live.id[:_SHOWN], **facts)
+
     async def _sweep(self) -> None:
         """End what is overdue."""
         while self.lives:
@@ -230,7 +284,7 @@ class Sessions:
                 if live.connection is None:
                     self.remove(live)
                 elif reason == "slow":
-                    live.finish(code)
+                    live.finish(code, reason=reason)
                     live.connection.hang_up(code)
                 else:
                     self._end_with_state(live, code, reason)

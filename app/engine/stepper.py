@@ -102,6 +102,7 @@ class Stepper:
             "numbers": snapshot.numbers,
             "next_sequence": snapshot.acknowledged + 1,
             "said": live.said,
+            "overtaken": live.overtaken,
             "start": live.start,
         }
         try:

@@ -2,6 +2,10 @@
 const CHUNK_SECONDS = 0.08;
 const FRAME_MS = 40;
 const SECONDS = 10;
+// Chunks, of several seconds, and bytes beyond which the line or the server is too slow for pictures, or for anything.
+const MOST_PENDING = 200;
+const MOST_BYTES = 1 << 20;
+const FAR_TOO_MANY_BYTES = 1 << 26;
 const COLOURS = ["#1e88e5", "#e53935", "#43a047", "#fb8c00", "#8e24aa", "#00897b", "#6d4c41", "#d81b60", "#546e7a", "#c0ca33", "#5e35b1", "#f06292"];
 const NUMBER = { audio: 0, video: 1, image: 2 };
 const ENDS = {
@@ -64,7 +68,13 @@ class Session {
     this.socket.send(JSON.stringify(message));
   }
 
+  get late() {
+    return this.pending.length > MOST_PENDING || this.socket.bufferedAmount > MOST_BYTES;
+  }
+
   chunk(modality, payload, seconds) {
+    if (this.over) return;
+    if (this.socket.bufferedAmount > FAR_TOO_MANY_BYTES) return stop("The line is too slow for what is sent.", true);
     const data = new Uint8Array(16 + payload.byteLength);
     const header = new DataView(data.buffer);
     header.setUint32(0, this.sequence, true);
@@ -182,8 +192,8 @@ class Strip {
 
 const strip = new Strip($("strip"));
 
-const hears = (card) => "audio" in card.modalities;
-const sees = (card) => (card.streaming_modalities || Object.keys(card.modalities)).find((name) => name === "image" || (name === "video" && card.task === "transcription"));
+const hears = (card) => card.streaming_modalities.includes("audio");
+const sees = (card) => card.streaming_modalities.find((name) => name !== "audio");
 
 function say(text, error = false) {
   $("status").textContent = text;
@@ -266,7 +276,13 @@ async function watch(session, seen) {
   canvas.width = 480;
   canvas.height = 360;
   const began = performance.now();
+  let late = false;
   talk.timer = setInterval(() => {
+    if (session.late !== late) {
+      late = session.late;
+      say(late ? "The line or the server is slow: pictures are left out." : "Pictures are sent again.", late);
+    }
+    if (late) return;
     canvas.getContext("2d").drawImage(picture, 0, 0, canvas.width, canvas.height);
     const seconds = (performance.now() - began) / 1000;
     canvas.toBlob(async (blob) => blob && session.chunk(seen, await blob.arrayBuffer(), seconds), "image/jpeg", 0.85);

@@ -133,6 +133,7 @@ class Transcription(Reading):
     """Partial words as they become likely, and sentences when they are over."""
 
     task = "transcription"
+    options: type[TranscriptionStreamOptions]
 
     def __init__(
         self,

@@ -1,6 +1,8 @@
 """Settings from the environment, and choices made from headers and logs."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from pydantic import ValidationError
 from app.api.accept import preferred
 from app.main import create_app
 from app.settings import Settings, unknown_settings
+from tests.repository.project import ROOT
 
 
 def test_the_environment_sets_everything(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,6 +36,17 @@ def test_names_that_are_no_settings_are_told(monkeypatch: pytest.MonkeyPatch, zo
     with structlog.testing.capture_logs() as lines:
         create_app(Settings(model_dir=[zoo]))
     assert [line["names"] for line in lines if line["log_level"] == "warning"] == [["FUSIONRNN_THREDS"]]
+
+
+@pytest.mark.parametrize("package", ["app", "models"])
+def test_numpy_keeps_to_one_thread_unless_it_is_told_otherwise(package: str) -> None:
+    code = f"import {package}, os, sys; print(os.environ['OPENBLAS_NUM_THREADS'], 'numpy' in sys.modules)"
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    for given, wanted in (({}, "1"), ({"OPENBLAS_NUM_THREADS": "3"}, "3")):
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, env=environment | given, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.split() == [wanted, "False"]
 
 
 def test_every_setting_is_explained() -> None:

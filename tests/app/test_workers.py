@@ -105,8 +105,43 @@ class Mortal:
     def bury(self) -> None:
         self.buried += 1
 
+    def tell(self) -> None:
+        """It does not listen."""
+
     def stop(self, seconds: float) -> None:
         self.alive = False
+
+
+class Process:
+    """Notes how often it is asked to end, and does so when it is waited for."""
+
+    pid, exitcode = 1, 0
+
+    def __init__(self, **_: object) -> None:
+        self.asked, self.alive = 0, True
+
+    def start(self) -> None:
+        """It is alive at once."""
+
+    def is_alive(self) -> bool:
+        return self.alive
+
+    def terminate(self) -> None:
+        self.asked += 1
+
+    def join(self, seconds: float = 0) -> None:
+        self.alive = False
+
+
+def test_one_that_drains_is_not_asked_a_second_time_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To a process a second signal says to close at once."""
+    monkeypatch.setattr("app.workers._spawn.Process", Process)
+    monkeypatch.setattr("app.workers._forget", lambda _: None)
+    with socket.socket() as listening:
+        worker = Worker(Settings(workers=2), listening)
+    worker.tell()
+    worker.stop(1)
+    assert cast("Process", worker.process).asked == 1
 
 
 def test_one_that_does_not_start_again_ends_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -165,6 +165,8 @@ def metrics() -> set[str]:
     shown.batch("captioner", 2, 10, 8)
     shown.refused.labels("steps").inc()
     shown.evicted.labels("left").inc()
+    shown.stream_ended.labels("end").inc()
+    shown.stream_refused.labels("unavailable").inc()
     shown.models.labels("loaded").set(1)
     return set(re.findall(r"^([a-z_]+)(?=[ {])", shown.text().decode(), flags=re.MULTILINE))
 

@@ -11,7 +11,9 @@ function element() {
     replaceChildren() { this.children = []; },
     insertBefore(item) { this.children.push(item); },
     querySelector() { return null; },
-    getContext() { return { clearRect() {} }; },
+    getContext() { return { clearRect() {}, drawImage() {} }; },
+    async play() {},
+    toBlob(take) { take({ arrayBuffer: async () => new ArrayBuffer(100) }); },
   };
 }
 
@@ -25,6 +27,7 @@ class Socket {
   constructor(url) {
     this.url = String(url);
     this.readyState = 0;
+    this.bufferedAmount = 0;
     this.sent = [];
     sockets.push(this);
   }
@@ -61,7 +64,7 @@ class Node {
   hear() { this.port.onmessage({ data: { samples: new Int16Array(this.options.samples), level: -20 } }); }
 }
 
-const card = { id: "voice-commands", streaming: true, task: "classification", labels: ["a", "b"], modalities: { audio: {} } };
+const card = { id: "voice-commands", streaming: true, task: "classification", labels: ["a", "b"], streaming_modalities: ["audio"], modalities: { audio: {}, video: {} } };
 const world = {
   document: { getElementById: (id) => (elements[id] ??= element()), createElement: element },
   navigator: {
@@ -125,6 +128,28 @@ const scenes = {
     sockets[1].say({ ...started, next_sequence: 1 });
     nodes[0].hear();
   },
+};
+
+scenes.slow_line = async () => {
+  card.streaming_modalities.push("video");
+  await begin();
+  sockets[0].open();
+  sockets[0].say(started);
+  await pause(150);
+  const fast = sockets[0].sent.length;
+  sockets[0].bufferedAmount = 2 ** 21;
+  await pause(50);
+  const slow = sockets[0].sent.length;
+  await pause(150);
+  nodes[0].hear();
+  sockets[0].sent = [fast, sockets[0].sent.length - slow];
+};
+scenes.stuck_line = async () => {
+  await begin();
+  sockets[0].open();
+  sockets[0].say(started);
+  sockets[0].bufferedAmount = 2 ** 27;
+  nodes[0].hear();
 };
 
 const unhandled = [];

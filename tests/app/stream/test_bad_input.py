@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from starlette.testclient import WebSocketDenialResponse
 
 from app.settings import ZOO
 from tests.app.conftest import service
@@ -51,7 +52,7 @@ def neighbour(client: TestClient) -> Iterator[None]:
         (
             '{"type": "session.start", "modalities": {"audio": {"encoding": "pcm_s16le", "sample_rate": 16001}}}',
             "modalities.audio.sample_rate",
-            "too little in common with 16000 Hz",
+            "11025, 12000, 16000",
         ),
         (
             json.dumps({"type": "session.start", "modalities": S16, "options": {"threshold": 7}}),
@@ -83,13 +84,14 @@ def test_a_start_that_is_wrong_is_told_so(commands: TestClient, first: str, fiel
         (b"\0" * 4 + b"\xff" + b"\0" * 11, 1008, "modality 255"),
         (b"\0" * 16 + b"odd", 1008, "no whole number of 2-byte samples"),
         (b"\0" * 2**20, 1009, "1048576 bytes"),
+        (" " * 2**19, 1009, "too long"),
     ],
 )
-def test_a_chunk_that_is_wrong_ends_its_session(commands: TestClient, chunk: bytes, code: int, said: str) -> None:
+def test_a_chunk_that_is_wrong_ends_its_session(commands: TestClient, chunk: bytes | str, code: int, said: str) -> None:
     with neighbour(commands), commands.websocket_connect(PATH) as socket:
         far = FarEnd(socket)
         far.start()
-        socket.send_bytes(chunk)
+        socket.send_text(chunk) if isinstance(chunk, str) else socket.send_bytes(chunk)
         events, closed = far.rest()
     assert closed == code
     assert said in events[-1]["detail"]
@@ -273,6 +275,8 @@ def test_sessions_over_the_limit_are_told_to_come_back_and_others_go_on() -> Non
                 far = FarEnd(socket)
                 event = far.start()
                 assert event["status"] == 503
+                assert event["retry_after"] == 10
+                assert event["remedy"] == "Retry after the seconds in retry_after."
                 assert far.rest() == ([], 1013)
         opened[0].say("session.end")
         assert opened[0].rest()[1] == 1000
@@ -348,14 +352,25 @@ def test_a_session_that_cannot_be_stepped_is_told_as_any_problem(
     assert event["remedy"] == "Start a new one."
 
 
-def test_a_picture_without_a_time_ends_its_session(zoo: Any, jpeg: bytes) -> None:
+@pytest.mark.parametrize("seconds", [float("nan"), 1e307])
+def test_a_picture_without_a_time_ends_its_session(zoo: Any, jpeg: bytes, seconds: float) -> None:
     with serving(model_dir=[zoo]) as client, client.websocket_connect("/v1/models/captioner/stream") as socket:
         far = FarEnd(socket)
         far.start(modalities={"image": {"encoding": "jpeg"}})
-        far.send(jpeg, modality=2, seconds=float("nan"))
+        far.send(jpeg, modality=2, seconds=seconds)
         events, code = far.rest()
     assert code == 1008
-    assert "a picture at nan seconds" in events[-1]["detail"]
+    assert f"a picture at {seconds} seconds" in events[-1]["detail"]
+
+
+@pytest.mark.parametrize("origin", ["http://[", "https://other.example", "null"])
+def test_pages_of_other_origins_or_none_are_refused(commands: TestClient, origin: str) -> None:
+    with (
+        pytest.raises(WebSocketDenialResponse) as refused,
+        commands.websocket_connect(PATH, headers={"Origin": origin}),
+    ):
+        pass
+    assert refused.value.status_code == 403
 
 
 def test_a_server_that_stops_gives_every_client_its_state() -> None:

@@ -57,6 +57,20 @@ def test_a_server_that_stops_is_told() -> None:
     assert (page["button"], page["stopped"]) == ("Start", [True])
 
 
+def test_pictures_are_left_out_while_the_line_is_slow_and_the_page_says_so() -> None:
+    page = play("slow_line")
+    fast, slow = page["sockets"][0]["sent"]
+    assert fast > 1
+    assert slow == 1, "not the sound alone"
+    assert "pictures are left out" in page["status"]
+
+
+def test_a_line_that_takes_nothing_is_given_up() -> None:
+    page = play("stuck_line")
+    assert "too slow" in page["status"]
+    assert page["button"] == "Start"
+
+
 def test_after_a_long_outage_the_latest_sound_follows_without_a_gap() -> None:
     first, second = play("long_outage")["sockets"]
     start, *chunks = second["sent"]

@@ -39,9 +39,12 @@ def test_a_card_says_whether_a_checkpoint_streams_and_why_not(commands: TestClie
     card = commands.get("/v1/models/voice-commands").json()
     assert card["streaming"] is True
     assert "streaming_refusal" not in card
+    # A posted video would do for its sound, and a stream's would not.
+    assert (card["streaming_modalities"], "video" in card["modalities"]) == (["audio"], True)
     with serving(model_dir=[ZOO / "digits"]) as other:
         card = other.get("/v1/models/digits").json()
     assert card["streaming"] is False
+    assert "streaming_modalities" not in card
     assert "cannot stream" in card["streaming_refusal"]
 
 

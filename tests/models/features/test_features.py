@@ -244,6 +244,6 @@ def test_vectors_that_cannot_be_used_are_refused_with_the_reason() -> None:
 
 
 def test_frames_that_would_fill_the_memory_are_refused_by_their_config() -> None:
-    assert VideoFeatures(size=256, max_frames=4096)
+    assert VideoFeatures(size=256, max_frames=4096).size == 256
     with pytest.raises(ValidationError, match="choose fewer or smaller ones"):
         VideoFeatures(size=1024, max_frames=4096)

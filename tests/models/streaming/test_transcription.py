@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pydantic import ValidationError
 
 from models.checkpoint import save_checkpoint
 from models.config import CheckpointConfig
@@ -186,6 +187,40 @@ def test_a_session_goes_on_from_its_state(pipeline: Pipeline) -> None:
     assert events + run(streams, after, rest, {"audio": [640], "video": [1]}) == wanted
 
 
+def test_what_comes_too_late_for_a_flush_is_not_paired_with_what_follows(pipeline: Pipeline) -> None:
+    """Sound is three ticks ahead of the lips when the first utterance ends, and the two stay paired in the next."""
+    sound, frames = babble(2, 4), lips(50, 4)
+    streams = recurrent_streams(pipeline)
+    track = streams.open(streams.options())
+    for name, first in (("audio", sound[: 20 * TICK]), ("video", frames[:17])):
+        track.feed(name, first)
+    while track.ticks:
+        streams.step([track.take()])
+    streams.step([track.take("flush")])
+    rest = {"audio": sound[20 * TICK :], "video": frames[17:]}
+    found = run(streams, track, rest, {"audio": [5_000], "video": [2]})
+    alone = {"audio": sound[20 * TICK :], "video": frames[20:]}
+    wanted = run(streams, streams.open(streams.options()), alone, {"audio": [5_000], "video": [2]})
+    assert found[-1]["start"] == pytest.approx(0.8)
+    assert [(word["word"], word["probability"]) for word in found[-1]["words"]] == [
+        (word["word"], word["probability"]) for word in wanted[-1]["words"]
+    ]
+    assert wanted[-1]["words"]
+
+
+def test_a_checkpoints_own_defaults_are_a_streams_too(pipeline: Pipeline) -> None:
+    assert recurrent_streams(pipeline).options().model_dump() == {"beam_size": 10, "grammar": True, "endpoint": 0.8}
+    changed = pipeline.config.model_copy(update={"defaults": {"beam_size": 3, "grammar": False}})
+    pipeline.config, own = changed, pipeline.config
+    try:
+        options = recurrent_streams(pipeline).options
+    finally:
+        pipeline.config = own
+    assert options().model_dump() == {"beam_size": 3, "grammar": False, "endpoint": 0.8}
+    with pytest.raises(ValidationError, match="less than or equal to 100"):
+        options.model_validate({"beam_size": 101})
+
+
 def test_pictures_become_lips_at_the_steady_rate(pipeline: Pipeline) -> None:
     features: Any = pipeline.config.modalities["video"].features
     file = io.BytesIO()
@@ -199,6 +234,6 @@ def test_pictures_become_lips_at_the_steady_rate(pipeline: Pipeline) -> None:
     frames, warning = again.read(b"no picture", 1.08)
     assert len(frames) == 1
     assert "passed over" in (warning or "")
-    for seconds in (100.0, float("nan"), -1.0):
+    for seconds in (100.0, float("nan"), -1.0, 1e307):
         with pytest.raises(BadChunk):
             again.read(file.getvalue(), seconds)

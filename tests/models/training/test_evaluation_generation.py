@@ -9,6 +9,7 @@ import torch
 
 from models.checkpoint import save_checkpoint
 from models.config import CheckpointConfig
+from models.heads import LanguageModelHead
 from models.network import FusionRNN
 from models.sequence import pad
 from models.training.evaluation import evaluate
@@ -39,6 +40,7 @@ def saved(folder: Path, most: int) -> FusionRNN:
     network = FusionRNN(config.network).eval()
     for parameter in network.head.parameters():
         parameter.data *= 20  # so that words differ in how likely they are
+    assert isinstance(network.head, LanguageModelHead)
     network.head.spoken[tokenizer.unknown] = 0
     save_checkpoint(folder, config, network, tokenizer)
     return network
