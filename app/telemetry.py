@@ -119,6 +119,7 @@ class RequestLog:
                 seconds, stages = time.perf_counter() - started, state["timing"].taken()
                 self.metrics.answered(state.get("model"), status or _CLIENT_LEFT, seconds, stages)
                 spent = {stage: round(ms, 2) for stage, ms in stages.items()}
+                asked = {} if state.get("model") is None else {"model": state["model"]}
                 path = scope["path"].removeprefix(scope.get("root_path", ""))
                 write = log.debug if path in _PROBES else log.info
                 write(
@@ -127,6 +128,7 @@ class RequestLog:
                     path=scope["path"],
                     status=status or _CLIENT_LEFT,
                     ms=round(seconds * 1e3, 2),
+                    **asked,
                     **spent,
                 )
 

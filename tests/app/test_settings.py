@@ -98,6 +98,6 @@ def test_one_line_a_request(client: TestClient, jpeg: bytes) -> None:
         answer = client.post("/v1/models/captioner/predict", files={"image": jpeg}, headers={"X-Request-ID": "mine"})
         client.get("/v1/models/poet")
     assert [(line["event"], line["status"]) for line in lines] == [("request", 200), ("request", 404)]
-    assert lines[0]["path"] == "/v1/models/captioner/predict"
+    assert (lines[0]["path"], lines[0]["model"]) == ("/v1/models/captioner/predict", "captioner")
     assert {"ms", "queue", "decode", "features", "inference"} <= lines[0].keys()
     assert answer.status_code == 200
