@@ -23,17 +23,15 @@ LANGUAGES = ("en", "zh")
 # Words rarer than this are not written; Chinese is written in characters, of which rarer ones still recur.
 MINIMUM_COUNT = {"en": 4, "zh": 3}
 LONGEST = {"en": 20, "zh": 18}
-CUT = 7
-"""Blocks of the CNN that stay as they are; their output, 64 x 14 x 14, is the smallest in the network."""
+CUT = 8
+"""Blocks of the CNN that stay as they are; their output is 80 x 14 x 14."""
 IMAGE_SIZE = 224
 
 
 class CaptionData:
     """Both splits: photos as the lower CNN's output, captions as words and as token ids."""
 
-    def __init__(
-        self, folder: Path, cache: Path, cnn: PhotoEncoder, tokenizer: TextTokenizer | None = None, cut: int = CUT
-    ) -> None:
+    def __init__(self, folder: Path, cache: Path, cnn: PhotoEncoder, tokenizer: TextTokenizer | None = None) -> None:
         self.manifests = {split: read_manifest(folder, split, media=("image",)) for split in ("train", "val")}
         splitter = tokenizer or TextTokenizer.build([])
         self.words = {
@@ -46,7 +44,7 @@ class CaptionData:
         self.tokenizer = tokenizer or self._tokenizer()
         self.tokens = {language: self._tokens(language) for language in LANGUAGES}
         self.lower = {
-            split: _lower(manifest, cache, cnn, VIEWS if split == "train" else 1, cut)
+            split: _lower(manifest, cache, cnn, VIEWS if split == "train" else 1)
             for split, manifest in self.manifests.items()
         }
 
@@ -88,8 +86,8 @@ def _captions(example: dict[str, Any], language: str) -> list[str]:
     return list(captions)
 
 
-def _lower(manifest: Manifest, cache: Path, encoder: PhotoEncoder, views: int, cut: int) -> FeatureArray:
-    """fp16 [N, views, C, h, w]: what the first ``cut`` blocks say about the first views of each photo."""
+def _lower(manifest: Manifest, cache: Path, encoder: PhotoEncoder, views: int) -> FeatureArray:
+    """fp16 [N, views, C, h, w]: what the first ``CUT`` blocks say about the first views of each photo."""
     resize = ImageFeatures(size=IMAGE_SIZE)
 
     @torch.inference_mode()
@@ -99,15 +97,16 @@ def _lower(manifest: Manifest, cache: Path, encoder: PhotoEncoder, views: int, c
             picture = decode_image(data, MediaLimits(), target=IMAGE_SIZE)
             pixels = resize.extract([view_of(picture, row, view) for view in range(views)])
             # One view at a time: what lies between the layers then stays in the cache, which is four times as fast.
-            lower = [encoder.cnn.lower(pixels[[view]].float() / 127.5 - 1, cut) for view in range(views)]
+            lower = [encoder.cnn.lower(pixels[[view]].float() / 127.5 - 1, CUT) for view in range(views)]
             yield torch.cat(lower).numpy()
 
-    key = {"data": [str(e["image"]) for e in manifest.examples], "cut": cut, "weights": _fingerprint(encoder)}
+    key = {"data": [str(e["image"]) for e in manifest.examples], "cut": CUT, "weights": _fingerprint(encoder)}
     with torch.inference_mode():
-        _, *maps = encoder.cnn.lower(torch.zeros(1, 3, IMAGE_SIZE, IMAGE_SIZE), cut).shape
+        _, *maps = encoder.cnn.lower(torch.zeros(1, 3, IMAGE_SIZE, IMAGE_SIZE), CUT).shape
     shape = (len(manifest.examples), views, *maps)
     return cached_features(cache, key, shape, compute, label=f"photos-{manifest.split}")
 
 
 def _fingerprint(encoder: PhotoEncoder) -> float:
-    return sum(float(parameter.detach().double().abs().sum()) for parameter in encoder.cnn.parameters())
+    lower = (encoder.cnn.stem, *encoder.cnn.blocks[:CUT])
+    return sum(float(p.detach().double().abs().sum()) for part in lower for p in part.parameters())

@@ -1,28 +1,34 @@
 """``captioner``: photos to English and Chinese captions, trained on Flickr8k and Flickr8k-CN.
 
-Three stages: cross-entropy on a frozen CNN, then the CNN's upper blocks too, then self-critical training on CIDEr-D
-(Rennie et al. 2017) with the mean of a photo's other samples as baseline (Luo 2020). The weights that are kept are the
-mean of the last two stages'. The CNN's lower blocks stay as they are, so their output is computed once for a few views
-of each photo and read from disk ever after.
+Four stages: cross-entropy on a frozen CNN, then the CNN's upper blocks too, the same again from a high rate with more
+captions (a warm restart, Loshchilov and Hutter 2017), then self-critical training on CIDEr-D (Rennie et al. 2017) with
+the mean of a photo's other samples as baseline (Luo 2020). The weights that are kept are the mean of the last two
+stages'. The CNN's lower blocks stay as they are, so their output is computed once for a few views of each photo and
+read from disk ever after.
+
+The CNN is the one that ``image-text-embedding`` ends with: having learned which sentences belong to a photo, it already
+sees what sentences speak of.
 """
 
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 
-from models.checkpoint import save_checkpoint
+import models
+from models.checkpoint import load_checkpoint, save_checkpoint
 from models.config import CheckpointConfig
-from models.encoders.image import MobileNetConfig, PhotoEncoder
+from models.encoders.image import PhotoEncoder
 from models.features.text import TextTokenizer
 from models.heads.captioning import CaptioningHead
 from models.network import FusionRNN
 from models.training.curves import draw_curves
-from models.training.manifest import DataError
 from models.training.recipes.captioner.data import IMAGE_SIZE, LANGUAGES, CaptionData
 from models.training.recipes.captioner.stages import CrossEntropyStage, SelfCriticalStage, mean_of
 from models.training.trainer import Schedule, Stage, Trainer
+
+START = Path(next(iter(models.__path__))) / "zoo" / "image-text-embedding"
+"""Whose CNN it goes on with."""
 
 
 def describe(tokenizer: TextTokenizer, **head: Any) -> CheckpointConfig:
@@ -30,14 +36,14 @@ def describe(tokenizer: TextTokenizer, **head: Any) -> CheckpointConfig:
     return CheckpointConfig.model_validate(
         {
             "name": "captioner",
-            "version": "1.1.0",
+            "version": "1.2.0",
             "task": "captioning",
             "description": "Describes photos, or a short video, in one English or Chinese sentence.",
             "modalities": {
                 "image": {"required": True, "max_items": 8, "features": {"type": "pixels", "size": IMAGE_SIZE}}
             },
             "network": {
-                "encoders": {"image": {"type": "mobilenet-v2", "width": 512, "dropout": 0.2}},
+                "encoders": {"image": {"type": "efficientnet-lite0", "width": 512, "dropout": 0.2}},
                 "fusion": {"type": "concat", "width": 512},
                 "head": {"type": "captioning", "languages": LANGUAGES, "vocabulary": tokenizer.size, "dropout": 0.4}
                 | head,
@@ -47,32 +53,32 @@ def describe(tokenizer: TextTokenizer, **head: Any) -> CheckpointConfig:
     )
 
 
-def build(data_folder: Path, out: Path, weights: Path, **head: Any) -> tuple[FusionRNN, CaptionData, CheckpointConfig]:
-    """The network with ImageNet weights in its CNN, and the data it trains on."""
-    start = PhotoEncoder(MobileNetConfig())
-    imagenet = {name: value.float() for name, value in load_file(weights).items() if not name.startswith("classifier")}
-    start.cnn.load_state_dict(imagenet)
-    data = CaptionData(data_folder, out / "cache", start)
+def build(data_folder: Path, out: Path, start: Path, **head: Any) -> tuple[FusionRNN, CaptionData, CheckpointConfig]:
+    """The network with the CNN of the checkpoint folder ``start``, and the data it trains on."""
+    given = load_checkpoint(start).network.encoders["image"]
+    assert isinstance(given, PhotoEncoder)
+    data = CaptionData(data_folder, out / "cache", given)
     config = describe(data.tokenizer, **head)
     model = FusionRNN(config.network)
     encoder, writer = model.encoders["image"], model.head
     assert isinstance(encoder, PhotoEncoder)
     assert isinstance(writer, CaptioningHead)
-    encoder.cnn.load_state_dict(imagenet)
+    encoder.cnn.load_state_dict(given.cnn.state_dict())
     writer.spoken.copy_(data.spoken())
     return model, data, config
 
 
 def stages(model: FusionRNN, data: CaptionData, out: Path) -> list[Stage]:
     """The recipe."""
+
+    def schedule(epochs: int, clip: float = 1.0) -> Schedule:
+        return Schedule(epochs=epochs, metric="score", clip=clip, bf16=True)
+
     return [
-        CrossEntropyStage("cross-entropy", model, data, Schedule(epochs=3, metric="score", bf16=True), rate=1e-3),
-        CrossEntropyStage(
-            "fine-tune", model, data, Schedule(epochs=9, metric="score", bf16=True), rate=7e-4, cnn_rate=1e-4
-        ),
-        SelfCriticalStage(
-            model, data, Schedule(epochs=8, metric="score", clip=0.5, bf16=True), out / "fine-tune.pt", rate=6e-5
-        ),
+        CrossEntropyStage("cross-entropy", model, data, schedule(3), rate=1e-3),
+        CrossEntropyStage("fine-tune", model, data, schedule(6), rate=7e-4, cnn_rate=1.5e-4),
+        CrossEntropyStage("fine-tune-again", model, data, schedule(5), rate=5e-4, cnn_rate=1.5e-4, captions=3),
+        SelfCriticalStage(model, data, schedule(2, clip=0.5), out / "fine-tune-again.pt", rate=6e-5),
     ]
 
 
@@ -87,17 +93,14 @@ BASELINES: dict[str, dict[str, Any]] = {
 def train(data_folder: Path, out: Path, seed: int, *, baseline: str | None = None) -> None:
     """Train in ``out``, resuming what is there, and write the checkpoint folder ``out/checkpoint``.
 
-    The CNN starts from ``mobilenet_v2/imagenet.safetensors`` beside the data folder. ``out/stages`` gets a checkpoint
-    folder of each stage's best weights, to measure what it brought. A ``baseline`` stops after the first stage.
+    The CNN starts from the shipped ``image-text-embedding``. ``out/stages`` gets a checkpoint folder of each stage's
+    best weights, to measure what it brought. A ``baseline`` stops after the first stage.
 
     Raises:
-        DataError: the data or the CNN's weights are missing.
+        DataError: the data are missing.
     """
-    weights = data_folder.parent / "mobilenet_v2" / "imagenet.safetensors"
-    if not weights.is_file():
-        raise DataError(f"{weights} does not exist: put MobileNetV2's ImageNet weights beside the data folder")
     torch.manual_seed(seed)
-    model, data, config = build(data_folder, out, weights, **(BASELINES[baseline] if baseline else {}))
+    model, data, config = build(data_folder, out, START, **(BASELINES[baseline] if baseline else {}))
     planned = stages(model, data, out)
     planned = planned[:1] if baseline else planned
     Trainer(model, planned, out, seed=seed).run()
@@ -106,6 +109,6 @@ def train(data_folder: Path, out: Path, seed: int, *, baseline: str | None = Non
         save_checkpoint(out / "stages" / stage.name, config, model, data.tokenizer)
     if not baseline:
         trained = torch.load(out / "self-critical.pt", weights_only=True)
-        model.load_state_dict(mean_of(trained, torch.load(out / "fine-tune.pt", weights_only=True)))
+        model.load_state_dict(mean_of(trained, torch.load(out / "fine-tune-again.pt", weights_only=True)))
     draw_curves(out / "log.jsonl", out / "curves.png")
     save_checkpoint(out / "checkpoint", config, model, data.tokenizer)

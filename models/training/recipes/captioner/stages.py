@@ -99,14 +99,18 @@ def write_captions(stage: _CaptionStage, split: str, *, beam_size: int, batch: i
 
 
 class CrossEntropyStage(_CaptionStage):
-    """Teacher forcing with label smoothing; ``cnn_rate`` above 0 trains the CNN's upper blocks as well."""
+    """Teacher forcing with label smoothing; ``cnn_rate`` above 0 trains the CNN's upper blocks as well.
+
+    An epoch reads some ``captions`` of each photo in each language, drawn anew: another view of a photo teaches more
+    than the rest of them, and reading is what an epoch's time goes to.
+    """
 
     def __init__(
         self, name: str, model: FusionRNN, data: CaptionData, schedule: Schedule, *, rate: float, cnn_rate: float = 0,
-        batch: int = 16,
+        captions: int = 2, batch: int = 32,
     ) -> None:  # fmt: skip
         super().__init__(model, data, schedule, batch=batch)
-        self.name, self.rate, self.cnn_rate = name, rate, cnn_rate
+        self.name, self.rate, self.cnn_rate, self.captions = name, rate, cnn_rate, captions
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         groups = [{"params": _without_cnn(self.model), "lr": self.rate}]
@@ -119,7 +123,9 @@ class CrossEntropyStage(_CaptionStage):
         photos, views = batch.unbind(1)
         encoded = self.encode("train", photos, views)
         losses = {
-            language: caption_cross_entropy(self.teach(encoded, language, self.data.tokens[language][photos]))
+            language: caption_cross_entropy(
+                self.teach(encoded, language, some_of(self.data.tokens[language][photos], self.captions))
+            )
             for language in LANGUAGES
         }
         return torch.stack(list(losses.values())).mean(), {f"{k}_loss": float(v.detach()) for k, v in losses.items()}
@@ -202,6 +208,13 @@ class SelfCriticalStage(_CaptionStage):
         end = self.data.tokenizer.end
         length = ids.index(end) if end in ids else len(ids)
         return [*self.data.tokenizer.words(ids[:length]), *(["<end>"] if length < len(ids) else [])]
+
+
+def some_of(captions: Tensor, few: int) -> Tensor:
+    """``few`` of each photo's captions [B, K, T], drawn anew and in their order."""
+    rows, count, _ = captions.shape
+    drawn = torch.rand(rows, count).argsort(1)[:, :few].sort(1).values
+    return captions[torch.arange(rows).unsqueeze(1), drawn]
 
 
 def mean_of(some: dict[str, Tensor], others: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -14,11 +14,9 @@ from models.encoders.image import PhotoEncoder
 from models.encoders.mobilenet import CHANNELS, STRIDE
 from models.features.text import TextTokenizer, frequent, is_spaceless
 from models.training.cache import FeatureArray, cached_features
-from models.training.recipes.captioner.data import IMAGE_SIZE, LANGUAGES, CaptionData
+from models.training.recipes.captioner.data import CUT, IMAGE_SIZE, LANGUAGES, CaptionData
 from models.training.trainer import multiplies_bf16
 
-CUT = 8
-"""Blocks of the CNN that stay as they are; their output is 80 x 14 x 14."""
 MOST_TOKENS = 40
 """Of a training caption; longer ones are cut."""
 PAIRS = 3

@@ -30,7 +30,7 @@ from models.network import FusionRNN
 from models.training.curves import draw_curves
 from models.training.evaluation import evaluate
 from models.training.recipes.captioner.data import IMAGE_SIZE, CaptionData
-from models.training.recipes.image_text_embedding.data import CUT, PairData
+from models.training.recipes.image_text_embedding.data import PairData
 from models.training.recipes.image_text_embedding.stage import PairStage
 from models.training.recipes.imagenet import efficientnet_lite0
 from models.training.recipes.teachers import Transformer, WordPieces, word_vectors
@@ -84,7 +84,7 @@ def train(data_folder: Path, out: Path, seed: int) -> None:
     """
     cnn = PhotoEncoder(EfficientNetConfig())
     cnn.cnn.load_state_dict(efficientnet_lite0(data_folder.parent / "efficientnet_lite0"))
-    captions = CaptionData(data_folder, out / "cache", cnn, cut=CUT)
+    captions = CaptionData(data_folder, out / "cache", cnn)
     pieces, teacher = WordPieces(data_folder.parent / "minilm"), Transformer.pretrained(data_folder.parent / "minilm")
     data = PairData(captions, out / "cache", cnn, themes(captions, teacher, pieces))
     bag = _network(describe(data.tokenizer, bag=True), cnn, seed)

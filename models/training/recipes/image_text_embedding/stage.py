@@ -14,8 +14,8 @@ from models.heads.embedding import FUSED
 from models.network import FusionRNN
 from models.sequence import SequenceOutput, pad
 from models.training.metrics.retrieval import group_retrieval_figures
-from models.training.recipes.captioner.data import LANGUAGES
-from models.training.recipes.image_text_embedding.data import CUT, PairData
+from models.training.recipes.captioner.data import CUT, LANGUAGES
+from models.training.recipes.image_text_embedding.data import PairData
 from models.training.trainer import Schedule, Stage, multiplies_bf16
 
 SOFT = 0.5

@@ -16,9 +16,9 @@ from models.pipeline import Pipeline
 from models.training.evaluation import evaluate
 from models.training.manifest import DataError
 from models.training.objectives import info_nce
+from models.training.recipes.captioner.data import CUT
 from models.training.recipes.image_text_embedding import recipe, stage
 from models.training.recipes.image_text_embedding.ambiguity import main, recall
-from models.training.recipes.image_text_embedding.data import CUT
 from models.training.recipes.imagenet import efficientnet_lite0
 from models.training.trainer import Schedule
 from tests.models.training.recipes.transformer import pretrained
