@@ -164,7 +164,8 @@ class CaptioningTask(WritingTask):
         if not words:
             return CaptionExplanation(tokens=[])
         maps = hypothesis.attention.reshape(len(words), -1, side, side)
-        rounded = (maps * 1e5).round().div(1e5).tolist()
+        # In double precision, so that five digits are all that is sent.
+        rounded = maps.double().round(decimals=5).tolist()
         return CaptionExplanation(
             tokens=[AttendedToken(token=word, attention=frames) for word, frames in zip(words, rounded, strict=True)]
         )

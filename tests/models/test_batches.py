@@ -55,7 +55,7 @@ def bundle(served: Pipeline, chance: random.Random) -> Query:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Equal; numbers within 1e-5, or by the last digit of those that are rounded to four."""
+    """Equal; numbers within 1e-5, or by the last digit of those that are rounded to four or five."""
     if isinstance(one, dict):
         # Labels of equal probability may change places.
         keys = {"probability"} if one.keys() == {"label", "probability"} else one.keys() | other.keys()
@@ -63,7 +63,10 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, list):
         return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, float):
-        last = 1.01e-4 if round(one, 4) == one and round(other, 4) == other else 0
+        shortest = next(
+            (digits for digits in (4, 5) if round(one, digits) == one and round(other, digits) == other), None
+        )
+        last = 0 if shortest is None else 1.01 * 10**-shortest
         return bool(abs(one - other) <= max(1e-5, last))
     return type(one) is type(other) and bool(one == other)
 
