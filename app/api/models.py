@@ -23,7 +23,7 @@ class ModalityCard(BaseModel):
 
     required: bool = Field(description="Whether no request does without it")
     max_items: int = Field(description="Most parts of this name in one request")
-    limits: dict[str, float] = Field(description="Most of each: bytes, pixels, seconds, frames or characters")
+    limits: dict[str, int | float] = Field(description="Most of each: bytes, pixels, seconds, frames or characters")
 
 
 class RuntimeCard(BaseModel):
@@ -122,9 +122,9 @@ def card(pipeline: "Profile", limits: "MediaLimits") -> ModelCard:
     )
 
 
-def _most(pipeline: "Profile", part: "Modality", limits: "MediaLimits") -> dict[str, float]:
+def _most(pipeline: "Profile", part: "Modality", limits: "MediaLimits") -> dict[str, int | float]:
     """How much one part may hold; of vectors that stand for a medium only the bytes are bounded."""
-    nbytes: dict[str, float] = {"bytes": pipeline.part_bytes(part, limits)}
+    nbytes: dict[str, int | float] = {"bytes": pipeline.part_bytes(part, limits)}
     item = pipeline.config.modalities.get(part)
     if item is not None and item.features.type == "vectors":
         return nbytes

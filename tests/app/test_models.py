@@ -23,6 +23,7 @@ def test_a_card_says_what_a_client_needs(open_client: Open) -> None:
     limits = Settings().limits
     assert card["modalities"]["image"]["limits"] == {"bytes": limits.image_bytes, "pixels": limits.image_pixels}
     assert video["limits"]["seconds"] == limits.video_seconds
+    assert isinstance(video["limits"]["frames"], int)
     assert video["limits"].keys() == {"bytes", "seconds", "pixels", "frames"}
     assert card["languages"] == ["en", "zh"]
     assert card["device"] == "cpu"
