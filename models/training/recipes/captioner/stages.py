@@ -101,8 +101,7 @@ def write_captions(stage: _CaptionStage, split: str, *, beam_size: int, batch: i
 class CrossEntropyStage(_CaptionStage):
     """Teacher forcing with label smoothing; ``cnn_rate`` above 0 trains the CNN's upper blocks as well.
 
-    An epoch reads some ``captions`` of each photo in each language, drawn anew: another view of a photo teaches more
-    than the rest of them, and reading is what an epoch's time goes to.
+    An epoch reads some ``captions`` of each photo in each language, drawn anew: reading is what its time goes to.
     """
 
     def __init__(
