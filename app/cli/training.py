@@ -97,7 +97,7 @@ def _print_all(data: Path, roots: list[Path]) -> None:
         folders = [folder for root in roots for folder in checkpoint_folders(root)]
         for line in cli_evaluate_all(folders, data, Path(cache)):
             differing += line.differs()
-            said = "cross-validated in training" if line.measured is None else line.measured
+            said = "made in training" if line.measured is None else line.measured
             mark = "  <- differs" if line.differs() else ""
             typer.echo(f"{line.checkpoint}\t{line.figure}\t{line.recorded}\t{said}{mark}")
     typer.echo(f"{differing} figures differ from metrics.json.", err=True)

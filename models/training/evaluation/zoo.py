@@ -34,20 +34,27 @@ class Line:
 def measure_all(folders: Sequence[Path], data: Path, cache: Path) -> Iterator[Line]:
     """Every figure of the checkpoints in ``folders`` that a recipe of this project made, without training anything.
 
+    What only training makes (seeds, folds, networks to compare with) is there without a second measurement.
+
     Raises:
         CheckpointError: a folder is not a usable checkpoint.
         DataError: a data set is missing or cannot be used.
     """
     for folder in folders:
         pipeline = Pipeline.load(folder)
-        name, recorded = pipeline.config.name, dict(pipeline.metrics or {})
-        how = ZOO.get(name)
+        how = ZOO.get(pipeline.config.name)
         if how is None:
             continue
-        found = dict(_flat(how(folder, data, cache)))
-        figures, baselines = (dict(_flat(recorded.get(key, {}))) for key in ("figures", "baselines"))
-        for figure in [*found, *(key for key in figures if key not in found)]:
-            yield Line(name, figure, figures.get(figure, baselines.get(figure)), found.get(figure))
+        recorded, found = _recorded(pipeline.metrics or {}), dict(_flat(how(folder, data, cache)))
+        for figure in [*found, *(key for key in recorded if key not in found)]:
+            yield Line(pipeline.config.name, figure, recorded.get(figure), found.get(figure))
+
+
+def _recorded(metrics: Mapping[str, Any]) -> Figures:
+    """The figures of a metrics.json by name: what stands under ``figures`` and ``baselines`` needs no other name."""
+    groups = {name: value for name, value in metrics.items() if isinstance(value, Mapping)}
+    plain = {name: groups.pop(name, {}) for name in ("baselines", "figures")}
+    return {name: value for group in (*plain.values(), groups) for name, value in _flat(group)}
 
 
 def _on(dataset: str, target: str | None = None) -> Measured:
@@ -79,9 +86,19 @@ def _digits(folder: Path, data: Path, cache: Path) -> Figures:
     return remeasured(folder, data, cache / "digits")
 
 
-def _learned(folder: Path, data: Path, cache: Path) -> Figures:  # noqa: ARG001
-    """Nothing: its figures are those of other networks, each trained without the fold that it was measured on."""
-    return {}
+def _sounds(folder: Path, data: Path, cache: Path) -> Figures:
+    """Recordings alone: its figures are those of other networks, each trained without the fold it was measured on."""
+    from models.training.recipes.sound_events import remeasured
+
+    return remeasured(folder, data / "esc10", cache / "sounds")
+
+
+def _commands(folder: Path, data: Path, cache: Path) -> Figures:
+    from models.training.recipes.voice_commands import remeasured
+
+    return _on("speech_commands")(folder, data, cache) | remeasured(
+        folder, data / "speech_commands", cache / "commands"
+    )
 
 
 ZOO: Mapping[str, Measured] = {
@@ -91,8 +108,8 @@ ZOO: Mapping[str, Measured] = {
     "digits": _digits,
     "image-text-embedding": _on("flickr8k", "captions"),
     "sentiment": _sentiment,
-    "sound-events": _learned,
-    "voice-commands": _on("speech_commands"),
+    "sound-events": _sounds,
+    "voice-commands": _commands,
 }
 
 

@@ -6,7 +6,7 @@ mixed with another clip (mixup, Zhang et al. 2018).
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -292,12 +292,25 @@ def _publish(
     }
     config = describe(clips.labels, calibrated.heat)
 
-    def served(folder: Path) -> dict[str, Any]:
-        rows = range(0, len(truth), POSTED)
-        labels = [clips.labels[truth[row]] for row in rows]
-        return {"recordings": recordings(folder, [clips.sounds[row].numpy() for row in rows], RATE, labels, quiet=20)}
-
+    served = partial(_posted, sounds=clips.sounds, labels=[clips.labels[each] for each in truth])
     publish(out, config, network, metrics, calibrated.probabilities, truth, card=card, served=served)
+
+
+def _posted(folder: Path, sounds: Waveforms, labels: Sequence[str]) -> dict[str, Any]:
+    """How well the checkpoint in ``folder`` hears some clips, ``labels`` of all, that are posted as files."""
+    rows = range(0, len(sounds), POSTED)
+    heard = [sounds[row].numpy() for row in rows]
+    return {"recordings": recordings(folder, heard, RATE, [labels[row] for row in rows], quiet=20)}
+
+
+def remeasured(folder: Path, data: Path, cache: Path) -> dict[str, Any]:
+    """How a shipped checkpoint hears other recordings, measured as in training.
+
+    Raises:
+        DataError: the data are missing.
+    """
+    manifest = read_manifest(data, "train", media=("audio",))
+    return _posted(folder, Waveforms(manifest, RATE, cache), [str(example["label"]) for example in manifest.examples])
 
 
 def _disguised(x: Tensor) -> Tensor:

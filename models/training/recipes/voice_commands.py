@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.checkpoint import load_checkpoint
 from models.config import CheckpointConfig
 from models.features.audio import AudioFeatures
 from models.network import FusionRNN
@@ -240,11 +241,6 @@ def _publish(
         "false_accepts": false_accepts(calibrated.probabilities, held.truth, environment),
     }
 
-    def served(folder: Path) -> dict[str, Any]:
-        rows = range(0, len(sounds.val), POSTED)
-        labels = [LABELS[int(sounds.val_classes[row])] for row in rows]
-        return {"recordings": recordings(folder, [sounds.val[row].numpy() for row in rows], RATE, labels, quiet=5)}
-
     features = AudioFeatures.model_validate(FEATURES)
     shown = [_shown(features, sounds, LABELS.index(label)) for label in SHOWN]
     draw_attention(best.network, shown, features.hop, out / "attention.png")
@@ -256,8 +252,30 @@ def _publish(
         calibrated.probabilities,
         held.truth,
         card=card,
-        served=served,
+        served=partial(_posted, sounds=sounds),
     )
+
+
+def _posted(folder: Path, sounds: Sounds) -> dict[str, Any]:
+    """How well the checkpoint in ``folder`` hears some validation words that are posted as files."""
+    rows = range(0, len(sounds.val), POSTED)
+    labels = [LABELS[int(sounds.val_classes[row])] for row in rows]
+    return {"recordings": recordings(folder, [sounds.val[row].numpy() for row in rows], RATE, labels, quiet=5)}
+
+
+def remeasured(folder: Path, data: Path, cache: Path) -> dict[str, Any]:
+    """What a shipped checkpoint takes for a command, and how it hears other recordings, measured as in training.
+
+    Raises:
+        DataError: the data, or ``esc10`` beside them, are missing.
+    """
+    checkpoint, sounds = load_checkpoint(folder), load(data, cache)
+    features = AudioFeatures.model_validate(FEATURES)
+    heat = checkpoint.config.defaults["temperature"]
+    words = _held(features, sounds.val, list(range(len(sounds.val))), sounds.val_classes)
+    strange = _held(features, sounds.noise, sounds.measured_rows, torch.zeros(len(sounds.noise), dtype=torch.int64))
+    said, heard = (scaled(answers(checkpoint.network, held), heat) for held in (words, strange))
+    return {"false_accepts": false_accepts(said, words.truth, heard), **_posted(folder, sounds)}
 
 
 def false_accepts(

@@ -49,6 +49,16 @@ def test_what_is_measured_again_of_the_baselines_stands_beside_them(
     assert lines["sentence_error"].measured is None
 
 
+def test_what_only_training_makes_is_said_as_it_was_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("models.training.evaluation.zoo.ZOO", {"sound-events": lambda *_: {"recordings": {"WAV": 0.5}}})
+    lines = {line.figure: line for line in measure_all([SHIPPED / "sound-events"], tmp_path, tmp_path)}
+    recorded = json.loads((SHIPPED / "sound-events" / "metrics.json").read_text())
+    assert lines["recordings, WAV"].recorded == recorded["recordings"]["WAV"]
+    assert lines["recordings, WAV"].measured == 0.5
+    for name, figure in {"accuracy": recorded["figures"]["accuracy"], "folds, 3": recorded["folds"]["3"]}.items():
+        assert (lines[name].recorded, lines[name].measured) == (figure, None)
+
+
 def test_rounding_is_no_difference() -> None:
     assert not Line("a", "b", [0.9, 0.8, 1.0], [0.9004, 0.7, 1.0]).differs()
     assert Line("a", "b", 0.9, 0.91).differs()

@@ -48,6 +48,8 @@ def test_the_command_cross_validates_and_ships_a_network_of_all_folds(
     pipeline = Pipeline.load(tmp_path / "out" / "checkpoint")
     pipeline.warm_up()
     assert pipeline.config.labels == ["rain", "rooster"]
+    again = sound_events.remeasured(tmp_path / "out" / "checkpoint", data, tmp_path / "again")
+    assert again == {"recordings": metrics["recordings"]}
 
 
 def test_the_convolutions_start_from_pictures(data: Path) -> None:

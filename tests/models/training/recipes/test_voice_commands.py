@@ -39,6 +39,9 @@ def test_the_command_leaves_a_checkpoint_that_answers(
     assert metrics["baselines"].keys() == {"always 'down'", "no recurrence"}
     assert pipeline.config.defaults["temperature"] == metrics["calibration"]["temperature"]
     assert (tmp_path / "out" / "confusion.png").exists()
+    again = voice_commands.remeasured(tmp_path / "out" / "checkpoint", data, tmp_path / "again")
+    assert again["recordings"] == metrics["recordings"]
+    assert again["false_accepts"] == pytest.approx(metrics["false_accepts"], abs=5e-3)
 
 
 def test_a_label_that_is_no_command_is_named(data: Path, tmp_path: Path) -> None:
