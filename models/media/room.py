@@ -1,6 +1,7 @@
 """Room for decoded pixels: large pictures are decoded one after the other, however many threads there are."""
 
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,12 +12,21 @@ _LOOKS = 0.1
 
 
 class PixelRoom:
-    """At most ``pixels`` at a time, over all threads; a picture of more comes when no other is there."""
+    """At most ``pixels`` at a time, over all threads; a picture of more comes when no other is there.
+
+    First come, first served: small pictures that went past a large one would keep it out for good.
+    """
 
     def __init__(self, pixels: int) -> None:
         self.pixels = pixels
         self._held = 0
+        self._waiting: deque[object] = deque()
         self._changed = threading.Condition()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for room."""
+        return len(self._waiting)
 
     @contextmanager
     def hold(self, pixels: int) -> Iterator[None]:
@@ -25,11 +35,17 @@ class PixelRoom:
         Raises:
             GivenUp: nobody wants the picture any more.
         """
+        turn = object()
         with self._changed:
-            while self._held and self._held + pixels > self.pixels:
-                check_wanted()
-                self._changed.wait(_LOOKS)
-            self._held += pixels
+            self._waiting.append(turn)
+            try:
+                while self._waiting[0] is not turn or (self._held and self._held + pixels > self.pixels):
+                    check_wanted()
+                    self._changed.wait(_LOOKS)
+                self._held += pixels
+            finally:
+                self._waiting.remove(turn)
+                self._changed.notify_all()
         try:
             yield
         finally:

@@ -186,8 +186,13 @@ class CodedReader:
         if self._pipe is None:
             if not _THREADS.acquire(blocking=False):
                 raise Busy("As many sessions as may be send containers.")
-            self._pipe = _Pipe(self._hear)
-            threading.Thread(target=_decode, args=(self._pipe, self.coded), name="container", daemon=True).start()
+            pipe = _Pipe(self._hear)
+            try:
+                threading.Thread(target=_decode, args=(pipe, self.coded), name="container", daemon=True).start()
+            except RuntimeError as error:
+                _THREADS.release()
+                raise Busy("The system has no thread left to decode a container in.") from error
+            self._pipe = pipe
         return self._pipe
 
     def _hear(self, frame: AudioFrame) -> Samples:

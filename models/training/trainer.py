@@ -224,8 +224,10 @@ class Trainer:
         weights = dict(self._weights())
         raw = {name: weights[name].detach().clone() for name in self._average}
         self.model.load_state_dict(self._average, strict=False)
-        yield
-        self.model.load_state_dict(raw, strict=False)
+        try:
+            yield
+        finally:
+            self.model.load_state_dict(raw, strict=False)
 
     def _log(self, stage: Stage, kind: str, figures: dict[str, float]) -> None:
         line = {"stage": stage.name, "epoch": self._at.epoch + 1, "kind": kind} | figures

@@ -43,6 +43,23 @@ def test_a_picture_beyond_all_room_comes_alone() -> None:
         pass
 
 
+def test_small_pictures_do_not_go_past_a_large_one() -> None:
+    room, order = PixelRoom(100), list[int]()
+
+    def decode(pixels: int) -> None:
+        with room.hold(pixels):
+            order.append(pixels)
+
+    with ThreadPoolExecutor(2) as pool, room.hold(60):
+        pool.submit(decode, 90)
+        while not room.waiting:
+            time.sleep(0.001)
+        pool.submit(decode, 30)
+        time.sleep(0.3)
+        assert not order
+    assert order == [90, 30]
+
+
 def test_whoever_is_not_wanted_any_more_does_not_wait() -> None:
     room = PixelRoom(100)
     with room.hold(100), pytest.raises(GivenUp), while_wanted(lambda: False), room.hold(1):

@@ -15,7 +15,7 @@ from models.media import MediaLimits
 from models.media.audio import decode_audio, frame_samples
 from models.streaming import container
 from models.streaming.container import Coded, CodedReader, _Pipe
-from models.streaming.errors import BadChunk
+from models.streaming.errors import BadChunk, Busy
 from tests.models.streaming.sounds import babble
 
 NAMES = ["ogg", "webm"]
@@ -136,6 +136,20 @@ def test_a_chunk_that_promises_too_much_is_refused(rate: int, layout: str, secon
     reader = CodedReader(Coded(encoding="ogg"), 16_000)
     with pytest.raises(BadChunk, match=said):
         reader.read(flac(rate, layout, seconds))
+
+
+def test_a_thread_that_does_not_start_leaves_room_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(container, "_THREADS", threading.BoundedSemaphore(1))
+    reader = CodedReader(Coded(encoding="ogg"), 16_000)
+    with monkeypatch.context() as without_threads:
+        without_threads.setattr(threading.Thread, "start", lambda _: (_ for _ in ()).throw(RuntimeError("no thread")))
+        with pytest.raises(Busy, match="no thread left"):
+            reader.read(FILES["ogg"])
+    reader.read(FILES["ogg"])
+    reader.close()
+    for thread in threading.enumerate():
+        if thread.name == "container":
+            thread.join()
 
 
 def test_sound_of_too_many_channels_is_refused() -> None:

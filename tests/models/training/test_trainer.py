@@ -168,6 +168,21 @@ def test_a_validation_that_is_not_finite_stops_and_says_where_also_when_it_is_go
             Trainer(network, [Lost(network)], tmp_path, seed=3, save_every_s=0).run()
 
 
+def test_averaged_weights_stay_in_no_network_that_fails_in_validation(tmp_path: Path) -> None:
+    class Failing(Regression):
+        seen: list[Tensor]
+
+        def validate(self) -> dict[str, float]:
+            self.seen = [parameter.detach().clone() for parameter in network.parameters()]
+            raise ZeroDivisionError
+
+    network = model()
+    stage = Failing(network)
+    with pytest.raises(ZeroDivisionError):
+        Trainer(network, [stage], tmp_path, seed=3).run()
+    assert not any(torch.equal(old, new) for old, new in zip(stage.seen, network.parameters(), strict=True))
+
+
 def test_a_line_of_the_log_that_a_kill_cut_off_is_skipped(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     with pytest.raises(Killed):
