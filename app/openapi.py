@@ -7,6 +7,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
 from app.api.parts import EXPLAIN, needed
+from app.api.uploads import TIMEOUT_HEADER
 from app.engine.service import Service
 from app.errors import BODY, problem_body, problems
 from app.samples import TEXT, sample
@@ -27,12 +28,6 @@ TAGS = [
 _REF = "#/components/schemas/"
 _STATUSES = BODY | {404: "The model was unloaded", 406: "Accept names no kind of answer that there is"}
 _EVENTS = "Events token, or partial and final as in a stream; progress; at last result or error"
-_TIMEOUT: dict[str, Any] = {
-    "name": "X-Request-Timeout",
-    "in": "header",
-    "description": "Seconds after which the answer is of no use. What cannot make it is refused before it is read",
-    "schema": {"type": "number", "exclusiveMinimum": 0},
-}
 _PROBLEM_SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": ["type", "title", "status", "detail"],
@@ -110,7 +105,7 @@ def _operation(pipeline: "Profile", answer: dict[str, Any], limits: MediaLimits)
         "summary": f"{config.name}: {config.task}",
         "description": config.description,
         "operationId": f"predict_{config.name}",
-        "parameters": [_TIMEOUT],
+        "parameters": [TIMEOUT_HEADER],
         "requestBody": {
             "required": True,
             "content": {

@@ -2,11 +2,17 @@
 
 
 def preferred(accept: str, offered: list[str]) -> str | None:
-    """The offered media type with the highest weight, the first offered among equals; None where none is accepted."""
+    """The offered media type with the highest weight, the first offered among equals; None where none is accepted.
+
+    A header that names nothing accepts everything, as one that is not there.
+    """
     weights: dict[str, float] = {}
     for item in accept.split(","):
         kind, *parameters = (piece.strip().lower() for piece in item.split(";"))
-        weights[kind] = _weight(parameters)
+        if kind:
+            weights[kind] = _weight(parameters)
+    if not weights:
+        return offered[0]
     best, most = None, 0.0
     for kind in offered:
         # The most specific range decides, whatever the others say.

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Path, Request, Response
 from pydantic import Field, TypeAdapter, ValidationError
 
 from app.api.collection_cards import (
@@ -22,11 +22,11 @@ from app.api.collection_cards import (
     SearchAnswer,
 )
 from app.api.parts import Posted, Rules
-from app.api.uploads import declared, leaving, receive, refuse_query, wanted_within
+from app.api.uploads import TIMEOUT_HEADER, declared, leaving, receive, refuse_query, wanted_within
 from app.engine.admission import Place
 from app.engine.runner import Call
 from app.engine.service import Service, service_of
-from app.errors import BODY, Conflict, Unavailable, UnsupportedType, WrongFields, problems
+from app.errors import BODY, Conflict, NotFound, Unavailable, UnsupportedType, WrongFields, problems
 from app.samples import coded, picture
 from app.search.collections import Collections
 from app.search.desk import Desk
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _ITEM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}")
+# Described only: what is sent is checked below, with words of its own.
+Name = Annotated[str, Path(json_schema_extra={"pattern": f"^{_NAME.pattern}$"})]
+ItemId = Annotated[str, Path(json_schema_extra={"pattern": f"^{_ITEM.pattern}$"})]
 _PAGE = 100
 _RETRY = 60
 _limit: TypeAdapter[int] = TypeAdapter(Annotated[int, Field(ge=1, le=_PAGE)])
@@ -57,14 +60,16 @@ def _body(parts: dict[str, dict[str, Any]], example: dict[str, Any]) -> dict[str
     """The body of an operation, as a form and as JSON with base64 for files."""
     form = {name: {key: item for key, item in part.items() if key != "contentEncoding"} for name, part in parts.items()}
     coded = {name: {key: item for key, item in part.items() if key != "format"} for name, part in parts.items()}
+    strict = {"type": "object", "minProperties": 1, "additionalProperties": False}
     return {
+        "parameters": [TIMEOUT_HEADER],
         "requestBody": {
             "required": True,
             "content": {
-                "multipart/form-data": {"schema": {"type": "object", "properties": form}},
-                "application/json": {"schema": {"type": "object", "properties": coded}, "example": example},
+                "multipart/form-data": {"schema": strict | {"properties": form}},
+                "application/json": {"schema": strict | {"properties": coded}, "example": example},
             },
-        }
+        },
     }
 
 
@@ -104,7 +109,7 @@ async def list_collections(request: Request) -> CollectionList:
 
 
 @router.get("/{name}", summary="A collection and its items", responses=_KNOWN)
-async def get_collection(name: str, request: Request, after: str | None = None) -> ItemList:
+async def get_collection(name: Name, request: Request, after: str | None = None) -> ItemList:
     """Its counts and up to 100 of its items; give ``next`` as ``after`` to see the following ones."""
     _check_name(name)
     if after is not None and not re.fullmatch(r"[0-9a-f-]{36}", after):
@@ -118,21 +123,21 @@ async def get_collection(name: str, request: Request, after: str | None = None) 
 
 
 @router.delete("/{name}", status_code=204, summary="Forget a collection", responses=_KNOWN)
-async def delete_collection(name: str, request: Request) -> None:
+async def delete_collection(name: Name, request: Request) -> None:
     """Forget all of its items."""
     _check_name(name)
     await _desk(request).ask(lambda store: store.delete(name))
 
 
 @router.get("/{name}/items/{item}", summary="An item", responses=_KNOWN)
-async def get_item(name: str, item: str, request: Request) -> ItemDetail:
+async def get_item(name: Name, item: ItemId, request: Request) -> ItemDetail:
     """What was seen of it: a caption in each language, for a video one of every second."""
     _check_name(name, item)
     return await _detail(_desk(request), name, item)
 
 
 @router.delete("/{name}/items/{item}", status_code=204, summary="Forget an item", responses=_KNOWN)
-async def delete_item(name: str, item: str, request: Request) -> None:
+async def delete_item(name: Name, item: ItemId, request: Request) -> None:
     """Forget it; the collection stays, also without any item."""
     _check_name(name, item)
     await _desk(request).ask(lambda store: store.delete(name, item))
@@ -145,11 +150,12 @@ async def delete_item(name: str, item: str, request: Request) -> None:
     | {201: {"model": ItemDetail, "description": "The id was new"}},
     openapi_extra=_body({"image": _file("A photo"), "video": _file("A video")}, {"image": coded(picture())}),
 )
-async def put_item(name: str, item: str, request: Request, response: Response) -> ItemDetail:
+async def put_item(name: Name, item: ItemId, request: Request, response: Response) -> ItemDetail:
     """Caption and embed an upload, a video each second, in place of what had the id; the same again costs nothing."""
     _check_name(name, item)
+    refuse_query(request)
     service, desk = service_of(request), _desk(request)
-    service.check_ready()
+    service.check_loaded()
     with _place(request, "put") as place:
         annotator = await _annotator(service)
         posted = await receive(request, _rules(service, annotator, ("image", "video")), service, place)
@@ -188,12 +194,12 @@ async def put_item(name: str, item: str, request: Request, response: Response) -
         {"text": "a dog in the snow", "limit": 5},
     ),
 )
-async def search(name: str, request: Request) -> SearchAnswer:
+async def search(name: Name, request: Request) -> SearchAnswer:
     """The items whose nearest moment is nearest to a text, or to a photo."""
     _check_name(name)
     refuse_query(request)
     service, desk = service_of(request), _desk(request)
-    service.check_ready()
+    service.check_loaded()
     with _place(request, "search") as place:
         annotator = await _annotator(service)
         posted = await receive(
@@ -250,10 +256,10 @@ def _place(request: Request, kind: str) -> Place:
     )
 
 
-def _check_kind(part: str, data: bytes) -> None:
+def _check_kind(part: "Modality", data: bytes) -> None:
     from app.search.moments import kind_of
 
-    kind = kind_of(data)
+    kind = kind_of(data, part)
     if kind != part:
         said = f"The part '{part}' holds a medium of the kind {kind}."
         raise UnsupportedType(said, f"Send it as '{kind}'.", modality=part)
@@ -268,13 +274,21 @@ def _only(posted: Posted) -> "tuple[Modality, bytes | str]":
 
 
 async def _annotator(service: Service) -> "Annotator":
-    """The checkpoints that the settings name; without the captioner, items are put without captions."""
+    """The checkpoints that the settings name; without the captioner, items are put without captions.
+
+    Raises:
+        Unavailable: the one that embeds is not served, or the two cannot be used.
+    """
     from app.search.moments import Annotator
 
     settings, swaps = service.settings, service.swaps
     captions = settings.collections_captioner in service.registry.profiles
     captioner = await swaps.awake(settings.collections_captioner) if captions else None
-    embedder = await swaps.awake(settings.collections_model)
+    try:
+        embedder = await swaps.awake(settings.collections_model)
+    except NotFound as error:
+        said = f"Collections need the checkpoint '{settings.collections_model}' (FUSIONRNN_COLLECTIONS_MODEL)"
+        raise Unavailable(f"{said}, which is not served.", _RETRY) from error
     try:
         return Annotator(embedder, captioner)
     except ValueError as error:

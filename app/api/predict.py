@@ -86,7 +86,7 @@ def _place(request: Request) -> Place:
 
 def _kind(request: Request, pipeline: "Pipeline") -> str:
     offered = [JSON, EVENTS, *([PNG] if pipeline.draws else [])]
-    kind = preferred(request.headers.get("accept", "*/*"), offered)
+    kind = preferred(",".join(request.headers.getlist("accept")), offered)
     if kind is None:
         raise NotAcceptable("The Accept header names no kind of answer that this model has.", f"{', '.join(offered)}.")
     return kind

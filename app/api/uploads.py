@@ -4,16 +4,25 @@ import asyncio
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import Request
 from starlette.datastructures import Headers
 
-from app.api.parts import Posted, Rules, read_body
+from app.api.body import read_body
+from app.api.parts import Posted, Rules
 from app.engine.admission import Place
 from app.engine.service import Service
 from app.errors import UploadTimeout, WrongFields
 
 TIMEOUT = "X-Request-Timeout"
+TIMEOUT_HEADER: dict[str, Any] = {
+    "name": TIMEOUT,
+    "in": "header",
+    "description": "Seconds after which the answer is of no use. What cannot make it is refused before it is read",
+    "schema": {"type": "number", "exclusiveMinimum": 0},
+}
+"""The same for OpenAPI."""
 
 
 def declared(headers: Headers) -> int:

@@ -84,10 +84,18 @@ class Service:
         """
         if self.draining:
             raise Unavailable("The server is shutting down.", _RETRY)
-        if not self.registry.loaded:
-            raise Unavailable("Models are still being loaded.", _RETRY)
+        self.check_loaded()
         if not self.registry.profiles:
             raise Unavailable("No model could be loaded; GET /v1/models says why.", _RETRY)
+
+    def check_loaded(self) -> None:
+        """Return where all that will be served at first is: what was let in before would do without the rest.
+
+        Raises:
+            Unavailable: it is not.
+        """
+        if not self.registry.loaded:
+            raise Unavailable("Models are still being loaded.", _RETRY)
 
 
 def service_of(request: Request) -> Service:

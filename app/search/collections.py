@@ -123,7 +123,7 @@ class Collections:
     def holds(self, name: str, item: str, model: str, writer: str, sha256: str) -> bool:
         """Whether the item is there with this very content, so that looking at it again would change nothing.
 
-        ``writer`` is who would caption it.
+        ``writer`` is who would caption it; where nobody would, captions that are there stay.
 
         Raises:
             CollectionConflict: the collection is of another checkpoint.
@@ -132,7 +132,7 @@ class Collections:
             return False
         self._check_model(name, model)
         kept = self._kept(name, item).get(item)
-        return kept is not None and (kept.sha256, kept.writer) == (sha256, writer)
+        return kept is not None and kept.sha256 == sha256 and writer in ("", kept.writer)
 
     def require_room(self, name: str, item: str) -> None:
         """Return where at least one moment may be put under this id.

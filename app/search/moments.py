@@ -24,6 +24,7 @@ from models.pipeline import Decoded
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from models.features import Modality
     from models.pipeline import Bundle, Pipeline
     from models.tasks.task import Result
 
@@ -137,15 +138,15 @@ class Annotator:
         return _unit(embeddings["text" if "text" in embeddings else "image"])
 
 
-def kind_of(data: bytes) -> Kind:
-    """Whether a file is a photo or a video, by its content.
+def kind_of(data: bytes, part: "Modality" = "image") -> Kind:
+    """Whether a file is a photo or a video, by its content; errors are about the ``part`` that it was sent as.
 
     Raises:
         UnsupportedMedia: it is neither.
         MediaOutOfBounds: it is empty.
     """
     if not data:
-        raise MediaOutOfBounds("image", "The file is empty.", "Send a photo or a video.", "at least 1 byte")
+        raise MediaOutOfBounds(part, "The file is empty.", "Send a photo or a video.", "at least 1 byte")
     found = sniff(data)
     kinds: tuple[Kind, ...] = ("image", "video")
     for kind in kinds:
@@ -153,7 +154,7 @@ def kind_of(data: bytes) -> Kind:
             return kind
     name = "no known format" if found is None else found.name
     said = f"The file was recognized by its content as {name}, which is neither a photo nor a video."
-    raise UnsupportedMedia("image", said, f"Send a photo as {READABLE['image']}, or a video as {READABLE['video']}.")
+    raise UnsupportedMedia(part, said, f"Send a photo as {READABLE['image']}, or a video as {READABLE['video']}.")
 
 
 def thumbnail(picture: Picture) -> bytes:

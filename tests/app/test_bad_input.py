@@ -205,6 +205,18 @@ def test_malformed_json(client: TestClient, body: bytes, named: str | None) -> N
     assert problem(answer, 400).get("modality") == named
 
 
+def test_a_key_that_comes_twice_is_refused(client: TestClient) -> None:
+    body = b'{"image": "aGk=", "image": "aGs="}'
+    answer = client.post(URL, content=body, headers={"Content-Type": "application/json"})
+    assert problem(answer, 422)["field"] == "image"
+
+
+@pytest.mark.parametrize("content_type", ["multipart/form-data", "multipart/form-data; boundary="])
+def test_a_form_without_a_boundary_says_so(client: TestClient, content_type: str) -> None:
+    answer = client.post(URL, content=b"--b\r\n", headers={"Content-Type": content_type})
+    assert "no boundary" in problem(answer, 400)["detail"]
+
+
 @pytest.mark.parametrize(
     "body",
     [b'{"image": [' + b"[]," * 300_000 + b"[]]}", b"[" + b"{}," * 300_000 + b"{}]", b'{"a":' * 300_000],
@@ -214,7 +226,7 @@ def test_json_of_many_values_is_not_even_parsed(
     client: TestClient, monkeypatch: pytest.MonkeyPatch, body: bytes
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr("app.api.parts.json.loads", lambda _: pytest.fail("it was parsed"))
+        patched.setattr("app.api.body.json.loads", lambda *_, **__: pytest.fail("it was parsed"))
         answer = client.post(URL, content=body, headers={"Content-Type": "application/json"})
     assert problem(answer, 400)["limit"].endswith(" values")
 

@@ -2,6 +2,7 @@
 
 import base64
 import gc
+import re
 import threading
 import time
 import warnings
@@ -162,9 +163,33 @@ def test_a_part_is_what_it_is_called(client: TestClient, part: str, data: bytes,
     assert kind in answer.json()["remedy"]
 
 
-def test_options_in_the_address_of_a_search_are_refused(client: TestClient) -> None:
-    answer = client.post("/v1/collections/any/search?limit=3", json={"text": "a dog"})
-    assert (answer.status_code, answer.json()["field"]) == (422, "limit")
+def test_an_empty_part_is_called_what_it_was_sent_as(client: TestClient) -> None:
+    answer = client.put("/v1/collections/kinds/items/a", files={"video": ("film.mp4", b"")})
+    assert (answer.status_code, answer.json()["modality"]) == (422, "video")
+
+
+def test_options_in_the_address_are_refused(client: TestClient) -> None:
+    searched = client.post("/v1/collections/any/search?limit=3", json={"text": "a dog"})
+    stored = client.put("/v1/collections/any/items/a?limit=3", files={"image": picture(RED)})
+    for answer in (searched, stored):
+        assert (answer.status_code, answer.json()["field"]) == (422, "limit")
+
+
+def test_requests_are_answered_until_the_server_stops_to_listen(models: Path, tmp_path: Path) -> None:
+    with serving(models, tmp_path) as client:
+        service(client).draining = True
+        assert client.get("/readyz").status_code == 503
+        assert put(client, "late/red", image=picture(RED)).status_code == 201
+        assert search(client, "late", text="a dog").status_code == 200
+
+
+def test_captions_stay_while_nobody_captions(models: Path, tmp_path: Path) -> None:
+    with serving(models, tmp_path) as client:
+        captioned = put(client, "kept/red", image=picture(RED)).json()
+        service(client).registry.unload("captioner", rest=False)
+        again = put(client, "kept/red", image=picture(RED))
+        assert (again.status_code, again.json()) == (200, captioned)
+        assert captioned["moments"][0]["captions"].keys() == {"en", "zh"}
 
 
 def test_models_that_watch_a_film_do_not_rest(
@@ -426,7 +451,9 @@ def test_without_a_captioner_there_are_no_captions(models: Path, open_client: Op
 
 def test_without_an_embedder_there_are_no_collections(open_client: Open, tmp_path: Path) -> None:
     client = open_client(collections_dir=tmp_path)
-    assert put(client, "a/a", image=picture(RED)).status_code == 404
+    missing = put(client, "a/a", image=picture(RED))
+    assert (missing.status_code, missing.headers["retry-after"]) == (503, "60")
+    assert "'image-text-embedding' (FUSIONRNN_COLLECTIONS_MODEL)" in missing.json()["detail"]
     wrong = open_client(collections_dir=tmp_path, collections_model="captioner")
     assert put(wrong, "a/a", image=picture(RED)).status_code == 503
 
@@ -465,6 +492,10 @@ def test_the_document_describes_them(client: TestClient) -> None:
         "video",
     }
     assert {"200", "201", "409", "413", "422"} <= put_item["responses"].keys()
+    named = {parameter["name"]: parameter["schema"] for parameter in put_item["parameters"]}
+    assert named.keys() == {"name", "item", "X-Request-Timeout"}
+    assert re.fullmatch(named["item"]["pattern"], "beach-1")
+    assert not re.fullmatch(named["name"]["pattern"], "Beach")
     example = paths["/v1/collections/{name}/search"]["post"]["requestBody"]["content"]["application/json"]["example"]
     put(client, "documented/a", image=picture(RED))
     assert search(client, "documented", **example).status_code == 200

@@ -86,6 +86,8 @@ def test_a_wrong_setting_is_refused(wrong: dict[str, Any]) -> None:
         ("text/html, */*;q=0.1", "a/json"),
         ("TEXT/Events; q=1", "text/events"),
         ("image/png", None),
+        ("", "a/json"),
+        (" , ,", "a/json"),
         ("a/json;q=oops", None),
     ],
 )
