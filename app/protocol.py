@@ -3,6 +3,7 @@
 import asyncio
 from typing import ClassVar
 
+import httptools
 import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -20,6 +21,9 @@ class BoundedProtocol(HttpToolsProtocol):
     uvicorn waits for it without an end and keeps all that has come: a client that sends a byte now and then holds a
     socket for good. So it is with what follows a body or an answer, trailers and whatever else. A body itself is
     bounded by ``app.api.uploads``.
+
+    An upgrade that is not taken is ignored (RFC 9110, section 7.8). httptools ends its request at the head, whatever
+    body was announced, and uvicorn leaves it so: of a client that offers HTTP/2 no body would arrive.
     """
 
     head_seconds: ClassVar[float] = 30.0
@@ -45,7 +49,11 @@ class BoundedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Bytes that end nothing count, and so does the time of those that come after an answer."""
         self._moved = False
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self._parse(data)
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
         if self.transport.is_closing() or self.transport.get_protocol() is not self:  # a WebSocket's now
             return
         if self._moved:
@@ -70,7 +78,8 @@ class BoundedProtocol(HttpToolsProtocol):
         """The head is there."""
         self._began, self._moved = False, True
         self._stop_waiting()
-        super().on_headers_complete()
+        if not self._ignores_upgrade():
+            super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """A part of the body is there."""
@@ -80,7 +89,36 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """All of the request is there."""
         self._moved = True
-        super().on_message_complete()
+        if not self._ignores_upgrade():
+            super().on_message_complete()
+
+    def _parse(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            try:
+                self.parser.feed_data(rest)
+            except httptools.HttpParserUpgrade as upgrade:
+                if self._should_upgrade():
+                    self.handle_websocket_upgrade()
+                    break
+                self._begin_without_upgrade()
+                rest = rest[upgrade.args[0] :]
+            else:
+                break
+
+    def _ignores_upgrade(self) -> bool:
+        return self.parser.should_upgrade() and not self._should_upgrade()
+
+    def _begin_without_upgrade(self) -> None:
+        """Read the same head again, by a new parser: the old one takes the request for complete."""
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        if method == b"CONNECT":  # an upgrade without its header
+            raise httptools.HttpParserInvalidMethodError("CONNECT is for proxies")
+        kept = [b"%s: %s\r\n" % (name, value) for name, value in self.headers if name != b"upgrade"]
+        head = b"%s %s HTTP/%s\r\n%s\r\n" % (method, self.url, version, b"".join(kept))
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
+        self.parser.feed_data(head)
 
     def _expect_head(self) -> None:
         self._deadline = self.loop.call_later(self.head_seconds, self._give_up)

