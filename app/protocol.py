@@ -106,6 +106,13 @@ class BoundedProtocol(HttpToolsProtocol):
             else:
                 break
 
+    def _should_upgrade(self) -> bool:
+        """To a WebSocket, and for no request that has a body: whatever reads it waits for the end of a handshake."""
+        given = dict(self.headers)
+        length, coding = given.get(b"content-length", b"0"), given.get(b"transfer-encoding")
+        bodiless = self.parser.get_method() == b"GET" and length == b"0" and coding is None
+        return bodiless and super()._should_upgrade()
+
     def _ignores_upgrade(self) -> bool:
         return self.parser.should_upgrade() and not self._should_upgrade()
 

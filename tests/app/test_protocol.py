@@ -203,6 +203,34 @@ def test_requests_that_offer_http_2_may_follow_each_other_at_once(address: str) 
     assert answers.count(b"HTTP/1.1 ") == 4
 
 
+WS = (
+    "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+    "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n"
+)
+
+
+@pytest.mark.parametrize("request_", [WHOLE, CHUNKS], ids=["whole", "chunked"])
+def test_a_post_is_no_handshake_of_a_websocket(address: str, request_: bytes) -> None:
+    with connect(address) as posting:
+        posting.sendall(request_.replace(H2C.encode(), WS.encode()))
+        read_body(posting)
+
+
+@pytest.mark.parametrize("body", ["Content-Length: 2\r\n\r\n{}", "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"])
+def test_a_get_with_a_body_is_no_handshake_of_a_websocket(address: str, body: str) -> None:
+    with connect(address) as getting:
+        getting.sendall(f"GET /healthz HTTP/1.1\r\nHost: a\r\n{WS}{body}".encode())
+        assert getting.recv(2**16).startswith(b"HTTP/1.1 200 ")
+
+
+def test_a_handshake_may_say_that_it_has_no_body(address: str) -> None:
+    with connect(address) as opening:
+        opening.sendall(
+            f"GET /v1/models/captioner/stream HTTP/1.1\r\nHost: a\r\n{WS}Content-Length: 0\r\n\r\n".encode()
+        )
+        assert opening.recv(2**16).startswith(b"HTTP/1.1 101 ")
+
+
 def test_a_connect_is_refused(address: str) -> None:
     with connect(address) as proxied:
         proxied.sendall(b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n")
