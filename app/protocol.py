@@ -7,7 +7,7 @@ import httptools
 import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from app.errors import PROBLEM, HeadTooLarge, ServiceError, UploadTimeout
+from app.errors import PROBLEM, BadRequest, HeadTooLarge, ServiceError, UploadTimeout
 
 log = structlog.get_logger("fusionrnn")
 
@@ -52,8 +52,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         try:
             self._parse(data)
-        except httptools.HttpParserError:
-            self.send_400_response("Invalid HTTP request received.")
+        except httptools.HttpParserError as error:
+            self._refuse(_refusal(error))
         if self.transport.is_closing() or self.transport.get_protocol() is not self:  # a WebSocket's now
             return
         if self._moved:
@@ -61,7 +61,7 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             self._came += len(data)
             if self._came > HEAD_BYTES:
-                self._overflow()
+                self._refuse(self._too_large())
         # uvicorn has stopped its own clock for them, which would have closed an idle connection.
         cycle: RequestResponseCycle | None = self.cycle
         if self._deadline is None and cycle is not None and cycle.response_complete:
@@ -76,10 +76,11 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is there."""
-        self._began, self._moved = False, True
+        self._moved = True
         self._stop_waiting()
         if not self._ignores_upgrade():
             super().on_headers_complete()
+            self._began = False
 
     def on_body(self, body: bytes) -> None:
         """A part of the body is there."""
@@ -91,6 +92,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self._moved = True
         if not self._ignores_upgrade():
             super().on_message_complete()
+
+    def _too_large(self) -> HeadTooLarge:
+        what = "first line and the headers" if self._began else "trailers behind the body"
+        said = f"The {what} have more than {HEAD_BYTES} bytes."
+        return HeadTooLarge(said, "Put data into the body.", limit=f"{HEAD_BYTES} bytes")
 
     def _parse(self, data: bytes) -> None:
         rest = memoryview(data)
@@ -136,30 +142,36 @@ class BoundedProtocol(HttpToolsProtocol):
             self._deadline = None
 
     def _give_up(self) -> None:
-        if self._began:
-            limit = f"{self.head_seconds:g} seconds"
-            said = f"The request's headers did not end within {limit}."
-            self._refuse(UploadTimeout(said, "Send them at once.", limit=limit))
-        else:
-            self._stop_waiting()
-            self.transport.close()
-
-    def _overflow(self) -> None:
-        cycle: RequestResponseCycle | None = self.cycle
-        if self._began or (cycle is not None and not cycle.response_started):
-            what = "first line and the headers" if self._began else "trailers behind the body"
-            said = f"The {what} have more than {HEAD_BYTES} bytes."
-            self._refuse(HeadTooLarge(said, "Put data into the body.", limit=f"{HEAD_BYTES} bytes"))
-        else:
-            self._stop_waiting()
-            self.transport.close()
+        limit = f"{self.head_seconds:g} seconds"
+        said = f"The request's headers did not end within {limit}."
+        self._refuse(UploadTimeout(said, "Send them at once.", limit=limit))
 
     def _refuse(self, error: ServiceError) -> None:
+        """Say why, unless that came inside an answer or behind it, and close."""
         self._stop_waiting()
-        log.info("refused head", status=error.status, detail=error.detail)
+        if self._unanswered():
+            self._say(error)
+        self.transport.close()
+
+    def _unanswered(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle
+        if self.pipeline:
+            return False
+        if cycle is None or cycle.response_complete:
+            return self._began
+        return not cycle.response_started
+
+    def _say(self, error: ServiceError) -> None:
+        log.info("refused before the application", status=error.status, detail=error.detail)
         body = bytes(error.response().body)
         self.transport.write(
             b"HTTP/1.1 %d %s\r\ncontent-type: %s\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s"
             % (error.status, error.title.encode(), PROBLEM.encode(), len(body), body)
         )
-        self.transport.close()
+
+
+def _refusal(error: httptools.HttpParserError) -> ServiceError:
+    """What a client is told whose bytes are no request."""
+    if not isinstance(error, httptools.HttpParserCallbackError):
+        return BadRequest(f"This is no HTTP request: {error}.", "Send one as RFC 9112 has it.")
+    return BadRequest("The request's address cannot be read.", "Percent-encode it, and begin it with a slash.")

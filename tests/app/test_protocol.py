@@ -231,7 +231,37 @@ def test_a_handshake_may_say_that_it_has_no_body(address: str) -> None:
         assert opening.recv(2**16).startswith(b"HTTP/1.1 101 ")
 
 
-def test_a_connect_is_refused(address: str) -> None:
-    with connect(address) as proxied:
-        proxied.sendall(b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n")
-        assert rest(proxied).startswith(b"HTTP/1.1 400 ")
+@pytest.mark.parametrize(
+    ("request_", "detail"),
+    [
+        (b"FOO / HTTP/1.1\r\nHost: a\r\n\r\n", "method"),
+        (b"CONNECT a:443 HTTP/1.1\r\nHost: a\r\n\r\n", "CONNECT"),
+        (b"GET /a b HTTP/1.1\r\nHost: a\r\n\r\n", "HTTP/"),
+        ("GET /ä HTTP/1.1\r\nHost: a\r\n\r\n".encode(), "url"),
+        (b"GET http://a HTTP/1.1\r\nHost: a\r\n\r\n", "address"),
+        (predict("Transfer-Encoding: chunked\r\nContent-Length: 3\r\n", b""), "Transfer-Encoding"),
+        (predict("Transfer-Encoding: chunked\r\n", b"zz\r\n"), "chunk"),
+        (b"\x16\x03\x01\x02\x00\x01", "method"),
+    ],
+    ids=["method", "CONNECT", "space", "umlaut", "no path", "two lengths", "chunk", "TLS"],
+)
+@pytest.mark.parametrize("before", [b"", b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"], ids=["new", "used"])
+def test_what_is_no_request_is_answered_by_a_problem(address: str, before: bytes, request_: bytes, detail: str) -> None:
+    with connect(address) as wrong:
+        if before:
+            wrong.sendall(before)
+            assert b"200 OK" in wrong.recv(2**16)
+        wrong.sendall(request_)
+        status, said = problem(rest(wrong))
+    assert status == said["status"] == 400
+    assert said["type"] == "urn:fusionrnn:problem:bad-request"
+    assert detail in said["detail"]
+    assert said["remedy"]
+
+
+def test_a_chunk_that_is_wrong_after_the_answer_gets_no_second_one(address: str) -> None:
+    with connect(address) as wrong:
+        wrong.sendall(b"POST /nowhere HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        assert wrong.recv(2**16).startswith(b"HTTP/1.1 404 ")
+        wrong.sendall(b"zz\r\n")
+        assert rest(wrong) == b""
