@@ -35,6 +35,8 @@ class BoundedProtocol(HttpToolsProtocol):
     _came = 0
     """Bytes since a head or a part of a body was last complete."""
     _moved = False
+    _size = 0
+    """Bytes of this head, or of these trailers, as far as they are whole lines."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A new connection owes a head."""
@@ -70,9 +72,19 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """On a connection that is used again, the head's time begins with its first byte."""
         super().on_message_begin()
-        self._began = True
+        self._began, self._size = True, 0
         if self._deadline is None:
             self._expect_head()
+
+    def on_url(self, url: bytes) -> None:
+        """A part of the first line is there."""
+        self._grow(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, or a trailer, is there."""
+        self._grow(len(name) + len(value) + 4)
+        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """The head is there."""
@@ -80,7 +92,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._stop_waiting()
         if not self._ignores_upgrade():
             super().on_headers_complete()
-            self._began = False
+            self._began, self._size = False, 0
 
     def on_body(self, body: bytes) -> None:
         """A part of the body is there."""
@@ -92,6 +104,16 @@ class BoundedProtocol(HttpToolsProtocol):
         self._moved = True
         if not self._ignores_upgrade():
             super().on_message_complete()
+
+    def _grow(self, nbytes: int) -> None:
+        """Count what is kept. A line that comes in one piece is never among the bytes that end nothing.
+
+        Raises:
+            HeadTooLarge: it is too much. The parser hands it on as the cause of its own error.
+        """
+        self._size += nbytes
+        if self._size > HEAD_BYTES:
+            raise self._too_large()
 
     def _too_large(self) -> HeadTooLarge:
         what = "first line and the headers" if self._began else "trailers behind the body"
@@ -174,4 +196,7 @@ def _refusal(error: httptools.HttpParserError) -> ServiceError:
     """What a client is told whose bytes are no request."""
     if not isinstance(error, httptools.HttpParserCallbackError):
         return BadRequest(f"This is no HTTP request: {error}.", "Send one as RFC 9112 has it.")
+    # Raised in a method of the protocol, and the parser's error has it as its context.
+    if isinstance(error.__context__, ServiceError):
+        return error.__context__
     return BadRequest("The request's address cannot be read.", "Percent-encode it, and begin it with a slash.")

@@ -76,6 +76,23 @@ def test_a_head_that_does_not_end_is_refused_before_its_time_is_up(address: str)
     assert str(HEAD_BYTES) in said["detail"]
 
 
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET /healthz HTTP/1.1\r\nX: %s\r\n\r\n" % (b"x" * (HEAD_BYTES + 5000)),
+        b"GET /healthz?%s HTTP/1.1\r\nHost: a\r\n\r\n" % (b"x" * (HEAD_BYTES + 5000)),
+        b"GET /healthz HTTP/1.1\r\n%s\r\n" % (b"X: 12345\r\n" * (HEAD_BYTES // 9)),
+    ],
+    ids=["one header", "address", "many headers"],
+)
+def test_a_head_that_ends_is_refused_if_it_is_too_large(address: str, request_: bytes) -> None:
+    with connect(address) as large:
+        large.sendall(request_)
+        status, said = problem(rest(large))
+    assert status == said["status"] == 431
+    assert "first line" in said["detail"]
+
+
 def test_a_large_head_within_the_bound_is_read(address: str) -> None:
     given = {"X-Long": "x" * (HEAD_BYTES - 1000)}
     assert httpx2.get(f"http://{address}/healthz", headers=given).status_code == 200
@@ -109,6 +126,16 @@ def test_trailers_that_do_not_end_are_refused(address: str, trailers: bytes) -> 
         time.sleep(SECONDS / 10)
         endless.sendall(trailers)
         status, said = problem(rest(endless))
+    assert status == said["status"] == 431
+    assert "trailers" in said["detail"]
+
+
+def test_trailers_that_end_are_refused_if_they_are_too_large(address: str) -> None:
+    with connect(address) as large:
+        large.sendall(CHUNKED.removesuffix(b"0\r\n"))
+        time.sleep(SECONDS / 10)
+        large.sendall(b"0\r\nX: %s\r\n\r\n" % (b"x" * (HEAD_BYTES + 5000)))
+        status, said = problem(rest(large))
     assert status == said["status"] == 431
     assert "trailers" in said["detail"]
 
