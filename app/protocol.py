@@ -1,10 +1,12 @@
-"""HTTP as uvicorn speaks it, with bounds on how long the head of a request takes and how large it is."""
+"""HTTP as uvicorn speaks it, with bounds on the head of a request, and by the RFCs where uvicorn departs from them."""
 
 import asyncio
 from typing import ClassVar
 
 import httptools
 import structlog
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from app.errors import PROBLEM, BadRequest, HeadTooLarge, ServiceError, UploadTimeout
@@ -105,6 +107,11 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self._ignores_upgrade():
             super().on_message_complete()
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override]
+        if cycle.scope["http_version"] == "1.0":
+            app = _unchunked(app, cycle)
+        super()._start_asgi_task(cycle, app)  # type: ignore[arg-type]
+
     def _grow(self, nbytes: int) -> None:
         """Count what is kept. A line that comes in one piece is never among the bytes that end nothing.
 
@@ -200,3 +207,23 @@ def _refusal(error: httptools.HttpParserError) -> ServiceError:
     if isinstance(error.__context__, ServiceError):
         return error.__context__
     return BadRequest("The request's address cannot be read.", "Percent-encode it, and begin it with a slash.")
+
+
+def _unchunked(app: ASGIApp, cycle: RequestResponseCycle) -> ASGIApp:
+    """``app`` for a client of HTTP/1.0, which knows no chunks: an answer of unknown length ends with its connection."""
+    unbounded = False
+
+    async def run(scope: Scope, receive: Receive, send: Send) -> None:
+        async def unchunked(message: Message) -> None:
+            nonlocal unbounded
+            if message["type"] == "http.response.start":
+                unbounded = "content-length" not in Headers(raw=message["headers"])
+                cycle.chunked_encoding = False if unbounded else None
+            elif unbounded:
+                # uvicorn compares the two.
+                cycle.expected_content_length = len(message.get("body", b""))
+            await send(message)
+
+        await app(scope, receive, unchunked)
+
+    return run

@@ -1,5 +1,6 @@
-"""Heads that do not come, do not end or are too large, sent to a real server."""
+"""HTTP on the wire, sent to a real server: heads that do not end, upgrades, what is no HTTP, other versions."""
 
+import base64
 import json
 import socket
 import time
@@ -13,6 +14,7 @@ import pytest
 
 from app.protocol import HEAD_BYTES
 from tests.app.conftest import running_server
+from tests.support import encoded_photo
 
 SECONDS = 1.0
 
@@ -42,6 +44,31 @@ def problem(answer: bytes) -> tuple[int, dict[str, Any]]:
     assert b"application/problem+json" in head
     assert f"content-length: {len(body)}\r\n".encode() in head
     return int(head.split()[1]), json.loads(body)
+
+
+def test_http_1_0_gets_events_without_chunks_and_the_end_of_the_connection(address: str) -> None:
+    head = (
+        "POST /v1/models/captioner/predict HTTP/1.0\r\nAccept: text/event-stream\r\nContent-Type: application/json\r\n"
+    )
+    body = json.dumps({"image": base64.b64encode(encoded_photo()).decode()}).encode()
+    with connect(address) as old:
+        old.sendall(f"{head}Connection: keep-alive\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        said, _, events = rest(old).partition(b"\r\n\r\n")
+    assert said.startswith(b"HTTP/1.1 200 ")
+    assert b"connection: close" in said
+    assert b"transfer-encoding" not in said
+    assert events.startswith(b"event: ")
+    assert b"\nevent: result\n" in events
+    assert events.endswith(b"}\n\n")
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_http_1_0_gets_an_answer_of_known_length(address: str, method: str) -> None:
+    with connect(address) as old:
+        old.sendall(f"{method} /healthz HTTP/1.0\r\n\r\n".encode())
+        said, _, body = rest(old).partition(b"\r\n\r\n")
+    assert b"content-length: 15\r\n" in said
+    assert len(body) == (15 if method == "GET" else 0)
 
 
 def test_a_connection_that_says_nothing_is_closed(address: str) -> None:
