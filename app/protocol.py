@@ -1,13 +1,14 @@
 """HTTP as uvicorn speaks it, with bounds on the head of a request, and by the RFCs where uvicorn departs from them."""
 
 import asyncio
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import httptools
 import structlog
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from app.errors import PROBLEM, BadRequest, HeadTooLarge, ServiceError, UploadTimeout
 
@@ -197,6 +198,17 @@ class BoundedProtocol(HttpToolsProtocol):
             b"HTTP/1.1 %d %s\r\ncontent-type: %s\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s"
             % (error.status, error.title.encode(), PROBLEM.encode(), len(body), body)
         )
+
+
+class WebSocketProtocol(WebSocketsSansIOProtocol):
+    """A WebSocket whose refusal is an answer.
+
+    uvicorn takes the handshake for unfinished then, and logs an error: any page could fill the log, just by asking.
+    """
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        self.handshake_complete |= self.close_sent
 
 
 def _refusal(error: httptools.HttpParserError) -> ServiceError:

@@ -14,7 +14,7 @@ from app.engine.garbage import settle
 from app.engine.service import Service
 from app.engine.sessions import Sessions
 from app.main import create_app
-from app.protocol import BoundedProtocol
+from app.protocol import BoundedProtocol, WebSocketProtocol
 from app.settings import Settings
 from app.telemetry import configure_logging
 
@@ -30,6 +30,7 @@ class Server(uvicorn.Server):
             settings.host,
             settings.port,
             http=type("Protocol", (BoundedProtocol,), {"head_seconds": settings.upload_pause_seconds}),
+            ws=WebSocketProtocol,
             root_path=settings.root_path,
             access_log=False,
             log_config=None,

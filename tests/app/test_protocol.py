@@ -2,6 +2,7 @@
 
 import base64
 import json
+import logging
 import socket
 import time
 from collections.abc import Iterator
@@ -42,7 +43,7 @@ def rest(connection: socket.socket) -> bytes:
 def problem(answer: bytes) -> tuple[int, dict[str, Any]]:
     head, _, body = answer.partition(b"\r\n\r\n")
     assert b"application/problem+json" in head
-    assert f"content-length: {len(body)}\r\n".encode() in head
+    assert f"content-length: {len(body)}\r\n".encode() in head.lower() + b"\r\n"
     return int(head.split()[1]), json.loads(body)
 
 
@@ -319,3 +320,13 @@ def test_a_chunk_that_is_wrong_after_the_answer_gets_no_second_one(address: str)
         assert wrong.recv(2**16).startswith(b"HTTP/1.1 404 ")
         wrong.sendall(b"zz\r\n")
         assert rest(wrong) == b""
+
+
+def test_a_session_that_is_refused_leaves_no_error_in_the_log(address: str, caplog: pytest.LogCaptureFixture) -> None:
+    with connect(address) as page:
+        head = f"GET /v1/models/captioner/stream HTTP/1.1\r\nHost: a\r\nOrigin: https://other.example\r\n{WS}\r\n"
+        page.sendall(head.encode())
+        status, _ = problem(rest(page))
+    assert status == 403
+    time.sleep(SECONDS / 10)
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
