@@ -15,6 +15,7 @@ from starlette.routing import Route
 from app import errors, openapi
 from app.api import admin, collections, health, live, metrics, models, predict
 from app.api.door import Door
+from app.api.head import Head
 from app.api.stream import Streams
 from app.engine.service import Service
 from app.engine.sessions import Sessions
@@ -71,6 +72,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.service = service
     app.state.sessions = sessions
+    app.add_middleware(Head)
     app.add_middleware(Door, service=service)
     app.add_middleware(RequestLog, metrics=service.metrics)
     if settings.cors_origins:
