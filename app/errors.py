@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from models.media.errors import MediaError, MediaOutOfBounds, MediaTooLarge, UndecodableMedia, UnsupportedMedia
 
@@ -231,6 +232,17 @@ def problems(said: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": text, "content": {PROBLEM: schema}} for status, text in said.items()}
 
 
+def _allowed(request: Request) -> list[str]:
+    """The methods of an address. Its routes have one each, and Starlette names those of the first."""
+
+    def answers(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+    methods = [method for method in ("GET", "POST", "PUT", "DELETE") if answers(method)]
+    return ["GET", "HEAD", *methods[1:]] if "GET" in methods else methods
+
+
 def install(app: FastAPI) -> None:
     """Answer every error that the application raises as a problem."""
 
@@ -246,7 +258,8 @@ def install(app: FastAPI) -> None:
         assert isinstance(error, HTTPException)
         detail = f"{request.method} {request.url.path}: {error.detail}. /docs lists what there is."
         body = problem_body(error.status_code, "http", str(error.detail), detail)
-        return JSONResponse(body, error.status_code, error.headers, media_type=PROBLEM)
+        headers = {"Allow": ", ".join(_allowed(request))} if error.status_code == 405 else error.headers
+        return JSONResponse(body, error.status_code, headers, media_type=PROBLEM)
 
     app.add_exception_handler(ServiceError, service_error)
     app.add_exception_handler(MediaError, media_error)

@@ -1,4 +1,4 @@
-"""HEAD, which has no body, asked of a real server."""
+"""HEAD, which has no body, and methods that there are not, asked of a real server."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,6 +50,22 @@ def test_head_says_what_get_says_and_has_no_body(http: httpx2.Client, path: str)
 
 def test_head_is_nothing_where_get_is_nothing(http: httpx2.Client) -> None:
     assert http.head("/v1/models/captioner/predict").status_code == 405
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("POST", "/v1/collections/h/items/a", "GET, HEAD, PUT, DELETE"),
+        ("PATCH", "/v1/collections/h", "GET, HEAD, DELETE"),
+        ("HEAD", "/v1/models/captioner/predict", "POST"),
+        ("DELETE", "/v1/models", "GET, HEAD"),
+        ("PUT", "/healthz", "GET, HEAD"),
+        ("POST", "/docs", "GET, HEAD"),
+    ],
+)
+def test_another_method_is_told_which_there_are(http: httpx2.Client, method: str, path: str, allowed: str) -> None:
+    answer = http.request(method, path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
 
 
 def test_the_document_does_not_list_it(client: TestClient) -> None:
