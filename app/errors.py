@@ -110,6 +110,17 @@ class UploadTimeout(ServiceError):
     status, kind, title = 408, "upload-timeout", "Upload took too long"
 
 
+class UpgradeRequired(ServiceError):
+    """A plain request where sessions are opened, or a proxy that does not pass on that it asks for more."""
+
+    status, kind, title = 426, "upgrade-required", "WebSocket needed"
+
+    def __init__(self) -> None:
+        said = "Sessions are opened by a WebSocket, and this request asks for none."
+        remedy = "Open it with ws:// or wss://, and let a proxy in between pass the headers Upgrade and Connection."
+        super().__init__(said, remedy, headers={"Connection": "Upgrade", "Upgrade": "websocket"})
+
+
 class HeadTooLarge(ServiceError):
     """A request's first line and headers are larger than any client's."""
 
@@ -214,6 +225,15 @@ def problem_body(status: int, kind: str, title: str, detail: str) -> dict[str, A
     return {"type": f"urn:fusionrnn:problem:{kind}", "title": title, "status": status, "detail": detail}
 
 
+def no_such_stream(path: str) -> Problem:
+    """What is said to a WebSocket at an address where there is none."""
+    return Problem(_http_body(404, "Not Found", "WebSocket", path), 404)
+
+
+def _http_body(status: int, said: str, method: str, path: str) -> dict[str, Any]:
+    return problem_body(status, "http", said, f"{method} {path}: {said}. /docs lists what there is.")
+
+
 BODY = {
     400: "Undecodable body or medium",
     408: "The body came too slowly",
@@ -256,8 +276,7 @@ def install(app: FastAPI) -> None:
 
     async def http_error(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
-        detail = f"{request.method} {request.url.path}: {error.detail}. /docs lists what there is."
-        body = problem_body(error.status_code, "http", str(error.detail), detail)
+        body = _http_body(error.status_code, error.detail, request.method, request.url.path)
         headers = {"Allow": ", ".join(_allowed(request))} if error.status_code == 405 else error.headers
         return JSONResponse(body, error.status_code, headers, media_type=PROBLEM)
 

@@ -13,10 +13,9 @@ from fastapi_offline import FastAPIOffline
 from starlette.routing import Route
 
 from app import errors, openapi
-from app.api import admin, collections, health, live, metrics, models, predict
+from app.api import admin, collections, health, live, metrics, models, predict, stream
 from app.api.door import Door
 from app.api.head import Head
-from app.api.stream import Streams
 from app.engine.service import Service
 from app.engine.sessions import Sessions
 from app.settings import Settings, unknown_settings
@@ -84,9 +83,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             allow_headers=["*"],
             expose_headers=["Retry-After", "Server-Timing", "X-Request-ID"],
         )
-    app.add_middleware(Streams, sessions=sessions)
+    app.add_middleware(stream.Streams, sessions=sessions)
     errors.install(app)
-    app.router.routes.append(predict.route)
+    app.router.routes += [predict.route, stream.plain]
     for resource in (models, admin, collections, health, metrics, live):
         app.include_router(resource.router)
     app.router.routes.append(Route("/", lambda _: RedirectResponse("docs"), include_in_schema=False))

@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
-from starlette.routing import Match, WebSocketRoute
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Match, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from app import errors
 from app.api.messages import MODALITIES, SAID, START, Credit, End, Export, Flush, Start, parse
 from app.engine.line import POLICY, TOO_LARGE, TRY_LATER, Closed, Event, error_event
 from app.engine.live import Live
@@ -89,7 +92,7 @@ class _Line:
 
 
 class Streams:
-    """Serves the WebSockets of sessions; whatever else comes goes on to ``app``.
+    """Serves the WebSockets of sessions, and refuses others; whatever else comes goes on to ``app``.
 
     A middleware and no route: each connection would hold, for its whole life, what stands between the two for requests.
     """
@@ -98,11 +101,15 @@ class Streams:
         self.app, self.sessions = app, sessions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "websocket":
+            await self.app(scope, receive, send)
+            return
+        socket = WebSocket(scope, receive, send)
         match, found = _route.matches(scope)
         if match is Match.NONE:
-            await self.app(scope, receive, send)
+            await socket.send_denial_response(errors.no_such_stream(socket.url.path))
         else:
-            await _serve(WebSocket(scope, receive, send), self.sessions, found["path_params"]["model"])
+            await _serve(socket, self.sessions, found["path_params"]["model"])
 
 
 async def _serve(socket: WebSocket, sessions: Sessions, model: str) -> None:
@@ -159,7 +166,14 @@ def _refusal(headers: Headers, allowed: list[str]) -> ServiceError | None:
     return Forbidden(f"Pages of {origin} may not open sessions here.", remedy)
 
 
-_route = WebSocketRoute("/v1/models/{model}/stream", _serve)
+async def _plain(_: Request) -> Response:
+    raise errors.UpgradeRequired
+
+
+_PATH = "/v1/models/{model}/stream"
+_route = WebSocketRoute(_PATH, _serve)
+plain = Route(_PATH, _plain, methods=["GET"])
+"""For requests that ask for no WebSocket."""
 
 
 async def _carry(sessions: Sessions, live: Live, line: _Line) -> None:

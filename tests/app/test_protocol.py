@@ -322,6 +322,27 @@ def test_a_chunk_that_is_wrong_after_the_answer_gets_no_second_one(address: str)
         assert rest(wrong) == b""
 
 
+@pytest.mark.parametrize("path", ["/v1/models/captioner/streams", "/v1/stream", "/healthz"])
+def test_a_websocket_at_another_address_is_not_found(address: str, path: str) -> None:
+    with connect(address) as lost:
+        lost.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\n{WS}\r\n".encode())
+        status, said = problem(rest(lost))
+    assert (status, said["type"]) == (404, "urn:fusionrnn:problem:http")
+    assert path in said["detail"]
+
+
+@pytest.mark.parametrize("model", ["captioner", "none"])
+def test_a_request_for_a_session_that_asks_for_no_websocket_is_told_to(address: str, model: str) -> None:
+    answer = httpx2.get(f"http://{address}/v1/models/{model}/stream")
+    assert (answer.status_code, answer.headers["upgrade"], answer.headers["connection"]) == (
+        426,
+        "websocket",
+        "Upgrade",
+    )
+    assert answer.json()["type"] == "urn:fusionrnn:problem:upgrade-required"
+    assert "wss://" in answer.json()["remedy"]
+
+
 def test_a_session_that_is_refused_leaves_no_error_in_the_log(address: str, caplog: pytest.LogCaptureFixture) -> None:
     with connect(address) as page:
         head = f"GET /v1/models/captioner/stream HTTP/1.1\r\nHost: a\r\nOrigin: https://other.example\r\n{WS}\r\n"
