@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import sys
 from io import BytesIO
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from tests.app.conftest import running_server
 from tests.support import tiny_captioner
 
 ROOT = Path(__file__).parents[2]
-ENGLISH, CHINESE = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.zh-CN.md"))
+ENGLISH, CHINESE = READMES = tuple((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.zh-CN.md"))
 
 
 def commands(readme: str) -> list[str]:
@@ -47,6 +48,16 @@ def test_what_it_leads_to_is_there(link: str) -> None:
     if heading:
         headings = re.findall(r"^#+ (.+)$", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE)
         assert heading in {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
+
+
+def test_python_works_as_it_stands(tmp_path: Path) -> None:
+    (code,), (same,) = (re.findall(r"^```python\n(.*?)^```$", each, re.MULTILINE | re.DOTALL) for each in READMES)
+    assert code == same
+    Image.fromarray(np.full((300, 400, 3), 90, np.uint8)).save(tmp_path / "photo.jpg")
+    program = code.replace("photo.jpg", str(tmp_path / "photo.jpg"))
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("'") == 6
 
 
 @pytest.mark.parametrize("readme", [ENGLISH, CHINESE], ids=["en", "zh"])
