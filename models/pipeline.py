@@ -9,7 +9,7 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor
 
-from models.checkpoint import Checkpoint, load_checkpoint
+from models.checkpoint import CONFIG, Checkpoint, CheckpointError, load_checkpoint
 from models.config import ModalityConfig
 from models.decoding.decoder import SharedDecoder, StepAnswer
 from models.features import Extracted, Features, Modality
@@ -21,7 +21,7 @@ from models.registry import FusionConfig
 from models.runtime import RuntimeName, accelerate
 from models.sequence import Padded, pad
 from models.streaming.checkpoint import refusal
-from models.tasks import TASKS, Task
+from models.tasks import task_of
 from models.tasks.streaming import Told
 from models.tasks.task import Query, Result
 from models.tasks.writing import WritingTask
@@ -61,10 +61,14 @@ class Pipeline(Profile):
     def __init__(
         self, checkpoint: Checkpoint, device: torch.device | str = "cpu", runtime: RuntimeName = "torch"
     ) -> None:
-        """Serve a loaded checkpoint; any ``runtime`` but torch changes its network, for inference only."""
+        """Serve a loaded checkpoint; any ``runtime`` but torch changes its network, for inference only.
+
+        Raises:
+            ValueError: the network does not fit the task, or the checkpoint's defaults do not.
+        """
         self.network = checkpoint.network.to(device)
         used = accelerate(self.network, runtime)
-        self.task: Task = TASKS[checkpoint.config.task](checkpoint)
+        self.task = task_of(checkpoint)
         self._tokenizer = checkpoint.tokenizer
         modalities = checkpoint.config.modalities
         accepts = accepted(
@@ -99,7 +103,11 @@ class Pipeline(Profile):
         Raises:
             CheckpointError: the folder is not a usable checkpoint.
         """
-        return cls(load_checkpoint(folder), device, runtime)
+        checkpoint = load_checkpoint(folder)
+        try:
+            return cls(checkpoint, device, runtime)
+        except ValueError as error:
+            raise CheckpointError(folder, f"{CONFIG}, {error}") from error
 
     def decode(self, bundle: Bundle, limits: MediaLimits) -> Decoded:
         """Bytes to arrays; the bundle holds only what ``accepts`` allows.

@@ -200,6 +200,25 @@ def test_a_task_whose_head_does_not_fit_is_refused(tmp_path: Path) -> None:
         Pipeline.load(folder)
 
 
+@pytest.mark.parametrize(
+    ("defaults", "reason"),
+    [
+        ({"beam_sise": 5}, r"config\.json, defaults has an unknown key 'beam_sise': did you mean 'beam_size'\?"),
+        ({"beam_size": 50}, r"config\.json, defaults\.beam_size: Input should be less than or equal to 10"),
+        ({"language": "fr"}, r"config\.json, defaults\.language: Input should be 'en' or 'zh'"),
+    ],
+)
+def test_a_folder_with_defaults_that_are_none_is_refused_with_the_key(
+    tmp_path: Path, defaults: dict[str, object], reason: str
+) -> None:
+    folder = tiny_captioner(tmp_path / "captioner")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"defaults": defaults}))
+    with pytest.raises(CheckpointError, match=reason) as caught:
+        Pipeline.load(folder)
+    assert caught.value.folder == folder
+
+
 def test_chinese_words_are_drawn_as_such() -> None:
     pictures = [np.zeros((8, 8, 3), np.uint8)]
     weights = np.ones((1, 2, 2))

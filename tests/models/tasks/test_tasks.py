@@ -340,16 +340,24 @@ def test_a_config_whose_parts_do_not_go_together_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("task", "head", "rest"),
+    ("task", "head", "rest", "reason"),
     [
-        ("classification", CLASSES, {"labels": LABELS, "defaults": {"top_k": 9}}),
-        ("transcription", WORDS, {"defaults": {"beam_size": 0}}),
-        ("generation", NEXT, {"defaults": {"temperature": 7}}),
+        ("classification", CLASSES, {"labels": LABELS, "defaults": {"top_k": 9}}, "defaults.top_k: .*equal to 3"),
+        ("transcription", WORDS, {"defaults": {"beam_size": 0}}, "defaults.beam_size: .*equal to 1"),
+        ("generation", NEXT, {"defaults": {"temperature": 7}}, "defaults.temperature: .*equal to 2"),
+        ("generation", NEXT, {"defaults": {"topk": 7}}, r"defaults has an unknown key 'topk': did you mean 'top_k'\?"),
+        ("transcription", WORDS, {"defaults": {"temperature": 1}}, "'temperature': known are beam_size, delay, secon"),
+        ("embedding", {"type": "embedding", "size": 4}, {"defaults": {"top_k": 1}}, "'top_k': there are none"),
     ],
 )
-def test_defaults_out_of_an_options_bounds_are_refused_before_serving(
-    task: str, head: dict[str, Any], rest: dict[str, Any]
+def test_defaults_that_the_task_does_not_read_or_allow_are_refused_before_serving(
+    task: str, head: dict[str, Any], rest: dict[str, Any], reason: str
 ) -> None:
-    served = pipeline(described(task, head, "text", **rest))
-    with pytest.raises(ValidationError, match=next(iter(rest["defaults"]))):
-        served.warm_up()
+    with pytest.raises(ValueError, match=reason):
+        pipeline(described(task, head, "text", **rest))
+
+
+def test_a_checkpoints_own_defaults_are_those_of_its_options() -> None:
+    defaults = {"seconds_per_step": 0.04, "beam_size": 3, "endpoint": 2.5}
+    served = pipeline(described("transcription", WORDS, "audio", fusion=RECURRENT, defaults=defaults))
+    assert served.options().model_dump() == {"beam_size": 3, "endpoint": 2.5}
