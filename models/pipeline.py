@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from pydantic import BaseModel
@@ -26,7 +26,10 @@ from models.tasks.streaming import Told
 from models.tasks.task import Query, Result
 from models.tasks.writing import WritingTask
 
-Bundle = Sources
+Bundle: TypeAlias = Mapping[Modality, bytes | str | Sequence[bytes | str]]
+"""Media as they are, one or several a part: ``{"image": [jpeg, png], "text": "a dog"}``."""
+
+_LIMITS = MediaLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +59,16 @@ def accepted(items: Mapping[Modality, int], features: Iterable[Features | type[F
 
 
 class Pipeline(Profile):
-    """One checkpoint, ready to answer: ``decode`` and ``features`` in any thread, the rest in one thread a device."""
+    """One checkpoint, ready to answer: ``decode`` and ``features`` in any thread, the rest in one thread a device.
+
+    >>> sentiment = Pipeline.load("models/zoo/sentiment")
+    >>> answer = sentiment.answer({"text": "A wonderful film!"}, top_k=1)
+    >>> answer.predictions[0].label
+    'positive'
+    """
 
     def __init__(
-        self, checkpoint: Checkpoint, device: torch.device | str = "cpu", runtime: RuntimeName = "torch"
+        self, checkpoint: Checkpoint, device: torch.device | str = "cpu", runtime: RuntimeName = "auto"
     ) -> None:
         """Serve a loaded checkpoint; any ``runtime`` but torch changes its network, for inference only.
 
@@ -97,7 +106,7 @@ class Pipeline(Profile):
         return Profile(**{field.name: getattr(self, field.name) for field in fields(Profile)})
 
     @classmethod
-    def load(cls, folder: Path, device: torch.device | str = "cpu", runtime: RuntimeName = "auto") -> "Pipeline":
+    def load(cls, folder: str | Path, device: torch.device | str = "cpu", runtime: RuntimeName = "auto") -> "Pipeline":
         """Load a checkpoint folder.
 
         Raises:
@@ -107,20 +116,33 @@ class Pipeline(Profile):
         try:
             return cls(checkpoint, device, runtime)
         except ValueError as error:
-            raise CheckpointError(folder, f"{CONFIG}, {error}") from error
+            raise CheckpointError(Path(folder), f"{CONFIG}, {error}") from error
 
-    def decode(self, bundle: Bundle, limits: MediaLimits) -> Decoded:
-        """Bytes to arrays; the bundle holds only what ``accepts`` allows.
+    def answer(self, bundle: Bundle, *, limits: MediaLimits = _LIMITS, explain: bool = False, **options: Any) -> Result:
+        """The answer about media as they are: ``decode``, ``features`` and ``predict`` in one.
+
+        Args:
+            options: of the checkpoint's task, by the names and within the bounds of ``self.options``.
 
         Raises:
-            MediaError: a medium cannot be used.
+            MediaError: a part cannot be used.
+            ValidationError: an option is unknown or out of bounds.
         """
-        media = {}
+        chosen = self.options.model_validate(options)
+        return self.predict(self.features(self.decode(bundle, limits)), chosen, explain=explain)
+
+    def decode(self, bundle: Bundle, limits: MediaLimits = _LIMITS) -> Decoded:
+        """Bytes to arrays.
+
+        Raises:
+            MediaError: a medium cannot be used, or the bundle has more than ``accepts`` allows.
+        """
+        sources, media = self._listed(bundle), {}
         for name, item in self.config.modalities.items():
-            if found := item.features.decode(name, self._sources(name, item, bundle), limits, item.max_items):
+            if found := item.features.decode(name, self._sources(name, item, sources), limits, item.max_items):
                 media[name] = found
             elif item.required or len(self.config.modalities) == 1:
-                posted = ", ".join(bundle)
+                posted = ", ".join(bundle) or "bundle"
                 raise UnsupportedMedia(name, f"There is no {name} in the {posted}.", f"Post a part '{name}'.")
         if not media:
             names = ", ".join(self.config.modalities)
@@ -213,9 +235,20 @@ class Pipeline(Profile):
                 "equal numbers of steps",
             )
 
-    def _sources(self, name: Modality, item: ModalityConfig, bundle: Bundle) -> Bundle:
+    def _listed(self, bundle: Bundle) -> Sources:
+        sources = {part: [data] if isinstance(data, bytes | str) else list(data) for part, data in bundle.items()}
+        for part, items in sources.items():
+            most = self.accepts.get(part)
+            if most is None:
+                raise UnsupportedMedia(part, f"This model takes no {part}.", f"It takes {', '.join(self.accepts)}.")
+            if len(items) > most:
+                said = f"There are {len(items)} parts '{part}', more than this model takes."
+                raise MediaOutOfBounds(part, said, "Send fewer.", f"{most} of {part}")
+        return sources
+
+    def _sources(self, name: Modality, item: ModalityConfig, sources: Sources) -> Sources:
         taken = parts_for(name, item.features, self.config.modalities)
-        return {part: data for part, data in bundle.items() if part in taken}
+        return {part: data for part, data in sources.items() if part in taken}
 
     def _inputs(self, queries: Sequence[Query]) -> dict[str, Padded]:
         """Every posted modality, padded; of length 0 in the rows that lack it."""

@@ -9,7 +9,6 @@ import torch
 from models.encoded import Encoded
 from models.features import Extracted
 from models.media.errors import MediaError
-from models.media.limits import MediaLimits
 from models.pipeline import Pipeline, parts_for
 from models.sequence import Padded, pad
 from models.training.examples import Example, Split
@@ -92,7 +91,7 @@ def extracted(pipeline: Pipeline, split: Split, example: Example) -> Extracted:
     modalities = pipeline.config.modalities
     parts = {name: parts_for(name, item.features, modalities) for name, item in modalities.items()}
     try:
-        return pipeline.features(pipeline.decode(split.sources(example, parts), MediaLimits()))
+        return pipeline.features(pipeline.decode(split.sources(example, parts)))
     except MediaError as error:
         raise DataError(f"{split.name}.jsonl, {example.name()}, cannot be used: {error}") from error
 

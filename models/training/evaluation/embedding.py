@@ -8,9 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.features.features import as_bytes
 from models.heads import EmbeddingHead
-from models.media.limits import MediaLimits
 from models.pipeline import Pipeline
 from models.sequence import pad
 from models.training.evaluation.answers import encoded_batches
@@ -70,7 +68,7 @@ def _vectors(pipeline: Pipeline, split: Split) -> dict[str, NDArray[np.float64]]
 def _text_vectors(pipeline: Pipeline, texts: Sequence[str]) -> NDArray[np.float64]:
     blocks = []
     for first in range(0, len(texts), _TEXTS):
-        decoded = [pipeline.decode({"text": [as_bytes(text)]}, MediaLimits()) for text in texts[first : first + _TEXTS]]
+        decoded = [pipeline.decode({"text": text}) for text in texts[first : first + _TEXTS]]
         padded = pad([pipeline.features(one).tensors["text"] for one in decoded]).to(pipeline.device)
         vectors = pipeline.network.head(pipeline.network.encode({"text": padded})).vectors["text"]
         blocks.append(vectors.double().cpu().numpy())

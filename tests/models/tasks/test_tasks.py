@@ -34,10 +34,8 @@ def npy(steps: int = 7, seed: int = 0) -> bytes:
     return file.getvalue()
 
 
-def answer(served: Pipeline, bundle: Bundle, *, explain: bool = False, **options: object) -> dict[str, Any]:
-    features = served.features(served.decode(bundle, MediaLimits()))
-    result = served.predict(features, served.options.model_validate(options), explain=explain)
-    return json.loads(result.model_dump_json(exclude_none=True))  # type: ignore[no-any-return]
+def answer(served: Pipeline, bundle: Bundle, **asked: Any) -> dict[str, Any]:
+    return json.loads(served.answer(bundle, **asked).model_dump_json(exclude_none=True))  # type: ignore[no-any-return]
 
 
 def events(served: Pipeline, bundle: Bundle, **options: object) -> list[dict[str, Any]]:
@@ -135,10 +133,10 @@ def test_the_votes_of_a_decision_explain_it() -> None:
 
 def test_numbers_are_in_the_datas_unit() -> None:
     loaded = checkpoint(described("regression", {"type": "regression"}, "text"))
-    before = answer(Pipeline(loaded), TEXT)["value"]
+    before = answer(Pipeline(loaded, runtime="torch"), TEXT)["value"]
     head: Any = loaded.network.head
     head.fit(torch.tensor([[100.0], [300.0]]))
-    assert answer(Pipeline(loaded), TEXT)["value"] == pytest.approx(200 + 100 * before, rel=1e-5)
+    assert answer(Pipeline(loaded, runtime="torch"), TEXT)["value"] == pytest.approx(200 + 100 * before, rel=1e-5)
 
 
 def test_several_numbers_and_numbers_by_step() -> None:
@@ -259,7 +257,7 @@ def test_a_text_goes_on_the_same_way_with_the_same_seed() -> None:
 
 def test_generation_carries_the_state_instead_of_reading_again() -> None:
     loaded = checkpoint(described("generation", NEXT, "text"), loud=3)
-    served = Pipeline(loaded)
+    served = Pipeline(loaded, runtime="torch")
     found = answer(served, {"text": ["a dog"]}, temperature=0, max_length=6)
     tokenizer = tiny_tokenizer()
     head: Any = loaded.network.head
