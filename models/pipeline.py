@@ -176,6 +176,12 @@ class Pipeline(Profile):
         self._check_pairs(tensors)
         return Extracted(tensors, notices)
 
+    def padded(self, bundles: Sequence[Extracted]) -> dict[str, Padded]:
+        """Every modality that a bundle has, on the device, a row a bundle; of length 0 in the rows that lack it."""
+        rows = [bundle.tensors for bundle in bundles]
+        posted = dict.fromkeys(name for tensors in rows for name in tensors)
+        return {name: pad([tensors.get(name) for tensors in rows]).to(self.device) for name in posted}
+
     def decoder(self) -> SharedDecoder[Any] | None:
         """What takes the steps of this checkpoint's searches, where its task writes token by token."""
         return self.task.decoder if isinstance(self.task, WritingTask) else None
@@ -251,10 +257,7 @@ class Pipeline(Profile):
         return {part: data for part, data in sources.items() if part in taken}
 
     def _inputs(self, queries: Sequence[Query]) -> dict[str, Padded]:
-        """Every posted modality, padded; of length 0 in the rows that lack it."""
-        rows = [query.features.tensors for query in queries]
-        posted = dict.fromkeys(name for tensors in rows for name in tensors)
-        return {name: pad([tensors.get(name) for tensors in rows]).to(self.device) for name in posted}
+        return self.padded([query.features for query in queries])
 
 
 def _noticed(result: Result, features: Extracted) -> Result:

@@ -297,3 +297,16 @@ def test_silence_stays_where_there_is_nothing_else_or_it_has_to_be_there() -> No
     for each in (needed, embedder):
         features = each.features(each.decode({"text": ["a dog"], **SILENT}, LIMITS))
         assert set(features.tensors) == {"audio", "text"}
+
+
+def test_bundles_are_padded_together_and_what_one_lacks_has_no_step() -> None:
+    served = hearing(**CLASSES, labels=["no", "yes"])
+    some: list[Bundle] = [
+        {"text": "a dog"},
+        {"text": "a dog runs in the snow", "audio": recorded(tone(440, 0.5, 16_000), 16_000)},
+    ]
+    padded = served.padded([served.features(served.decode(bundle)) for bundle in some])
+    assert padded["text"].lengths.tolist() == [2, 6]
+    assert padded["text"].values[0, 2:].tolist() == [0] * 4
+    assert padded["audio"].lengths.tolist() == [0, padded["audio"].values.shape[1]]
+    assert not padded["audio"].values[0].any()
