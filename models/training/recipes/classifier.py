@@ -1,7 +1,6 @@
 """What the recipes of classifiers share: a stage, several seeds, calibration, and the folder that is shipped."""
 
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,14 +22,12 @@ from models.training.calibration import scaled, temperature
 from models.training.confusion import draw_confusion
 from models.training.curves import draw_curves, log_lines
 from models.training.metrics.classes import class_figures, confusion, expected_calibration_error
+from models.training.metrics.seeds import t_interval
 from models.training.trainer import Schedule, Stage, Trainer
 
 Inputs = dict[str, Padded]
 Draw = Callable[[Tensor], tuple[Inputs, Tensor]]
 """Rows int64 [B] -> inputs, made anew at each call, and the probabilities [B, C] that are to be answered."""
-
-_T_QUANTILE = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
-"""Of Student's distribution with n - 1 degrees of freedom, for an interval that holds 95 %."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,12 +143,9 @@ def minutes(*folders: Path) -> float:
 
 
 def over_seeds(values: Sequence[float]) -> list[float]:
-    """Mean and 95 % interval of figures from 1 to 5 seeds, by Student's t: [mean, low, high]; of one, the figure."""
-    if len(values) == 1:
-        return [round(float(values[0]), 4)]
-    mean = float(np.mean(values))
-    margin = _T_QUANTILE[len(values)] * float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    return [round(value, 4) for value in (mean, mean - margin, mean + margin)]
+    """Mean and 95 % interval of the seeds' figures, by Student's t: [mean, low, high]; of one, the figure."""
+    mean, half = t_interval(values)
+    return [round(value, 4) for value in ([mean] if len(values) == 1 else [mean, mean - half, mean + half])]
 
 
 @dataclass(frozen=True, slots=True)
