@@ -19,7 +19,7 @@ from models.network import FusionRNN
 from models.pipeline import Pipeline
 from models.tasks import task_of
 from models.training.baselines import without_input
-from models.training.calibration import scaled, temperature
+from models.training.calibration import calibrate
 from models.training.card import model_card
 from models.training.commands import train_command
 from models.training.confusion import draw_confusion
@@ -29,7 +29,7 @@ from models.training.evaluation import measure
 from models.training.examples import Split
 from models.training.experiment import Experiment, ExperimentError, load_experiment
 from models.training.manifest import DataError
-from models.training.metrics.classes import confusion, expected_calibration_error
+from models.training.metrics.classes import confusion
 from models.training.report import Faults
 from models.training.splits import read_splits
 from models.training.stage import FusionStage, Trained
@@ -160,13 +160,9 @@ def _calibrated(stage: FusionStage, target: Target, corpus: Corpus, out: Path) -
     probabilities = np.stack(target.items(stage.answers(corpus.val)))
     places = {label: index for index, label in enumerate(target.labels or ())}
     truth = np.array([places[value] for value in target.items(corpus.val.targets)], np.int64)
-    heat = temperature(probabilities, truth)
-    before, after = (
-        round(expected_calibration_error(values, truth), 4) for values in (probabilities, scaled(probabilities, heat))
-    )
+    calibrated = calibrate(probabilities, truth)
     draw_confusion(confusion(probabilities.argmax(1), truth, len(places)), list(places), out / "confusion.png")
-    note = {"temperature": round(heat, 4), "error_before": before, "error_after": after}
-    return {"calibration": note}, {"temperature": round(heat, 4)}
+    return {"calibration": calibrated.note}, {"temperature": calibrated.heat}
 
 
 def seconds_per_step(config: CheckpointConfig, network: FusionRNN) -> float | None:

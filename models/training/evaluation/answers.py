@@ -25,7 +25,7 @@ class Answered:
 
     def intervals(self, figures: Figures) -> dict[str, Any]:
         """``figures`` of these answers with intervals over examples."""
-        return (figures if self.groups is None else figures.grouped(self.groups)).intervals()
+        return figures.grouped(self.groups).intervals()
 
 
 def by_step(pipeline: Pipeline) -> bool:

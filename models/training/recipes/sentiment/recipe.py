@@ -29,14 +29,14 @@ from models.encoders.text import TextRNN
 from models.features.text import TextTokenizer, frequent
 from models.network import FusionRNN
 from models.sequence import pad
+from models.training.calibration import calibrate
 from models.training.commands import train_command
+from models.training.metrics.classes import calibrated_figures
 from models.training.recipes.cards.sentiment import card
 from models.training.recipes.classifier import (
     Held,
     Inputs,
     Run,
-    calibrate,
-    figures,
     minutes,
     over_seeds,
     publish,
@@ -194,7 +194,8 @@ def _publish(
         "command": train_command("sentiment", data, out, runs[0].seed),
         "seed": best.seed,
         "figures": {
-            name: figures(calibrated.probabilities[rows], truth[rows]) for name, rows in zip(SETS, split, strict=True)
+            name: calibrated_figures(calibrated.probabilities[rows], truth[rows])
+            for name, rows in zip(SETS, split, strict=True)
         },
         "seeds": {
             "accuracy": {
