@@ -75,7 +75,7 @@ class PictureReader:
         """The picture; none, with a warning, where it cannot be read.
 
         Raises:
-            BadChunk: its time is none.
+            BadChunk: its time is not one since the session began.
         """
         check_time(time)
         picture, warning = decoded(chunk, self.size)

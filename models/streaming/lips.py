@@ -84,7 +84,7 @@ class LipsReader:
         """The frames up to the picture's ``time``, in seconds since the session began.
 
         Raises:
-            BadChunk: the time is none, or far from the last one.
+            BadChunk: the time is not one since the session began, or is far from the last one.
         """
         due = self._due(time)
         picture, warning = decoded(chunk, DRAWN)
