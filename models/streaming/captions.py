@@ -19,12 +19,12 @@ from models.features import Extracted
 from models.features.borders import unbarred
 from models.features.image import ImageFeatures, squared
 from models.options import Options
+from models.readings.reading import Event, Listener
 from models.sequence import pad
 from models.state import State
 from models.streaming.errors import BadStart
 from models.streaming.failing import FAILED, apart
 from models.streaming.pictures import Pictures, check_time, decoded
-from models.streaming.reading import Event, Listener
 from models.streaming.session import Reader, Session
 from models.streaming.track import Queue, Track, Work
 from models.tasks.task import Query

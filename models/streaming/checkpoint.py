@@ -10,14 +10,14 @@ from models.features.audio import AudioFeatures
 from models.features.image import ImageFeatures
 from models.features.mouth import MouthFeatures
 from models.network import FusionRNN
+from models.readings.detection import Detection
+from models.readings.reading import Reading
+from models.readings.transcription import Transcription, stream_options
 from models.streaming.captions import CaptionStreams
-from models.streaming.detection import Detection
 from models.streaming.errors import CannotStream
 from models.streaming.lips import LipsFront
-from models.streaming.reading import Reading
 from models.streaming.recurrent import Front, RecurrentStreams
 from models.streaming.sound import SoundFront
-from models.streaming.transcription import Transcription, stream_options
 from models.tasks.transcription import TranscriptionTask
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from models.encoded import Encoded
 from models.features.text import TextTokenizer, join
 from models.heads.transcription import TranscriptionConfig, TranscriptionHead
 from models.options import Options
+from models.readings.transcription import ENDPOINT, Endpoint, Transcription
 from models.sequence import FusionOutput, Padded
-from models.streaming.transcription import ENDPOINT, Endpoint, Transcription
 from models.tasks.sentences import Sentences
 from models.tasks.streaming import tell
 from models.tasks.task import Query, Result, Task

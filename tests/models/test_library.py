@@ -49,3 +49,7 @@ def test_three_lines_caption_a_photo() -> None:
     caption = captioner.answer({"image": encoded_photo()}).model_dump()["captions"][0]
     assert caption["language"] == "en"
     assert len(caption["text"].split()) > 2
+
+
+def test_tasks_are_below_streams() -> None:
+    run("import sys, models.tasks; assert not [name for name in sys.modules if name.startswith('models.streaming')]")

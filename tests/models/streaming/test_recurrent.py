@@ -13,11 +13,11 @@ from models.encoded import Encoded
 from models.features import Extracted
 from models.features.audio import AudioFeatures
 from models.pipeline import Pipeline
+from models.readings.reading import Event
 from models.sequence import pad
 from models.state import nbytes
 from models.streaming.checkpoint import recurrent_streams, refusal, streams_of
 from models.streaming.errors import CannotStream
-from models.streaming.reading import Event
 from models.streaming.recurrent import RecurrentStreams
 from models.streaming.track import Track
 from tests.models.streaming.sounds import RATE, babble

@@ -18,14 +18,14 @@ from models.features.audio import AudioFeatures
 from models.features.text import TextTokenizer
 from models.network import FusionRNN
 from models.pipeline import Pipeline
+from models.readings.reading import Event, Told
+from models.readings.transcription import Transcription
 from models.sequence import pad
 from models.streaming.checkpoint import recurrent_streams
 from models.streaming.errors import BadChunk
 from models.streaming.lips import LipsReader
-from models.streaming.reading import Event, Told
 from models.streaming.recurrent import RecurrentStreams
 from models.streaming.track import Track
-from models.streaming.transcription import Transcription
 from tests.models.streaming.sounds import babble
 
 WORDS = (("bin", "lay"), ("blue", "red"), ("now", "please"))

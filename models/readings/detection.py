@@ -19,9 +19,9 @@ from torch import Tensor
 from models.encoded import Encoded
 from models.network import FusionRNN
 from models.options import Options
+from models.readings.reading import Event, Listener, Reading, Told
 from models.sequence import SequenceOutput
 from models.state import State
-from models.streaming.reading import Event, Listener, Reading, Told
 
 BACKGROUND = frozenset(("silence", "unknown", "background", "noise", "other"))
 """Labels that say there is no word, or none that is known: they are never reported."""

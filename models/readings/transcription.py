@@ -19,8 +19,8 @@ from models.encoded import Encoded
 from models.features.text import TextTokenizer, join
 from models.heads.transcription import TranscriptionHead
 from models.options import Options
+from models.readings.reading import Event, Listener, Reading, Told
 from models.state import State
-from models.streaming.reading import Event, Listener, Reading, Told
 
 _LONGEST = 30.0
 """Seconds of a sentence; longer ones are cut, so that the state stays small."""

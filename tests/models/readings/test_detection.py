@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from models.pipeline import Pipeline
+from models.readings.detection import Detector
 from models.streaming.checkpoint import recurrent_streams, refusal
-from models.streaming.detection import Detector
 from tests.models.streaming.sounds import babble
 from tests.models.streaming.words import save_words
 
