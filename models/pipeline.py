@@ -20,7 +20,7 @@ from models.profile import Profile
 from models.registry import FusionConfig
 from models.runtime import RuntimeName, accelerate
 from models.sequence import Padded, pad
-from models.streaming.checkpoint import refusal
+from models.streaming.fronts import refusal
 from models.tasks import task_of
 from models.tasks.streaming import Told
 from models.tasks.task import Query, Result
