@@ -79,10 +79,10 @@ def listen_here(pipeline: "Pipeline", sound: Sound, options: dict[str, Any]) -> 
         CannotStream: it needs the whole input.
         ValidationError: it has no such options.
     """
-    from models.streaming.checkpoint import recurrent_streams, refusal
+    from models.streaming.checkpoint import recurrent_streams
     from models.streaming.errors import BadStart, CannotStream
 
-    reason = refusal(pipeline.config, pipeline.network)
+    reason = pipeline.streaming_refusal
     if reason is not None or "audio" not in pipeline.config.modalities:
         raise CannotStream(reason or "it does not listen")
     streams = recurrent_streams(pipeline)

@@ -49,14 +49,12 @@ def _row(name: str, value: float, other: str, base: float) -> None:
 
 
 def _one_at_a_time(model: str, photo: bytes, rounds: int) -> tuple[float, float]:
-    from models.media.limits import MediaLimits
     from models.pipeline import Pipeline
 
     pipeline = Pipeline.load(ZOO / model)
 
     def loop() -> None:
-        decoded = pipeline.decode({"image": [photo]}, MediaLimits())
-        pipeline.predict(pipeline.features(decoded), pipeline.options())
+        pipeline.answer({"image": photo})
 
     with _Server(ZOO) as server, httpx.Client(base_url=server.url) as client:
 

@@ -52,7 +52,7 @@ class Checkpoint:
 
 
 def save_checkpoint(
-    folder: Path,
+    folder: str | Path,
     config: CheckpointConfig,
     network: nn.Module,
     tokenizer: TextTokenizer | None = None,
@@ -69,6 +69,7 @@ def save_checkpoint(
     Raises:
         OSError: the folder cannot be written to.
     """
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     parameters = network.named_parameters(remove_duplicate=False)
     learned = {name for name, value in parameters if value.is_floating_point()}
@@ -89,12 +90,13 @@ def save_checkpoint(
         (folder / CARD).write_text(card, encoding="utf-8")
 
 
-def load_checkpoint(folder: Path) -> Checkpoint:
+def load_checkpoint(folder: str | Path) -> Checkpoint:
     """Read and check a checkpoint folder.
 
     Raises:
         CheckpointError: anything about the folder is not as it must be.
     """
+    folder = Path(folder)
     for name, most in _MOST_BYTES.items():
         size = (folder / name).stat().st_size if (folder / name).is_file() else None
         if size is None and name in (CONFIG, WEIGHTS):

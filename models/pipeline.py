@@ -3,13 +3,13 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from pydantic import BaseModel
 from torch import Tensor
 
-from models.checkpoint import Checkpoint, load_checkpoint
+from models.checkpoint import CONFIG, Checkpoint, CheckpointError, load_checkpoint
 from models.config import ModalityConfig
 from models.decoding.decoder import SharedDecoder, StepAnswer
 from models.features import Extracted, Features, Modality
@@ -20,13 +20,16 @@ from models.profile import Profile
 from models.registry import FusionConfig
 from models.runtime import RuntimeName, accelerate
 from models.sequence import Padded, pad
-from models.streaming.checkpoint import refusal
-from models.tasks import TASKS, Task
+from models.streaming.fronts import refusal
+from models.tasks import task_of
 from models.tasks.streaming import Told
 from models.tasks.task import Query, Result
 from models.tasks.writing import WritingTask
 
-Bundle = Sources
+Bundle: TypeAlias = Mapping[Modality, bytes | str | Sequence[bytes | str]]
+"""Media as they are, one or several a part: ``{"image": [jpeg, png], "text": "a dog"}``."""
+
+_LIMITS = MediaLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +59,25 @@ def accepted(items: Mapping[Modality, int], features: Iterable[Features | type[F
 
 
 class Pipeline(Profile):
-    """One checkpoint, ready to answer: ``decode`` and ``features`` in any thread, the rest in one thread a device."""
+    """One checkpoint, ready to answer: ``decode`` and ``features`` in any thread, the rest in one thread a device.
+
+    >>> sentiment = Pipeline.load("models/zoo/sentiment")
+    >>> answer = sentiment.answer({"text": "A wonderful film!"}, top_k=1)
+    >>> answer.predictions[0].label
+    'positive'
+    """
 
     def __init__(
-        self, checkpoint: Checkpoint, device: torch.device | str = "cpu", runtime: RuntimeName = "torch"
+        self, checkpoint: Checkpoint, device: torch.device | str = "cpu", runtime: RuntimeName = "auto"
     ) -> None:
-        """Serve a loaded checkpoint; any ``runtime`` but torch changes its network, for inference only."""
+        """Serve a loaded checkpoint; any ``runtime`` but torch changes its network, for inference only.
+
+        Raises:
+            ValueError: the network does not fit the task, or the checkpoint's defaults do not.
+        """
         self.network = checkpoint.network.to(device)
         used = accelerate(self.network, runtime)
-        self.task: Task = TASKS[checkpoint.config.task](checkpoint)
+        self.task = task_of(checkpoint)
         self._tokenizer = checkpoint.tokenizer
         modalities = checkpoint.config.modalities
         accepts = accepted(
@@ -93,26 +106,43 @@ class Pipeline(Profile):
         return Profile(**{field.name: getattr(self, field.name) for field in fields(Profile)})
 
     @classmethod
-    def load(cls, folder: Path, device: torch.device | str = "cpu", runtime: RuntimeName = "auto") -> "Pipeline":
+    def load(cls, folder: str | Path, device: torch.device | str = "cpu", runtime: RuntimeName = "auto") -> "Pipeline":
         """Load a checkpoint folder.
 
         Raises:
             CheckpointError: the folder is not a usable checkpoint.
         """
-        return cls(load_checkpoint(folder), device, runtime)
+        checkpoint = load_checkpoint(folder)
+        try:
+            return cls(checkpoint, device, runtime)
+        except ValueError as error:
+            raise CheckpointError(Path(folder), f"{CONFIG}, {error}") from error
 
-    def decode(self, bundle: Bundle, limits: MediaLimits) -> Decoded:
-        """Bytes to arrays; the bundle holds only what ``accepts`` allows.
+    def answer(self, bundle: Bundle, *, limits: MediaLimits = _LIMITS, explain: bool = False, **options: Any) -> Result:
+        """The answer about media as they are: ``decode``, ``features`` and ``predict`` in one.
+
+        Args:
+            options: of the checkpoint's task, by the names and within the bounds of ``self.options``.
 
         Raises:
-            MediaError: a medium cannot be used.
+            MediaError: a part cannot be used.
+            ValidationError: an option is unknown or out of bounds.
         """
-        media = {}
+        chosen = self.options.model_validate(options)
+        return self.predict(self.features(self.decode(bundle, limits)), chosen, explain=explain)
+
+    def decode(self, bundle: Bundle, limits: MediaLimits = _LIMITS) -> Decoded:
+        """Bytes to arrays.
+
+        Raises:
+            MediaError: a medium cannot be used, or the bundle has more than ``accepts`` allows.
+        """
+        sources, media = self._listed(bundle), {}
         for name, item in self.config.modalities.items():
-            if found := item.features.decode(name, self._sources(name, item, bundle), limits, item.max_items):
+            if found := item.features.decode(name, self._sources(name, item, sources), limits, item.max_items):
                 media[name] = found
             elif item.required or len(self.config.modalities) == 1:
-                posted = ", ".join(bundle)
+                posted = ", ".join(bundle) or "bundle"
                 raise UnsupportedMedia(name, f"There is no {name} in the {posted}.", f"Post a part '{name}'.")
         if not media:
             names = ", ".join(self.config.modalities)
@@ -145,6 +175,12 @@ class Pipeline(Profile):
                 notices[str(name)] = noticed
         self._check_pairs(tensors)
         return Extracted(tensors, notices)
+
+    def padded(self, bundles: Sequence[Extracted]) -> dict[str, Padded]:
+        """Every modality that a bundle has, on the device, a row a bundle; of length 0 in the rows that lack it."""
+        rows = [bundle.tensors for bundle in bundles]
+        posted = dict.fromkeys(name for tensors in rows for name in tensors)
+        return {name: pad([tensors.get(name) for tensors in rows]).to(self.device) for name in posted}
 
     def decoder(self) -> SharedDecoder[Any] | None:
         """What takes the steps of this checkpoint's searches, where its task writes token by token."""
@@ -205,15 +241,23 @@ class Pipeline(Profile):
                 "equal numbers of steps",
             )
 
-    def _sources(self, name: Modality, item: ModalityConfig, bundle: Bundle) -> Bundle:
+    def _listed(self, bundle: Bundle) -> Sources:
+        sources = {part: [data] if isinstance(data, bytes | str) else list(data) for part, data in bundle.items()}
+        for part, items in sources.items():
+            most = self.accepts.get(part)
+            if most is None:
+                raise UnsupportedMedia(part, f"This model takes no {part}.", f"It takes {', '.join(self.accepts)}.")
+            if len(items) > most:
+                said = f"There are {len(items)} parts '{part}', more than this model takes."
+                raise MediaOutOfBounds(part, said, "Send fewer.", f"{most} of {part}")
+        return sources
+
+    def _sources(self, name: Modality, item: ModalityConfig, sources: Sources) -> Sources:
         taken = parts_for(name, item.features, self.config.modalities)
-        return {part: data for part, data in bundle.items() if part in taken}
+        return {part: data for part, data in sources.items() if part in taken}
 
     def _inputs(self, queries: Sequence[Query]) -> dict[str, Padded]:
-        """Every posted modality, padded; of length 0 in the rows that lack it."""
-        rows = [query.features.tensors for query in queries]
-        posted = dict.fromkeys(name for tensors in rows for name in tensors)
-        return {name: pad([tensors.get(name) for tensors in rows]).to(self.device) for name in posted}
+        return self.padded([query.features for query in queries])
 
 
 def _noticed(result: Result, features: Extracted) -> Result:

@@ -39,11 +39,18 @@ class Pooling(nn.Module):
         if self.method == "mean":
             weights = mask / lengths.clamp(min=1).unsqueeze(1)
         else:
-            scores = self._scores(sequence)
+            scores = self.scores(sequence)
             # The least finite number and not -inf: the softmax of a row without steps must not be NaN.
             weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(1) * mask
         mixed: Tensor = weights.to(sequence.dtype).unsqueeze(1) @ sequence
         return mixed.squeeze(1)
+
+    def scores(self, sequence: Tensor) -> Tensor:
+        """[B, T], by whose softmax steps are weighed against one another: all alike, but for ``attention``."""
+        if self.method != "attention":
+            return sequence.new_zeros(sequence.shape[:2])
+        scores: Tensor = self.score(torch.tanh(self.hidden(sequence))).squeeze(2)
+        return scores
 
     def initial_state(self, rows: int, device: torch.device | None = None) -> State:
         """Nothing pooled yet: ``pooled`` [rows, D], and what weighs it against the steps to come."""
@@ -73,7 +80,7 @@ class Pooling(nn.Module):
             change = (sequence - before.unsqueeze(1)).sum(1) / count.unsqueeze(1)
             state = {"pooled": before + change, "count": count}
         else:
-            scores = self._scores(sequence)
+            scores = self.scores(sequence)
             # The softmax over all steps so far, kept relative to the highest score of them.
             most = torch.maximum(state["most"], scores.amax(1))
             old, new = state["weight"] * (state["most"] - most).exp(), (scores - most.unsqueeze(1)).exp()
@@ -87,11 +94,7 @@ class Pooling(nn.Module):
             return sequence.mean(1)
         if self.method == "last":
             return self._both_ends(sequence, sequence[:, -1])
-        return (self._scores(sequence).softmax(1).unsqueeze(1) @ sequence).squeeze(1)
-
-    def _scores(self, sequence: Tensor) -> Tensor:
-        scores: Tensor = self.score(torch.tanh(self.hidden(sequence))).squeeze(2)
-        return scores
+        return (self.scores(sequence).softmax(1).unsqueeze(1) @ sequence).squeeze(1)
 
     def _last(self, sequence: Tensor, lengths: Tensor) -> Tensor:
         rows = torch.arange(len(lengths), device=lengths.device)

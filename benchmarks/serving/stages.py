@@ -15,7 +15,6 @@ from benchmarks.serving.journal import Record
 from benchmarks.serving.limit import alone
 from benchmarks.serving.peers.work import Work
 from benchmarks.serving.workloads import Workload
-from models.media.limits import MediaLimits
 
 T = TypeVar("T")
 BATCHES = (1, 4, 16)
@@ -34,7 +33,7 @@ def _stages(pool: Sequence[bytes]) -> Record:
     spent = {"decode": 0.0, "features": 0.0}
     prepared = []
     for data in pool:
-        seconds, decoded = _timed(partial(work.pipeline.decode, {work.part: [data]}, MediaLimits()))
+        seconds, decoded = _timed(partial(work.pipeline.decode, {work.part: data}))
         spent["decode"] += seconds
         seconds, features = _timed(partial(work.pipeline.features, decoded))
         spent["features"] += seconds

@@ -33,7 +33,6 @@ from benchmarks.serving.journal import Record
 from benchmarks.serving.peers.work import load as load_pipeline
 from models.decoding.decoder import StepCall
 from models.heads.captioning import CaptionMemory
-from models.media.limits import MediaLimits
 from models.pipeline import Pipeline
 from models.tasks.task import Query
 
@@ -144,7 +143,7 @@ def _measure(submit: Submit, queries: Sequence[Query], rate: float, seconds: flo
 def _queries(pipeline: Pipeline, folder: Path) -> list[Query]:
     rng = np.random.default_rng(0)
     bundles = [path.read_bytes() for path in sorted(folder.iterdir())]
-    features = [pipeline.features(pipeline.decode({"image": [data]}, MediaLimits())) for data in bundles]
+    features = [pipeline.features(pipeline.decode({"image": data})) for data in bundles]
 
     def option(choices: tuple[tuple[int, float], ...]) -> int:
         return int(rng.choice([value for value, _ in choices], p=[share for _, share in choices]))

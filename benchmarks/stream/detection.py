@@ -13,9 +13,9 @@ from models.features.audio import AudioFeatures
 from models.media import MediaLimits
 from models.media.audio import decode_audio
 from models.pipeline import Pipeline
+from models.readings.detection import BACKGROUND
 from models.sequence import pad
 from models.streaming.checkpoint import recurrent_streams
-from models.streaming.detection import BACKGROUND
 from models.training.manifest import read_manifest
 
 RATE = 16_000

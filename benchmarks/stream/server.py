@@ -14,9 +14,9 @@ import torch
 from app.server import Server
 from app.settings import ZOO, Settings
 from models.pipeline import Pipeline
+from models.readings.reading import Event
 from models.sequence import pad
 from models.streaming import checkpoint
-from models.streaming.reading import Event
 from models.streaming.recurrent import RecurrentStreams
 from models.streaming.sound import SoundFront
 from models.streaming.track import Work

@@ -77,7 +77,7 @@ class PrefixBeam:
         """Go on from ``numbers``; returns those that follow.
 
         Raises:
-            ValueError: they are none.
+            ValueError: they are not what ``numbers`` returned.
         """
         values = iter(numbers)
         try:

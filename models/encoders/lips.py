@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from models.encoders.convolution import by_parts
 from models.encoders.recurrent import RecurrentConfig, StepwiseEncoder
+from models.features.mouth import FLAT_GREY
 from models.registry import ENCODERS
 from models.sequence import SequenceOutput, length_mask
 from models.state import State
@@ -151,7 +152,9 @@ class LipsRNN(StepwiseEncoder):
         """The recurrent network's, and ``seen`` [rows, kernel - 1, H, W]: grey frames, which stand for none."""
         state = self.rnn.initial_state(rows, device)
         if self.lips.causal:
-            state["seen"] = torch.full((rows, self.lips.kernel - 1, *self.frame), 128, dtype=torch.uint8, device=device)
+            state["seen"] = torch.full(
+                (rows, self.lips.kernel - 1, *self.frame), FLAT_GREY, dtype=torch.uint8, device=device
+            )
         return state
 
     def forward(self, x: Tensor, lengths: Tensor, state: State | None = None) -> SequenceOutput:

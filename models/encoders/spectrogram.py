@@ -85,10 +85,6 @@ class SpectrogramRNN(nn.Module):
         self.direct = nn.Linear(self.size, config.direct) if config.direct else None
         self.beside = Pooling(config.pooling, config.direct) if config.direct else None
 
-    def initial_state(self, rows: int, device: torch.device | None = None) -> State:
-        """The recurrent network's state before the first step."""
-        return self.rnn.initial_state(rows, device)
-
     def forward(self, x: Tensor, lengths: Tensor, state: State | None = None) -> SequenceOutput:
         """Encode the first ``lengths[b]`` (>= 0) frames of each row.
 

@@ -154,7 +154,7 @@ class Follower:
         """Go on from a ``state``.
 
         Raises:
-            ValueError: it is none.
+            ValueError: it is not what ``state`` returns.
         """
         came, finds = int(state[0]), state[1:]
         if self.ahead or len(finds) % 4 or len(finds) > 4 * (2 * REACH // EVERY + 1):

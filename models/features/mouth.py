@@ -16,13 +16,14 @@ from models.features.text import TextTokenizer
 from models.media.limits import MediaLimits
 from models.media.video import luma_frames
 
-_DRAWN = 480
+DRAWN = 480
 """Shorter side, in pixels, to which larger videos are scaled: the lips of a face that fills half of it have 64."""
 
 _LOWER = 0.31
 """How far the mouth lies below the centre of a face, in sides of its square."""
 
-_GREY = 128
+FLAT_GREY = 128
+"""Every pixel of a frame without a face."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class MouthFeatures(Features):
     def blank(self) -> list[Mouth]:
         """Three seconds of flat grey."""
         frames = max(1, round(3 * self.fps))
-        return [Mouth(np.full((frames, self.height, self.width), _GREY, np.uint8), 0.0)]
+        return [Mouth(np.full((frames, self.height, self.width), FLAT_GREY, np.uint8), 0.0)]
 
     def notices(self, media: list[Any], read: Tensor, tokenizer: TextTokenizer | None = None) -> list[str]:  # noqa: ARG002
         """``no_face``: none was found; ``face_lost``: none in over half of the frames; ``truncated``."""
@@ -81,7 +82,7 @@ class MouthFeatures(Features):
         most = None if self.max_seconds is None else max(1, round(self.max_seconds * self.fps))
         # One more than wanted tells whether the video goes on.
         seconds = None if most is None else (most + 1) / self.fps
-        frames = luma_frames(data, limits, fps=self.fps, target=_DRAWN, seconds=seconds)
+        frames = luma_frames(data, limits, fps=self.fps, target=DRAWN, seconds=seconds)
         lips, seen = [], 0
         for frame, face in follow(frames, 0 if self.causal else REACH):
             lips.append(self.lips(frame, face))
@@ -91,7 +92,7 @@ class MouthFeatures(Features):
     def lips(self, frame: Grey, face: Face | None) -> NDArray[np.uint8]:
         """The region [height, width] around the mouth; beyond the frame's border that is repeated."""
         if face is None:
-            return np.full((self.height, self.width), _GREY, np.uint8)
+            return np.full((self.height, self.width), FLAT_GREY, np.uint8)
         width = max(2, round(self.scale * face.side))
         size = width, max(2, round(width * self.height / self.width))
         region = cv2.getRectSubPix(np.ascontiguousarray(frame), size, (face.x - 0.5, face.y - 0.5 + _LOWER * face.side))

@@ -5,7 +5,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -152,6 +152,16 @@ class TextTokenizer:
         if index is None:
             raise ValueError(f"the tokenizer lacks the token {token}")
         return int(index)
+
+
+def split_words(text: str, *, marks: bool = False) -> list[str]:
+    """The normalized words of a text, as a tokenizer of any vocabulary splits it."""
+    return _splitter(marks).split(text)
+
+
+@cache
+def _splitter(marks: bool) -> TextTokenizer:
+    return TextTokenizer.build([], marks=marks)
 
 
 def _fault(described: dict[str, Any]) -> str | None:

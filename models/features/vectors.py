@@ -11,9 +11,7 @@ from torch import Tensor
 from models.features.features import FEATURES, Features, Modality, Sources, as_bytes
 from models.features.text import TextTokenizer
 from models.media.limits import MediaLimits
-from models.media.vectors import decode_vectors
-
-_HEADER_BYTES = 1 << 16
+from models.media.vectors import decode_vectors, most_bytes
 
 
 class VectorFeatures(Features):
@@ -29,7 +27,7 @@ class VectorFeatures(Features):
 
     def most_bytes(self, modality: Modality, limits: MediaLimits) -> int:  # noqa: ARG002
         """As many as the longest sequence has in double precision, with its header."""
-        return 8 * self.size * self.max_steps + _HEADER_BYTES
+        return most_bytes(self.size, self.max_steps)
 
     def decode(self, modality: Modality, sources: Sources, limits: MediaLimits, room: int) -> list[NDArray[np.float32]]:  # noqa: ARG002
         """The posted sequences, each [T, size]; ``size`` and ``max_steps`` are their limits."""

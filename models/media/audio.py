@@ -52,7 +52,7 @@ _RATES = range(1_000, 384_001)
 _WAV_CODINGS = (0x0001, 0x0002, 0x0003, 0x0006, 0x0007, 0x0011, 0x0031, 0x0040, 0x0055, 0xFFFE)
 """Format tags that libsndfile reads: PCM, floats, A- and mu-law, ADPCM, GSM, G.721, MP3, and extended ones."""
 
-_LOUDEST = 2.0**31
+LOUDEST = 2.0**31
 """No file has larger values, not even one that stores 32-bit integers as floating point."""
 
 _OPPOSED = 0.03
@@ -161,7 +161,7 @@ def _assemble(blocks: Iterator[Block], rate: int, modality: str, most: float) ->
         if heard > most * source:
             raise _too_long(modality, most)
         # Phrased so that NaN, which compares false, fails too.
-        if not np.abs(block).max(initial=0) <= _LOUDEST:
+        if not np.abs(block).max(initial=0) <= LOUDEST:
             raise UndecodableMedia(modality, "The sound has samples that are not finite numbers.", "Export it anew.")
         mono, favoured = _mono(block, favoured)
         pieces.append(mono if resampler is None else resampler.resample_chunk(mono))

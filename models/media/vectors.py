@@ -21,6 +21,11 @@ _WIDEST = 8
 _REMEDY = "Send what numpy.save writes for an array of numbers."
 
 
+def most_bytes(size: int, most: int) -> int:
+    """Of a file with ``most`` vectors of ``size`` numbers."""
+    return _HEADER + most * size * _WIDEST
+
+
 def decode_vectors(data: bytes, modality: str, *, size: int, most: int) -> NDArray[np.float32]:
     """The vectors [T, ``size``], T <= ``most``, in ``data``, posted as ``modality``; [``size``] counts as one vector.
 
@@ -30,7 +35,7 @@ def decode_vectors(data: bytes, modality: str, *, size: int, most: int) -> NDArr
     Raises:
         MediaError: not a .npy file or not of numbers, another shape, too many vectors, cut off, or not finite.
     """
-    if len(data) > _HEADER + most * size * _WIDEST:
+    if len(data) > most_bytes(size, most):
         raise MediaTooLarge(
             modality,
             f"The {modality} has {len(data)} bytes, more than {most} vectors of {size} numbers can have.",

@@ -77,6 +77,10 @@ def accelerate(network: nn.Module, wanted: RuntimeName = "auto") -> Runtime:
     A part whose kernel this machine lacks, or which does not give what the module gives, stays as it is.
     """
     device = next((parameter.device.type for parameter in network.parameters()), "cpu")
+    if device == "cuda" and wanted != "bf16":
+        # By default cuDNN rounds what its convolutions and recurrences multiply to TF32, a mantissa of ten bits, though
+        # products elsewhere are not: chunks would be further than 1e-5 from the whole. It is the process's setting.
+        torch.backends.cudnn.allow_tf32 = False
     if wanted == "torch" or device not in ("cpu", "cuda"):
         return Runtime("torch")
     if device == "cpu":

@@ -7,7 +7,7 @@ change while the vectors stay close, and a second of the CNN's time is a hundred
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,18 +19,16 @@ from models.features import Extracted
 from models.features.borders import unbarred
 from models.features.image import ImageFeatures, squared
 from models.options import Options
+from models.pipeline import Pipeline
+from models.readings.reading import Event, Listener
 from models.sequence import pad
 from models.state import State
 from models.streaming.errors import BadStart
 from models.streaming.failing import FAILED, apart
 from models.streaming.pictures import Pictures, check_time, decoded
-from models.streaming.reading import Event, Listener
 from models.streaming.session import Reader, Session
 from models.streaming.track import Queue, Track, Work
 from models.tasks.task import Query
-
-if TYPE_CHECKING:
-    from models.pipeline import Pipeline
 
 _MOST = 4
 """Pictures of one session that are looked at in one step; of more that wait, the newest."""
@@ -75,7 +73,7 @@ class PictureReader:
         """The picture; none, with a warning, where it cannot be read.
 
         Raises:
-            BadChunk: its time is none.
+            BadChunk: its time is not one since the session began.
         """
         check_time(time)
         picture, warning = decoded(chunk, self.size)
@@ -105,7 +103,7 @@ class PictureReader:
 class CaptionStreams:
     """One checkpoint's sessions of pictures."""
 
-    def __init__(self, pipeline: "Pipeline", modality: str = "image") -> None:
+    def __init__(self, pipeline: Pipeline, modality: str = "image") -> None:
         """Raises nothing: ``pipeline`` is a captioner of pictures."""
         features = pipeline.config.modalities["image"].features
         assert isinstance(features, ImageFeatures)

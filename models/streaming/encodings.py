@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
+from models.media.audio import LOUDEST
 from models.state import State
 from models.streaming.errors import BadChunk, BadStart
 from models.streaming.resampling import Resampled, Samples, resampler
@@ -20,10 +21,6 @@ MOST_CHANNELS = 8
 """In any encoding: what microphones have."""
 
 _TYPES: dict[PcmName, str] = {"pcm_s16le": "<i2", "pcm_f32le": "<f4"}
-
-
-_LOUDEST = 2.0**31
-"""As in files: nothing larger is a sample."""
 
 
 class Pcm(BaseModel):
@@ -74,8 +71,8 @@ class PcmReader:
             samples = values.astype(np.float32) / np.float32(32768)
         else:
             # Also true of what is so large that its power would overflow.
-            sane = bool(np.abs(values).max(initial=0) <= _LOUDEST)
-            samples = values if sane else np.where(np.abs(values) <= _LOUDEST, values, np.float32(0))
+            sane = bool(np.abs(values).max(initial=0) <= LOUDEST)
+            samples = values if sane else np.where(np.abs(values) <= LOUDEST, values, np.float32(0))
         if self.pcm.channels > 1:
             samples = samples.reshape(-1, self.pcm.channels).mean(1, dtype=np.float32)
         warning = None if sane else "samples that are not finite numbers count as silence"

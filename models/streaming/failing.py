@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from models.streaming.reading import Event
+from models.readings.reading import Event
 
 _log = logging.getLogger(__name__)
 

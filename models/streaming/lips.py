@@ -10,13 +10,10 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from models.features.face import Follower
-from models.features.mouth import MouthFeatures
+from models.features.mouth import DRAWN, FLAT_GREY, MouthFeatures
 from models.state import State
 from models.streaming.errors import BadChunk, BadStart
 from models.streaming.pictures import Pictures, check_time, decoded
-
-_DRAWN = 480
-"""Shorter side to which larger pictures are scaled, as those of files are."""
 
 _LONGEST_GAP = 10.0
 """Seconds between two pictures: more is no stream."""
@@ -44,7 +41,7 @@ class LipsFront:
 
     def blank(self, ticks: int) -> Lips:
         """What stands for the lips of a session that sends no picture."""
-        return np.full((ticks, self.features.height, self.features.width), 128, np.uint8)
+        return np.full((ticks, self.features.height, self.features.width), FLAT_GREY, np.uint8)
 
     def reader(self, encoding: Any, modality: str) -> "LipsReader":
         """What makes lips of chunks that come so.
@@ -87,10 +84,10 @@ class LipsReader:
         """The frames up to the picture's ``time``, in seconds since the session began.
 
         Raises:
-            BadChunk: the time is none, or far from the last one.
+            BadChunk: the time is not one since the session began, or is far from the last one.
         """
         due = self._due(time)
-        picture, warning = decoded(chunk, _DRAWN)
+        picture, warning = decoded(chunk, DRAWN)
         if due <= 0:
             return self._lips[:0], warning
         frames = [self._lips] * (due - 1)
@@ -129,7 +126,7 @@ class LipsReader:
 
 
 def _scaled(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    scale = _DRAWN / min(picture.shape[:2])
+    scale = DRAWN / min(picture.shape[:2])
     if scale >= 1:
         return picture
     size = round(picture.shape[1] * scale), round(picture.shape[0] * scale)

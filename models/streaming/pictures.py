@@ -30,7 +30,7 @@ def check_time(seconds: float) -> None:
     """Let the time in a chunk's header pass.
 
     Raises:
-        BadChunk: it is no time since the session began.
+        BadChunk: it is not a time since the session began.
     """
     if not 0 <= seconds <= _LATEST:
         raise BadChunk(f"a picture at {seconds} seconds")

@@ -14,11 +14,11 @@ from torch import Tensor
 from models.encoded import Encoded
 from models.network import FusionRNN
 from models.options import Options
+from models.readings.reading import Event, Reading
 from models.state import State, part, under
 from models.streaming.errors import BadStart
 from models.streaming.failing import FAILED, apart, guarded
 from models.streaming.pool import StatePool
-from models.streaming.reading import Event, Reading
 from models.streaming.session import Reader, Session
 from models.streaming.sound import SoundFront
 from models.streaming.track import Array, Queue, Track, Work

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.streaming.reading import Listener
+from models.readings.reading import Listener
 
 MOST_TICKS = 32
 """Of one session in one step of all: one that sends a file at once keeps no other waiting for long."""

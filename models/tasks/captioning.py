@@ -16,6 +16,7 @@ from models.decoding.decoder import Hypothesis, Search
 from models.decoding.sampling import sample_steps
 from models.encoded import Encoded
 from models.encoders.image import PhotoEncoder
+from models.encoders.mobilenet import STRIDE
 from models.features.borders import unbarred
 from models.features.image import ImageFeatures
 from models.features.text import join
@@ -159,7 +160,7 @@ class CaptioningTask(WritingTask):
     def _explain(self, hypothesis: Hypothesis) -> CaptionExplanation:
         features = self.checkpoint.config.modalities["image"].features
         assert isinstance(features, ImageFeatures)
-        side = math.ceil(features.size / 32)
+        side = math.ceil(features.size / STRIDE)
         words = self.tokenizer.words(hypothesis.tokens)
         if not words:
             return CaptionExplanation(tokens=[])

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from models.network import FusionRNN
 from models.options import Options, narrowed
+from models.readings.reading import Event
+from models.readings.transcription import Transcription
 from models.sequence import Padded, length_mask
 from models.state import State
-from models.streaming.reading import Event
-from models.streaming.transcription import Transcription
 
 _CHUNK = 32
 """Steps that are taken at once after the first sentence: at most so many are taken twice where another one ends."""

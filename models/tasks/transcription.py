@@ -16,8 +16,8 @@ from models.encoded import Encoded
 from models.features.text import TextTokenizer, join
 from models.heads.transcription import TranscriptionConfig, TranscriptionHead
 from models.options import Options
+from models.readings.transcription import ENDPOINT, Endpoint, Transcription
 from models.sequence import FusionOutput, Padded
-from models.streaming.transcription import Transcription, endpoint_option
 from models.tasks.sentences import Sentences
 from models.tasks.streaming import tell
 from models.tasks.task import Query, Result, Task
@@ -166,6 +166,6 @@ def _options(defaults: Mapping[str, Any], *, has_grammar: bool, streams: bool) -
         said = "Only sentences that the model's grammar allows"
         fields["grammar"] = (bool, Field(defaults.get("grammar", True), description=said))
     if streams:
-        fields["endpoint"] = (float, endpoint_option())
+        fields["endpoint"] = (Endpoint, defaults.get("endpoint", ENDPOINT))
     options: type[Options] = create_model("TranscriptionOptions", __base__=Options, **fields)
     return options

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from models.config import CheckpointConfig
 from models.features import FEATURES, Features, Modality
-from models.features.text import TextTokenizer, frequent
+from models.features.text import TextTokenizer, frequent, split_words
 from models.media.errors import MediaError
 from models.media.limits import MediaLimits
 from models.registry import FUSIONS
@@ -224,8 +224,7 @@ def _tokenizer(experiment: Experiment, target: Target, train: Split, *, reads: b
         texts += [text for example in train.examples for text in example.parts.get("text", ())]
     if not texts:
         return None
-    splitter = TextTokenizer.build([])
-    counts: Counter[str] = Counter(word for text in texts for word in splitter.split(text))
+    counts: Counter[str] = Counter(word for text in texts for word in split_words(text))
     return TextTokenizer.build(frequent(counts, experiment.training.minimum_count), target.languages())
 
 

@@ -10,18 +10,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 
 from models.checkpoint import CARD, METRICS, Checkpoint, save_checkpoint
-from models.config import DEFAULTS_OF, CheckpointConfig
+from models.config import CheckpointConfig
 from models.features import Modality, VideoFeatures
 from models.features.text import TextTokenizer
 from models.network import FusionRNN
 from models.pipeline import Pipeline
-from models.refusals import first_fault, nearest
-from models.tasks import TASKS
+from models.tasks import task_of
 from models.training.baselines import without_input
-from models.training.calibration import scaled, temperature
+from models.training.calibration import calibrate
 from models.training.card import model_card
 from models.training.commands import train_command
 from models.training.confusion import draw_confusion
@@ -31,7 +29,7 @@ from models.training.evaluation import measure
 from models.training.examples import Split
 from models.training.experiment import Experiment, ExperimentError, load_experiment
 from models.training.manifest import DataError
-from models.training.metrics.classes import confusion, expected_calibration_error
+from models.training.metrics.classes import confusion
 from models.training.report import Faults
 from models.training.splits import read_splits
 from models.training.stage import FusionStage, Trained
@@ -99,7 +97,10 @@ def _train(experiment: Experiment, data: Path, out: Path, cache: Path) -> _Outco
     except ValueError as error:
         raise ExperimentError(f"The network cannot be built: {error}") from error
     target.prepare(network, config, corpus.tokenizer, corpus.train.targets)
-    _check_served(Checkpoint(config, network, corpus.tokenizer, None, None, ""), experiment.defaults)
+    try:
+        task_of(Checkpoint(config, network, corpus.tokenizer, None, None, ""))
+    except ValueError as error:
+        raise ExperimentError(f"The trained network could not be served: {error}") from error
     trained = Trained(network, experiment, target)
     stage = FusionStage(trained, experiment, target, corpus)
     Trainer(trained, [stage], out, seed=experiment.training.seed).run()
@@ -154,39 +155,14 @@ def _config(experiment: Experiment, target: Target, corpus: Corpus, defaults: Ma
     )
 
 
-def _check_served(checkpoint: Checkpoint, defaults: Mapping[str, Any]) -> None:
-    """Refuse before training what could not be served after it: the network of the task, and ``[defaults]``.
-
-    Raises:
-        ExperimentError: with the key and the remedy.
-    """
-    task = checkpoint.config.task
-    try:
-        options = TASKS[task](checkpoint).options
-    except ValueError as error:
-        raise ExperimentError(f"The trained network could not be served: {error}") from error
-    known = {*options.model_fields, *DEFAULTS_OF.get(task, ())}
-    for name in defaults:
-        if name not in known:
-            raise ExperimentError(f"[defaults] has an unknown key '{name}'{nearest(name, known)}")
-    try:
-        options()
-    except ValidationError as error:
-        raise ExperimentError(f"[defaults] {first_fault(error)}") from error
-
-
 def _calibrated(stage: FusionStage, target: Target, corpus: Corpus, out: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Notes for the metrics, and the temperature as a default of the task; the picture of confusions beside them."""
     probabilities = np.stack(target.items(stage.answers(corpus.val)))
     places = {label: index for index, label in enumerate(target.labels or ())}
     truth = np.array([places[value] for value in target.items(corpus.val.targets)], np.int64)
-    heat = temperature(probabilities, truth)
-    before, after = (
-        round(expected_calibration_error(values, truth), 4) for values in (probabilities, scaled(probabilities, heat))
-    )
+    calibrated = calibrate(probabilities, truth)
     draw_confusion(confusion(probabilities.argmax(1), truth, len(places)), list(places), out / "confusion.png")
-    note = {"temperature": round(heat, 4), "error_before": before, "error_after": after}
-    return {"calibration": note}, {"temperature": round(heat, 4)}
+    return {"calibration": calibrated.note}, {"temperature": calibrated.heat}
 
 
 def seconds_per_step(config: CheckpointConfig, network: FusionRNN) -> float | None:

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from pydantic import ValidationError
 
-from models.checkpoint import CheckpointError
+from models.checkpoint import CheckpointError, load_checkpoint
 from models.config import CheckpointConfig
-from models.media import MediaError, MediaLimits
+from models.media import MediaError, MediaLimits, MediaOutOfBounds, UnsupportedMedia
 from models.pipeline import Bundle, Decoded, Pipeline
 from models.tasks.overlay import draw_attention
 from tests.models.media.make import recorded, tone
@@ -40,10 +41,8 @@ def clip(frames: int = 12) -> bytes:
     return file.getvalue()
 
 
-def answer(pipeline: Pipeline, bundle: Bundle, explain: bool = False, **options: object) -> dict[str, Any]:
-    features = pipeline.features(pipeline.decode(bundle, LIMITS))
-    result = pipeline.predict(features, pipeline.options.model_validate(options), explain=explain)
-    return result.model_dump(exclude_none=True)
+def answer(pipeline: Pipeline, bundle: Bundle, **asked: Any) -> dict[str, Any]:
+    return pipeline.answer(bundle, **asked).model_dump(exclude_none=True)
 
 
 def test_a_photo_gets_captions_in_both_languages(pipeline: Pipeline) -> None:
@@ -200,6 +199,57 @@ def test_a_task_whose_head_does_not_fit_is_refused(tmp_path: Path) -> None:
         Pipeline.load(folder)
 
 
+@pytest.mark.parametrize(
+    ("defaults", "reason"),
+    [
+        ({"beam_sise": 5}, r"config\.json, defaults has an unknown key 'beam_sise': did you mean 'beam_size'\?"),
+        ({"beam_size": 50}, r"config\.json, defaults\.beam_size: Input should be less than or equal to 10"),
+        ({"language": "fr"}, r"config\.json, defaults\.language: Input should be 'en' or 'zh'"),
+    ],
+)
+def test_a_folder_with_defaults_that_are_none_is_refused_with_the_key(
+    tmp_path: Path, defaults: dict[str, object], reason: str
+) -> None:
+    folder = tiny_captioner(tmp_path / "captioner")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"defaults": defaults}))
+    with pytest.raises(CheckpointError, match=reason) as caught:
+        Pipeline.load(folder)
+    assert caught.value.folder == folder
+
+
+def test_media_may_come_alone_or_several_a_part(pipeline: Pipeline) -> None:
+    picture = encoded_photo()
+    assert answer(pipeline, {"image": picture}) == answer(pipeline, {"image": [picture]})
+    text = hearing(**CLASSES, labels=["no", "yes"])
+    assert answer(text, {"text": "a dog"}) == answer(text, {"text": [b"a dog"]})
+
+
+def test_a_bundle_with_more_than_the_model_takes_is_refused_with_what_it_takes(pipeline: Pipeline) -> None:
+    misspelt: Any = {"imgae": encoded_photo()}
+    with pytest.raises(UnsupportedMedia, match=r"takes no imgae\. It takes image, video\."):
+        pipeline.answer(misspelt)
+    with pytest.raises(UnsupportedMedia, match=r"takes no audio\. It takes image, video\."):
+        pipeline.answer({"image": encoded_photo(), "audio": b""})
+    with pytest.raises(MediaOutOfBounds, match="There are 5 parts 'image'") as caught:
+        pipeline.answer({"image": [encoded_photo()] * 5})
+    assert caught.value.limit == "4 of image"
+    with pytest.raises(UnsupportedMedia, match="There is no image in the bundle"):
+        pipeline.answer({})
+
+
+def test_options_are_checked_before_media_are_decoded(pipeline: Pipeline) -> None:
+    with pytest.raises(ValidationError, match="less than or equal to 10"):
+        pipeline.answer({"image": b"no photo"}, beam_size=50)
+
+
+def test_a_loaded_and_a_made_checkpoint_run_alike(tmp_path: Path) -> None:
+    folder = tiny_captioner(tmp_path / "captioner")
+    loaded, made = Pipeline.load(str(folder)), Pipeline(load_checkpoint(str(folder)))
+    assert loaded.runtime.name == made.runtime.name == "packed"
+    assert loaded.runtime.parts == made.runtime.parts
+
+
 def test_chinese_words_are_drawn_as_such() -> None:
     pictures = [np.zeros((8, 8, 3), np.uint8)]
     weights = np.ones((1, 2, 2))
@@ -247,3 +297,16 @@ def test_silence_stays_where_there_is_nothing_else_or_it_has_to_be_there() -> No
     for each in (needed, embedder):
         features = each.features(each.decode({"text": ["a dog"], **SILENT}, LIMITS))
         assert set(features.tensors) == {"audio", "text"}
+
+
+def test_bundles_are_padded_together_and_what_one_lacks_has_no_step() -> None:
+    served = hearing(**CLASSES, labels=["no", "yes"])
+    some: list[Bundle] = [
+        {"text": "a dog"},
+        {"text": "a dog runs in the snow", "audio": recorded(tone(440, 0.5, 16_000), 16_000)},
+    ]
+    padded = served.padded([served.features(served.decode(bundle)) for bundle in some])
+    assert padded["text"].lengths.tolist() == [2, 6]
+    assert padded["text"].values[0, 2:].tolist() == [0] * 4
+    assert padded["audio"].lengths.tolist() == [0, padded["audio"].values.shape[1]]
+    assert not padded["audio"].values[0].any()

@@ -39,6 +39,17 @@ def test_attention_is_a_mean_under_weights() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
+def test_scores_weigh_the_steps(method: PoolingName) -> None:
+    pooling = Pooling(method, 4)
+    sequence = torch.randn(2, 3, 4)
+    weights = pooling.scores(sequence).softmax(1)
+    if method == "attention":
+        torch.testing.assert_close((weights.unsqueeze(1) @ sequence).squeeze(1), pooling(sequence, None))
+    else:
+        assert (weights == weights[0, 0]).all()
+
+
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("chunks", [[6], [1] * 6, [0, 4, 0, 2]])
 def test_chunks_pool_to_the_whole(method: PoolingName, chunks: list[int]) -> None:
     torch.manual_seed(0)

@@ -9,7 +9,6 @@ import torch
 
 import models
 from models.features import Extracted, Modality
-from models.media.limits import MediaLimits
 from models.pipeline import Pipeline
 from models.runtime import RuntimeName
 from models.tasks.task import Query
@@ -38,7 +37,7 @@ class Work:
 
     def prepare(self, data: bytes) -> Extracted:
         """A medium's bytes to the tensors that the network reads."""
-        return self.pipeline.features(self.pipeline.decode({self.part: [data]}, MediaLimits()))
+        return self.pipeline.features(self.pipeline.decode({self.part: data}))
 
     def answer(self, batch: Sequence[Extracted]) -> list[dict[str, Any]]:
         """The answers as JSON has them, of one padded batch."""

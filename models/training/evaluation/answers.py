@@ -4,14 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from models.encoded import Encoded
 from models.features import Extracted
 from models.media.errors import MediaError
-from models.media.limits import MediaLimits
 from models.pipeline import Pipeline, parts_for
-from models.sequence import Padded, pad
 from models.training.examples import Example, Split
 from models.training.manifest import DataError
 from models.training.metrics.figures import Figures
@@ -29,7 +25,7 @@ class Answered:
 
     def intervals(self, figures: Figures) -> dict[str, Any]:
         """``figures`` of these answers with intervals over examples."""
-        return (figures if self.groups is None else figures.grouped(self.groups)).intervals()
+        return figures.grouped(self.groups).intervals()
 
 
 def by_step(pipeline: Pipeline) -> bool:
@@ -83,7 +79,7 @@ def encoded_batches(pipeline: Pipeline, split: Split, size: int = 25) -> Iterato
     with progress("batches", total=-(-len(split.examples) // size)) as advance:
         for first in range(0, len(split.examples), size):
             features = [extracted(pipeline, split, example) for example in split.examples[first : first + size]]
-            yield features, pipeline.network.encode(_padded(features, pipeline.device))
+            yield features, pipeline.network.encode(pipeline.padded(features))
             advance()
 
 
@@ -92,14 +88,6 @@ def extracted(pipeline: Pipeline, split: Split, example: Example) -> Extracted:
     modalities = pipeline.config.modalities
     parts = {name: parts_for(name, item.features, modalities) for name, item in modalities.items()}
     try:
-        return pipeline.features(pipeline.decode(split.sources(example, parts), MediaLimits()))
+        return pipeline.features(pipeline.decode(split.sources(example, parts)))
     except MediaError as error:
         raise DataError(f"{split.name}.jsonl, {example.name()}, cannot be used: {error}") from error
-
-
-def _padded(features: list[Extracted], device: torch.device) -> dict[str, Padded]:
-    found = {name: tensor for one in features for name, tensor in one.tensors.items()}
-    return {
-        name: pad([one.tensors.get(name, like.new_zeros(0, *like.shape[1:])) for one in features]).to(device)
-        for name, like in found.items()
-    }

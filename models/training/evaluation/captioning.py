@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.features.text import TextTokenizer
+from models.features.text import split_words
 from models.pipeline import Pipeline
 from models.tasks.captioning import CaptioningTask
 from models.training.evaluation.answers import encoded_batches
@@ -32,9 +32,8 @@ def caption_figures(written: list[str], references: list[list[str]]) -> dict[str
 
     Case and punctuation are left out; Chinese counts characters.
     """
-    splitter = TextTokenizer.build([])
-    words = [splitter.split(text) for text in written]
-    truths = [[splitter.split(text) for text in texts] for texts in references]
+    words = [split_words(text) for text in written]
+    truths = [[split_words(text) for text in texts] for texts in references]
     scores = {
         name: [round(bound, 2) for bound in bounds]
         for name, bounds in sentence_figures(words, truths).intervals().items()

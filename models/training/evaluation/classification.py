@@ -8,7 +8,7 @@ from models.pipeline import Pipeline
 from models.training.evaluation.answers import answered, by_step
 from models.training.examples import Split
 from models.training.manifest import DataError
-from models.training.metrics.classes import class_figures, expected_calibration_error
+from models.training.metrics.classes import calibrated_figures
 
 
 def figures(pipeline: Pipeline, split: Split) -> dict[str, Any]:
@@ -32,6 +32,4 @@ def figures(pipeline: Pipeline, split: Split) -> dict[str, Any]:
         for prediction in answer.predictions:
             probabilities[row, places[prediction.label]] = prediction.probability
     truth = np.array([places[label] for label in found.targets], np.int64)
-    return found.intervals(class_figures(probabilities, truth)) | {
-        "expected_calibration_error": round(expected_calibration_error(probabilities, truth), 4)
-    }
+    return calibrated_figures(probabilities, truth, found.groups)

@@ -8,11 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from models.features.features import as_bytes
 from models.heads import EmbeddingHead
-from models.media.limits import MediaLimits
 from models.pipeline import Pipeline
-from models.sequence import pad
 from models.training.evaluation.answers import encoded_batches
 from models.training.examples import Split
 from models.training.metrics.retrieval import group_retrieval_figures, pair_retrieval_figures
@@ -70,8 +67,7 @@ def _vectors(pipeline: Pipeline, split: Split) -> dict[str, NDArray[np.float64]]
 def _text_vectors(pipeline: Pipeline, texts: Sequence[str]) -> NDArray[np.float64]:
     blocks = []
     for first in range(0, len(texts), _TEXTS):
-        decoded = [pipeline.decode({"text": [as_bytes(text)]}, MediaLimits()) for text in texts[first : first + _TEXTS]]
-        padded = pad([pipeline.features(one).tensors["text"] for one in decoded]).to(pipeline.device)
-        vectors = pipeline.network.head(pipeline.network.encode({"text": padded})).vectors["text"]
+        read = [pipeline.features(pipeline.decode({"text": text})) for text in texts[first : first + _TEXTS]]
+        vectors = pipeline.network.head(pipeline.network.encode(pipeline.padded(read))).vectors["text"]
         blocks.append(vectors.double().cpu().numpy())
     return np.concatenate(blocks)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from models.features.text import TextTokenizer
+from models.features.text import split_words
 from models.pipeline import Pipeline
 from models.training.evaluation.answers import answers
 from models.training.examples import Split
@@ -11,6 +11,5 @@ from models.training.metrics.words import word_figures
 
 def figures(pipeline: Pipeline, split: Split) -> dict[str, Any]:
     """Word and sentence error rates with intervals; case and punctuation do not count, Chinese counts characters."""
-    splitter = TextTokenizer.build([])
-    written = [splitter.split(result.text) for result in answers(pipeline, split)]
-    return word_figures(written, [splitter.split(example.target) for example in split.examples]).intervals()
+    written = [split_words(result.text) for result in answers(pipeline, split)]
+    return word_figures(written, [split_words(example.target) for example in split.examples]).intervals()

@@ -1,5 +1,8 @@
 """Figures of classification: accuracy, macro-averaged F1, and how far probabilities can be believed."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +19,18 @@ def class_figures(probabilities: NDArray[np.float64], truth: NDArray[np.int64]) 
         return np.array([np.trace(table) / len(rows), macro_f1(table), surprises[rows].mean()])
 
     return Figures(("accuracy", "macro_f1", "cross_entropy"), len(truth), statistic)
+
+
+def calibrated_figures(
+    probabilities: NDArray[np.float64], truth: NDArray[np.int64], groups: Sequence[int] | None = None
+) -> dict[str, Any]:
+    """``class_figures`` with intervals, over ``groups`` where steps belong together, and how well calibrated they are.
+
+    Keys as ``metrics.json`` has them.
+    """
+    return class_figures(probabilities, truth).grouped(groups).intervals() | {
+        "expected_calibration_error": round(expected_calibration_error(probabilities, truth), 4)
+    }
 
 
 def confusion(guesses: NDArray[np.int64], truth: NDArray[np.int64], classes: int) -> NDArray[np.int64]:

@@ -18,12 +18,14 @@ class Figures:
     count: int
     statistic: Callable[[NDArray[np.int64]], NDArray[np.float64]]
 
-    def grouped(self, sizes: Sequence[int]) -> "Figures":
-        """The same figures over groups of neighbouring examples, ``sizes`` [G] of which are in each.
+    def grouped(self, sizes: Sequence[int] | None) -> "Figures":
+        """The same figures over groups of neighbouring examples, ``sizes`` [G] of which are in each; None: one.
 
         Intervals then draw whole groups (cluster bootstrap: Davison and Hinkley 1997, ch. 3): the steps of one sequence
         depend on each other, and drawing them one by one would make a figure look surer than it is.
         """
+        if sizes is None:
+            return self
         members = np.split(np.arange(self.count), np.cumsum(sizes)[:-1])
         return Figures(
             self.names, len(sizes), lambda rows: self.statistic(np.concatenate([members[row] for row in rows]))

@@ -14,10 +14,8 @@ from models.network import FusionRNN
 @torch.inference_mode()
 def attention(encoder: AudioRNN, frames: Tensor) -> Tensor:
     """Weights [ceil(T / stride)], which sum to 1, of the encoder's outputs for log-mel frames [T, bands]."""
-    pooling = encoder.rnn.pooling
     output = encoder(frames.unsqueeze(0), torch.tensor([len(frames)]))
-    weights: Tensor = pooling.score(torch.tanh(pooling.hidden(output.sequence)))[0, :, 0].softmax(0)
-    return weights
+    return encoder.rnn.pooling.scores(output.sequence)[0].softmax(0)
 
 
 def draw_attention(network: FusionRNN, sounds: Sequence[tuple[str, Tensor]], hop: float, picture: Path) -> None:

@@ -1,7 +1,6 @@
 """What the recipes of classifiers share: a stage, several seeds, calibration, and the folder that is shipped."""
 
 import json
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,18 +18,15 @@ from models.network import FusionRNN
 from models.pooling import Pooling
 from models.sequence import Padded, SequenceOutput
 from models.state import State
-from models.training.calibration import scaled, temperature
 from models.training.confusion import draw_confusion
 from models.training.curves import draw_curves, log_lines
-from models.training.metrics.classes import class_figures, confusion, expected_calibration_error
+from models.training.metrics.classes import class_figures, confusion
+from models.training.metrics.seeds import t_interval
 from models.training.trainer import Schedule, Stage, Trainer
 
 Inputs = dict[str, Padded]
 Draw = Callable[[Tensor], tuple[Inputs, Tensor]]
 """Rows int64 [B] -> inputs, made anew at each call, and the probabilities [B, C] that are to be answered."""
-
-_T_QUANTILE = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
-"""Of Student's distribution with n - 1 degrees of freedom, for an interval that holds 95 %."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,36 +142,9 @@ def minutes(*folders: Path) -> float:
 
 
 def over_seeds(values: Sequence[float]) -> list[float]:
-    """Mean and 95 % interval of figures from 1 to 5 seeds, by Student's t: [mean, low, high]; of one, the figure."""
-    if len(values) == 1:
-        return [round(float(values[0]), 4)]
-    mean = float(np.mean(values))
-    margin = _T_QUANTILE[len(values)] * float(np.std(values, ddof=1)) / math.sqrt(len(values))
-    return [round(value, 4) for value in (mean, mean - margin, mean + margin)]
-
-
-@dataclass(frozen=True, slots=True)
-class Calibrated:
-    """The temperature that makes a network's probabilities believable, and how far they are off without and with it."""
-
-    heat: float
-    note: dict[str, float]
-    probabilities: NDArray[np.float64]
-
-
-def calibrate(probabilities: NDArray[np.float64], truth: NDArray[np.int64]) -> Calibrated:
-    """Temperature scaling on held-out answers [N, C]."""
-    heat = round(temperature(probabilities, truth), 4)
-    after = scaled(probabilities, heat)
-    errors = [round(expected_calibration_error(values, truth), 4) for values in (probabilities, after)]
-    return Calibrated(heat, {"temperature": heat, "error_before": errors[0], "error_after": errors[1]}, after)
-
-
-def figures(probabilities: NDArray[np.float64], truth: NDArray[np.int64]) -> dict[str, Any]:
-    """Accuracy, macro-F1 and cross-entropy with bootstrap intervals, and the expected calibration error."""
-    return class_figures(probabilities, truth).intervals() | {
-        "expected_calibration_error": round(expected_calibration_error(probabilities, truth), 4)
-    }
+    """Mean and 95 % interval of the seeds' figures, by Student's t: [mean, low, high]; of one, the figure."""
+    mean, half = t_interval(values)
+    return [round(value, 4) for value in ([mean] if len(values) == 1 else [mean, mean - half, mean + half])]
 
 
 def always(most_frequent: int, truth: NDArray[np.int64]) -> float:

@@ -10,7 +10,6 @@ import soxr
 from av.audio.stream import AudioStream
 from numpy.typing import NDArray
 
-from models.media.limits import MediaLimits
 from models.pipeline import Pipeline
 
 Samples = NDArray[np.float32]
@@ -75,6 +74,5 @@ def recordings(
 
 
 def _answer(pipeline: Pipeline, data: bytes) -> str:
-    features = pipeline.features(pipeline.decode({"audio": [data]}, MediaLimits()))
-    label: str = pipeline.predict(features, pipeline.options()).model_dump()["predictions"][0]["label"]
+    label: str = pipeline.answer({"audio": data}).model_dump()["predictions"][0]["label"]
     return label

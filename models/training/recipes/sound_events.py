@@ -24,16 +24,16 @@ from models.features.audio import AudioFeatures
 from models.network import FusionRNN
 from models.sequence import Padded, pad
 from models.training.augmentation import mask_frequency, mask_time
+from models.training.calibration import calibrate
 from models.training.commands import train_command
 from models.training.manifest import DataError, read_manifest
+from models.training.metrics.classes import calibrated_figures
 from models.training.recipes.cards.sound_events import card
 from models.training.recipes.classifier import (
     ClassifierStage,
     Held,
     Inputs,
     always,
-    calibrate,
-    figures,
     minutes,
     over_seeds,
     publish,
@@ -277,7 +277,7 @@ def _publish(
         "n": len(truth),
         "command": train_command("sound-events", data, out, seed),
         "seed": seed,
-        "figures": figures(calibrated.probabilities, truth),
+        "figures": calibrated_figures(calibrated.probabilities, truth),
         "seeds": {
             "accuracy": over_seeds([float((found.argmax(1) == truth).mean()) for found in runs]),
             "of": seeds,

@@ -21,9 +21,10 @@ from models.config import CheckpointConfig
 from models.features.audio import AudioFeatures
 from models.network import FusionRNN
 from models.training.augmentation import mask_frequency, mask_time
-from models.training.calibration import scaled
+from models.training.calibration import calibrate, scaled
 from models.training.commands import train_command
 from models.training.manifest import DataError, Manifest, read_manifest
+from models.training.metrics.classes import calibrated_figures
 from models.training.recipes.attention import draw_attention
 from models.training.recipes.cards.voice_commands import card
 from models.training.recipes.classifier import (
@@ -33,8 +34,6 @@ from models.training.recipes.classifier import (
     Run,
     always,
     answers,
-    calibrate,
-    figures,
     minutes,
     over_seeds,
     publish,
@@ -230,7 +229,7 @@ def _publish(
         "n": len(held.truth),
         "command": train_command("voice-commands", data, out, runs[0].seed),
         "seed": best.seed,
-        "figures": figures(calibrated.probabilities, held.truth),
+        "figures": calibrated_figures(calibrated.probabilities, held.truth),
         "seeds": {
             "accuracy": over_seeds([run.accuracy for run in runs]),
             "of": [run.seed for run in runs],

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from models.training.metrics.intervals import bootstrap
+from models.training.metrics.seeds import t_interval
 from models.training.studies.conversations import MODALITIES
 from models.training.studies.fitting import Plan
 from models.training.studies.page import paragraph, percent, points, table
-from models.training.studies.statistics import t_interval
 
 Runs = list[dict[str, Any]]
 """What ``figures`` returned for each seed."""

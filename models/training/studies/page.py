@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from models.training.studies.statistics import t_interval
+from models.training.metrics.seeds import t_interval
 
 
 def remembered(path: Path, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from models.checkpoint import Checkpoint
 from models.config import CheckpointConfig
 from models.encoded import Encoded
-from models.features.text import TextTokenizer, frequent
+from models.features.text import TextTokenizer, frequent, split_words
 from models.heads import CaptioningHead
 from models.network import FusionRNN
 from models.tasks.captioning import LONGEST, CaptioningTask
@@ -153,5 +153,4 @@ class CaptionTarget(Target):
 
 def _lengths(values: Sequence[Captions], language: str) -> list[int]:
     """Words of all captions in a language; of Chinese, characters."""
-    splitter = TextTokenizer.build([])
-    return [len(splitter.split(text)) for captions in values for text in captions.get(language, ())]
+    return [len(split_words(text)) for captions in values for text in captions.get(language, ())]

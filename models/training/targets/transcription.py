@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from models.config import CheckpointConfig
+from models.decoding.ctc import best_path
 from models.encoded import Encoded
-from models.features.text import TextTokenizer
+from models.features.text import TextTokenizer, split_words
 from models.heads import TranscriptionHead
 from models.network import FusionRNN
 from models.sequence import pad
@@ -30,8 +31,7 @@ class TranscriptTarget(Target):
         return read_sentence(fields, name)
 
     def describe(self, values: Sequence[str]) -> dict[str, Any]:
-        splitter = TextTokenizer.build([])
-        return {"words a sentence": spread([len(splitter.split(value)) for value in values])}
+        return {"words a sentence": spread([len(split_words(value)) for value in values])}
 
     def texts(self, values: Sequence[str]) -> Iterable[str]:
         return values
@@ -82,10 +82,8 @@ class TranscriptTarget(Target):
     def answers(self, encoded: Encoded) -> list[Any]:
         """The words of the most probable path: the greedy search, quick enough for every epoch."""
         steps = self.output.steps(encoded)
-        paths = self.output.score(steps.sequence).argmax(2)
-        blank = self.output.config.blank
-        merged = [path[:length].unique_consecutive() for path, length in zip(paths, steps.lengths, strict=True)]
-        return [self.tokenizer.words(path[path != blank].tolist()) for path in merged]
+        found = best_path(self.output.score(steps.sequence), steps.lengths, blank=self.output.config.blank)
+        return [self.tokenizer.words(transcript.tokens) for transcript in found]
 
     def figures(self, answers: Sequence[Any], values: Sequence[str]) -> Figures:
         return word_figures(answers, [self.tokenizer.split(value) for value in values])

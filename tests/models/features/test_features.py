@@ -23,7 +23,7 @@ from models.features import (
 from models.features.borders import unbarred
 from models.features.features import Sources
 from models.features.text import TextTokenizer
-from models.media import Audio, MediaError, MediaLimits
+from models.media import Audio, MediaError, MediaLimits, MediaTooLarge
 from tests.models.media.make import clip, encoded, number, numbered, recorded, tone
 from tests.support import encoded_photo, noticed, photo, tiny_tokenizer
 
@@ -205,6 +205,14 @@ def test_vectors_of_any_number_are_read(dtype: str) -> None:
         assert read_back.dtype == torch.float32
         assert read_back.tolist() == [[0, 1, 2], [3, 4, 5]]
     assert read(VectorFeatures(size=3), "text", {"text": [npy(values[1])]}).tolist() == [[3, 4, 5]]
+
+
+def test_the_longest_sequence_in_double_precision_is_no_more_than_a_part_may_have() -> None:
+    features = VectorFeatures(size=3, max_steps=5)
+    most = features.most_bytes("video", MediaLimits())
+    assert len(npy(np.zeros((5, 3)))) <= most
+    with pytest.raises(MediaTooLarge, match="more than 5 vectors"):
+        read(features, "video", {"video": [bytes(most + 1)]})
 
 
 def test_vectors_that_cannot_be_used_are_refused_with_the_reason() -> None:

@@ -183,9 +183,17 @@ def test_a_picture_cropped_to_its_sign_is_read_with_a_margin_and_noticed() -> No
     assert alike(WANTED, found.pixels[0].float()) > 0.85
 
 
-@pytest.mark.parametrize("shape", [(1, 400), (400, 1), (57, 3), (2000, 90)])
-def test_odd_shapes_do_no_harm(shape: tuple[int, int]) -> None:
-    read(np.random.default_rng(0).integers(0, 255, shape))
+@pytest.mark.parametrize(
+    ("shape", "notice"), [((1, 400), None), ((400, 1), None), ((57, 3), None), ((2000, 90), "no_sign")]
+)
+def test_a_strip_is_taken_as_it_is_and_noticed_where_it_could_hold_a_sign(
+    shape: tuple[int, int], notice: str | None
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, shape)
+    found = InkFeatures(size=SIZE).find(rgb(noise))
+    assert found.notice == notice
+    assert found.pixels.shape == (3, SIZE, SIZE)
+    assert found.pixels.float().mean() == pytest.approx(noise.mean(), abs=6)
 
 
 def test_a_margin_around_a_strip_takes_little_memory() -> None:

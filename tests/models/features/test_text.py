@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from models.features.text import TextTokenizer
+from models.features.text import TextTokenizer, split_words
 from models.features.tokens import TextFeatures
 
 TEXT = "It's GREAT!! 房间很差。 :-( \U0001f600 \u2018ok\u2019 don\u2019t e\u0301t\u00e9 4.5"
@@ -24,6 +24,7 @@ def test_marks_are_words_or_stand_between_words(marks: bool, words: str, tmp_pat
     tokenizer = TextTokenizer.build(words.split(), marks=marks)
     assert tokenizer.split(TEXT) == words.split()
     assert tokenizer.words(tokenizer.encode(TEXT)) == words.split()
+    assert split_words(TEXT, marks=marks) == words.split()
     tokenizer.save(tmp_path / "tokenizer.json")
     assert TextTokenizer.load(tmp_path / "tokenizer.json").encode(TEXT) == tokenizer.encode(TEXT)
 

@@ -5,8 +5,10 @@ import os
 import subprocess
 import sys
 import weakref
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 
 from models.memory import keep_freed_memory
 from models.pipeline import Pipeline
-from models.runtime import ACCELERATORS, Accelerator, Runtime, accelerate
+from models.runtime import ACCELERATORS, Accelerator, Runtime, RuntimeName, accelerate
 from tests.support import tiny_captioner
 
 
@@ -102,6 +104,24 @@ def test_torch_is_left_alone() -> None:
     network = nn.Sequential(nn.Linear(512, 512), nn.GRU(4, 4, batch_first=True))
     assert accelerate(network, "torch") == Runtime("torch")
     assert not any("forward" in vars(module) for module in network.modules())
+
+
+class OnCuda(nn.Module):
+    """A network that says it is on a CUDA device, where there need be none."""
+
+    def parameters(self, recurse: bool = True) -> Iterator[Any]:
+        yield SimpleNamespace(device=torch.device("cuda"))
+
+
+@pytest.mark.parametrize(("wanted", "rounds"), [("torch", False), ("auto", False), ("packed", False), ("bf16", True)])
+def test_cudnn_rounds_no_float32_unless_bfloat16_is_asked_for(
+    wanted: RuntimeName, rounds: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    accelerate(nn.Linear(2, 2), wanted)
+    assert torch.backends.cudnn.allow_tf32
+    accelerate(OnCuda(), wanted)
+    assert torch.backends.cudnn.allow_tf32 == rounds
 
 
 def test_nothing_random_is_drawn() -> None:

@@ -14,10 +14,10 @@ from torch.nn.functional import normalize
 
 from models.media import MediaLimits
 from models.pipeline import Pipeline
+from models.readings.reading import Event
 from models.streaming.captions import CaptionStreams, PictureReader, Scene
 from models.streaming.checkpoint import streams_of
 from models.streaming.errors import BadChunk, BadStart
-from models.streaming.reading import Event
 from models.streaming.session import Session
 from tests.support import photo, tiny_captioner
 

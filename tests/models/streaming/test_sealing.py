@@ -5,7 +5,7 @@ import zlib
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.streaming.errors import BadState
@@ -22,6 +22,7 @@ def test_comes_back_as_it_was() -> None:
     assert all(torch.equal(opened.tensors[name], value) for name, value in TENSORS.items())
 
 
+@settings(deadline=None)
 @given(st.integers(0, 300), st.integers(1, 255))
 def test_a_changed_byte_is_noticed(place: int, change: int) -> None:
     sealed = bytearray(SEALER.seal(TENSORS, {}))
@@ -30,6 +31,7 @@ def test_a_changed_byte_is_noticed(place: int, change: int) -> None:
         SEALER.open(bytes(sealed))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_garbage_is_refused(garbage: bytes) -> None:
     with pytest.raises(BadState):

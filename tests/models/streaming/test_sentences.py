@@ -10,11 +10,11 @@ import torch
 from models.features import Extracted
 from models.features.audio import AudioFeatures
 from models.pipeline import Pipeline
+from models.readings.reading import Event
+from models.readings.transcription import Transcription
 from models.state import part
 from models.streaming.checkpoint import recurrent_streams
-from models.streaming.reading import Event
 from models.streaming.recurrent import RecurrentStreams
-from models.streaming.transcription import Transcription
 from models.tasks.task import Query
 from tests.models.streaming.live import save_live
 from tests.models.streaming.sounds import RATE, babble

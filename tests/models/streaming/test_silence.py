@@ -10,9 +10,9 @@ import pytest
 
 from app.settings import ZOO
 from models.pipeline import Pipeline
+from models.readings.reading import Event
 from models.state import nbytes
 from models.streaming.checkpoint import recurrent_streams
-from models.streaming.reading import Event
 from models.streaming.recurrent import RecurrentStreams
 from models.streaming.session import Session
 from tests.models.streaming.live import save_live

@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.state import State
@@ -29,6 +29,7 @@ def open_track() -> Track:
     return Track(0, (True, True), queues, {"audio": 640, "video": 1}, Any)  # type: ignore[arg-type]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3000), st.integers(0, 6)), min_size=1, max_size=6), st.integers(1, 900))
 def test_ticks_of_equal_time_stay_paired_whatever_lags_at_a_flush(flushes: list[tuple[int, int]], size: int) -> None:
     """Each sample, and each picture, says when it was: after any flushes the two are half a picture apart at most."""

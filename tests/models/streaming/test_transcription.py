@@ -18,14 +18,14 @@ from models.features.audio import AudioFeatures
 from models.features.text import TextTokenizer
 from models.network import FusionRNN
 from models.pipeline import Pipeline
+from models.readings.reading import Event, Told
+from models.readings.transcription import Transcription
 from models.sequence import pad
 from models.streaming.checkpoint import recurrent_streams
 from models.streaming.errors import BadChunk
 from models.streaming.lips import LipsReader
-from models.streaming.reading import Event, Told
 from models.streaming.recurrent import RecurrentStreams
 from models.streaming.track import Track
-from models.streaming.transcription import Transcription
 from tests.models.streaming.sounds import babble
 
 WORDS = (("bin", "lay"), ("blue", "red"), ("now", "please"))
@@ -210,13 +210,14 @@ def test_what_comes_too_late_for_a_flush_is_not_paired_with_what_follows(pipelin
 
 def test_a_checkpoints_own_defaults_are_a_streams_too(pipeline: Pipeline) -> None:
     assert recurrent_streams(pipeline).options().model_dump() == {"beam_size": 10, "grammar": True, "endpoint": 0.8}
-    changed = pipeline.config.model_copy(update={"defaults": {"beam_size": 3, "grammar": False}})
+    defaults = {"beam_size": 3, "grammar": False, "endpoint": 1.5}
+    changed = pipeline.config.model_copy(update={"defaults": defaults})
     pipeline.config, own = changed, pipeline.config
     try:
         options = recurrent_streams(pipeline).options
     finally:
         pipeline.config = own
-    assert options().model_dump() == {"beam_size": 3, "grammar": False, "endpoint": 0.8}
+    assert options().model_dump() == defaults
     with pytest.raises(ValidationError, match="less than or equal to 100"):
         options.model_validate({"beam_size": 101})
 

@@ -55,5 +55,5 @@ def checkpoint(
 
 
 def pipeline(config: CheckpointConfig, **settings: Any) -> Pipeline:
-    """A pipeline over ``checkpoint``."""
-    return Pipeline(checkpoint(config, **settings))
+    """A pipeline over ``checkpoint``, on torch's own kernels."""
+    return Pipeline(checkpoint(config, **settings), runtime="torch")

@@ -71,6 +71,6 @@ def test_equal_lengths_are_not_touched(pipeline: Pipeline) -> None:
     assert isinstance(task, TranscriptionTask)
     assert task.sentences is not None
     rows = [Query(Extracted(tensors(pipeline, audio=n, video=n)), pipeline.options()) for n in (4, 2)]
-    inputs = pipeline._inputs(rows)
+    inputs = pipeline.padded([row.features for row in rows])
     cut = task.sentences.together(inputs)
     assert all(cut[name] is inputs[name] for name in inputs)

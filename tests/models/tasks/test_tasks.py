@@ -34,10 +34,8 @@ def npy(steps: int = 7, seed: int = 0) -> bytes:
     return file.getvalue()
 
 
-def answer(served: Pipeline, bundle: Bundle, *, explain: bool = False, **options: object) -> dict[str, Any]:
-    features = served.features(served.decode(bundle, MediaLimits()))
-    result = served.predict(features, served.options.model_validate(options), explain=explain)
-    return json.loads(result.model_dump_json(exclude_none=True))  # type: ignore[no-any-return]
+def answer(served: Pipeline, bundle: Bundle, **asked: Any) -> dict[str, Any]:
+    return json.loads(served.answer(bundle, **asked).model_dump_json(exclude_none=True))  # type: ignore[no-any-return]
 
 
 def events(served: Pipeline, bundle: Bundle, **options: object) -> list[dict[str, Any]]:
@@ -135,10 +133,10 @@ def test_the_votes_of_a_decision_explain_it() -> None:
 
 def test_numbers_are_in_the_datas_unit() -> None:
     loaded = checkpoint(described("regression", {"type": "regression"}, "text"))
-    before = answer(Pipeline(loaded), TEXT)["value"]
+    before = answer(Pipeline(loaded, runtime="torch"), TEXT)["value"]
     head: Any = loaded.network.head
     head.fit(torch.tensor([[100.0], [300.0]]))
-    assert answer(Pipeline(loaded), TEXT)["value"] == pytest.approx(200 + 100 * before, rel=1e-5)
+    assert answer(Pipeline(loaded, runtime="torch"), TEXT)["value"] == pytest.approx(200 + 100 * before, rel=1e-5)
 
 
 def test_several_numbers_and_numbers_by_step() -> None:
@@ -259,7 +257,7 @@ def test_a_text_goes_on_the_same_way_with_the_same_seed() -> None:
 
 def test_generation_carries_the_state_instead_of_reading_again() -> None:
     loaded = checkpoint(described("generation", NEXT, "text"), loud=3)
-    served = Pipeline(loaded)
+    served = Pipeline(loaded, runtime="torch")
     found = answer(served, {"text": ["a dog"]}, temperature=0, max_length=6)
     tokenizer = tiny_tokenizer()
     head: Any = loaded.network.head
@@ -340,16 +338,24 @@ def test_a_config_whose_parts_do_not_go_together_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("task", "head", "rest"),
+    ("task", "head", "rest", "reason"),
     [
-        ("classification", CLASSES, {"labels": LABELS, "defaults": {"top_k": 9}}),
-        ("transcription", WORDS, {"defaults": {"beam_size": 0}}),
-        ("generation", NEXT, {"defaults": {"temperature": 7}}),
+        ("classification", CLASSES, {"labels": LABELS, "defaults": {"top_k": 9}}, "defaults.top_k: .*equal to 3"),
+        ("transcription", WORDS, {"defaults": {"beam_size": 0}}, "defaults.beam_size: .*equal to 1"),
+        ("generation", NEXT, {"defaults": {"temperature": 7}}, "defaults.temperature: .*equal to 2"),
+        ("generation", NEXT, {"defaults": {"topk": 7}}, r"defaults has an unknown key 'topk': did you mean 'top_k'\?"),
+        ("transcription", WORDS, {"defaults": {"temperature": 1}}, "'temperature': known are beam_size, delay, secon"),
+        ("embedding", {"type": "embedding", "size": 4}, {"defaults": {"top_k": 1}}, "'top_k': there are none"),
     ],
 )
-def test_defaults_out_of_an_options_bounds_are_refused_before_serving(
-    task: str, head: dict[str, Any], rest: dict[str, Any]
+def test_defaults_that_the_task_does_not_read_or_allow_are_refused_before_serving(
+    task: str, head: dict[str, Any], rest: dict[str, Any], reason: str
 ) -> None:
-    served = pipeline(described(task, head, "text", **rest))
-    with pytest.raises(ValidationError, match=next(iter(rest["defaults"]))):
-        served.warm_up()
+    with pytest.raises(ValueError, match=reason):
+        pipeline(described(task, head, "text", **rest))
+
+
+def test_a_checkpoints_own_defaults_are_those_of_its_options() -> None:
+    defaults = {"seconds_per_step": 0.04, "beam_size": 3, "endpoint": 2.5}
+    served = pipeline(described("transcription", WORDS, "audio", fusion=RECURRENT, defaults=defaults))
+    assert served.options().model_dump() == {"beam_size": 3, "endpoint": 2.5}

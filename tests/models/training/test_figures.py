@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from models.training.baselines import without_input
-from models.training.calibration import scaled, temperature
+from models.training.calibration import calibrate, scaled, temperature
 from models.training.metrics.classes import class_figures, confusion, expected_calibration_error, macro_f1
 from models.training.metrics.numbers import number_figures
 from models.training.metrics.retrieval import retrieval_figures
@@ -114,3 +114,17 @@ def test_constant_answers() -> None:
     numbers = without_input("regression", [(0.0,), (1.0,), (9.0,)], [(2.0,), (4.0,)])
     assert numbers["always the median"]["mae"][0] == 2
     assert without_input("transcription", ["a"], ["a"]) == {}
+
+
+def test_calibration_lowers_the_confidence_of_a_network_that_is_too_sure() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 2, 1000)
+    right = rng.random(1000) < 0.8
+    guesses = np.where(right, truth, 1 - truth)
+    sure = np.full((1000, 2), 0.01)
+    sure[np.arange(1000), guesses] = 0.99
+    found = calibrate(sure, truth)
+    assert found.heat > 1
+    assert found.probabilities.max() == pytest.approx(0.8, abs=0.03)
+    assert found.note["error_after"] < 0.03 < found.note["error_before"]
+    assert (found.probabilities.argmax(1) == guesses).all()

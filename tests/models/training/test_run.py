@@ -191,8 +191,8 @@ def test_a_photo_on_several_lines_is_measured_as_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("task", "tables", "said"),
     [
-        ("classification", (TEXT, FUSED, "[defaults]\ntop_k = 0\n"), r"\[defaults\] top_k: .*greater than or equal"),
-        ("classification", (TEXT, FUSED, "[defaults]\ntop_k = 4\n"), r"\[defaults\] top_k: .*less than or equal to 3"),
+        ("classification", (TEXT, FUSED, "[defaults]\ntop_k = 0\n"), r"defaults\.top_k: .*greater than or equal"),
+        ("classification", (TEXT, FUSED, "[defaults]\ntop_k = 4\n"), r"defaults\.top_k: .*less than or equal to 3"),
         ("classification", (TEXT, FUSED, "[defaults]\ntop_kk = 3\n"), r"unknown key 'top_kk': did you mean 'top_k'\?"),
         ("classification", (TEXT, FUSED, "[defaults]\ntemperature = 0\n"), r"defaults.temperature is 0"),
         ("regression", (TEXT, FUSED, "[defaults]\nunit = 3\n"), r"unknown key 'unit': there are none"),

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.decoding.ctc import best_path
 from models.features.audio import AudioFeatures
 from models.heads.transcription import TranscriptionHead
 from models.network import FusionRNN
@@ -161,9 +162,8 @@ class SpeechStage(Stage):
             inputs = self.inputs(sentences)
             encoded = self.network.encode({name: inputs[name] for name in names})
             steps = self.head.steps(encoded)
-            for path, length in zip(self.head.score(steps.sequence).argmax(2), steps.lengths.tolist(), strict=True):
-                merged = path[:length].unique_consecutive()
-                written.append(self.data.tokenizer.words(merged[merged != self.head.config.blank].tolist()))
+            found = best_path(self.head.score(steps.sequence), steps.lengths, blank=self.head.config.blank)
+            written += [self.data.tokenizer.words(transcript.tokens) for transcript in found]
         return word_figures(written, [self.data.text("val", row) for row in rows]).values()["wer"]
 
     def _sentence(self, row: int) -> Sentence:

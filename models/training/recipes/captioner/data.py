@@ -12,7 +12,7 @@ from torch import Tensor
 
 from models.encoders.image import PhotoEncoder
 from models.features.image import ImageFeatures
-from models.features.text import TextTokenizer, frequent
+from models.features.text import TextTokenizer, frequent, split_words
 from models.media.image import decode_image
 from models.media.limits import MediaLimits
 from models.training.cache import FeatureArray, cached_features
@@ -31,17 +31,16 @@ IMAGE_SIZE = 224
 class CaptionData:
     """Both splits: photos as the lower CNN's output, captions as words and as token ids."""
 
-    def __init__(self, folder: Path, cache: Path, cnn: PhotoEncoder, tokenizer: TextTokenizer | None = None) -> None:
+    def __init__(self, folder: Path, cache: Path, cnn: PhotoEncoder) -> None:
         self.manifests = {split: read_manifest(folder, split, media=("image",)) for split in ("train", "val")}
-        splitter = tokenizer or TextTokenizer.build([])
         self.words = {
             split: [
-                {language: [splitter.split(text) for text in _captions(example, language)] for language in LANGUAGES}
+                {language: [split_words(text) for text in _captions(example, language)] for language in LANGUAGES}
                 for example in manifest.examples
             ]
             for split, manifest in self.manifests.items()
         }
-        self.tokenizer = tokenizer or self._tokenizer()
+        self.tokenizer = self._tokenizer()
         self.tokens = {language: self._tokens(language) for language in LANGUAGES}
         self.lower = {
             split: _lower(manifest, cache, cnn, VIEWS if split == "train" else 1)

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from models.network import FusionRNN
 from models.sequence import Padded, pad
-from models.training.recipes.classifier import Held, answers, figures
+from models.training.metrics.classes import calibrated_figures
+from models.training.recipes.classifier import Held, answers
 from models.training.recipes.digits.data import MODALITIES, Maker
 
 HALVINGS = 6
@@ -67,8 +68,8 @@ def measured(network: FusionRNN, maker: Maker, count: int) -> tuple[dict[str, An
     found: dict[str, Any] = {}
     for kind, batches in (("clean", clean), ("spoilt", spoilt)):
         for name in MODALITIES:
-            found[f"{name}, {kind}"] = figures(asked(network, batches, digits, [name]), truth)
-        found[f"all four, {kind}"] = figures(asked(network, batches, digits, MODALITIES), truth)
+            found[f"{name}, {kind}"] = calibrated_figures(asked(network, batches, digits, [name]), truth)
+        found[f"all four, {kind}"] = calibrated_figures(asked(network, batches, digits, MODALITIES), truth)
     together = asked(network, spoilt, digits, MODALITIES)
     alone = [asked(network, spoilt, digits, [name]) for name in MODALITIES]
     best = max(found[f"{name}, spoilt"]["accuracy"][0] for name in MODALITIES)
@@ -92,7 +93,9 @@ def singles(network: FusionRNN, maker: Maker) -> dict[str, Any]:
     for name, (make, classes) in each.items():
         rows = torch.split(torch.arange(len(classes)), BATCH)
         batches = [{name: pad([make(int(row), 0.0) for row in part])} for part in rows]
-        found[f"{name}, every held-back one"] = figures(asked(network, batches, classes, [name]), classes.numpy())
+        found[f"{name}, every held-back one"] = calibrated_figures(
+            asked(network, batches, classes, [name]), classes.numpy()
+        )
     return found
 
 
@@ -103,4 +106,4 @@ def seen(network: FusionRNN, pictures: Tensor, classes: Tensor) -> dict[str, Any
         ({"image": pad(frames[start : start + BATCH])}, classes[start : start + BATCH])
         for start in range(0, len(frames), BATCH)
     ]
-    return figures(answers(network, Held(batches)), classes.numpy())
+    return calibrated_figures(answers(network, Held(batches)), classes.numpy())

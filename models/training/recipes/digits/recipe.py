@@ -20,6 +20,7 @@ from models.config import CheckpointConfig
 from models.features.text import TextTokenizer
 from models.network import FusionRNN
 from models.sequence import pad
+from models.training.calibration import calibrate
 from models.training.commands import train_command
 from models.training.metrics.classes import class_figures
 from models.training.recipes.cards.digits import card
@@ -29,7 +30,6 @@ from models.training.recipes.classifier import (
     Inputs,
     Run,
     answers,
-    calibrate,
     minutes,
     over_seeds,
     publish,

@@ -26,17 +26,17 @@ from torch import Tensor
 
 from models.config import CheckpointConfig, NetworkConfig
 from models.encoders.text import TextRNN
-from models.features.text import TextTokenizer, frequent
+from models.features.text import TextTokenizer, frequent, split_words
 from models.network import FusionRNN
 from models.sequence import pad
+from models.training.calibration import calibrate
 from models.training.commands import train_command
+from models.training.metrics.classes import calibrated_figures
 from models.training.recipes.cards.sentiment import card
 from models.training.recipes.classifier import (
     Held,
     Inputs,
     Run,
-    calibrate,
-    figures,
     minutes,
     over_seeds,
     publish,
@@ -90,8 +90,7 @@ def describe(vocabulary: int, heat: float | None = None) -> CheckpointConfig:
 
 def vocabulary(*texts: Sequence[str], common: Sequence[str]) -> TextTokenizer:
     """Words of the training texts, frequent English words, emoji, and the traditional forms of Chinese characters."""
-    splitter = TextTokenizer.build([], marks=True)
-    words = [Counter(word for text in some for word in splitter.split(text)) for some in texts]
+    words = [Counter(word for text in some for word in split_words(text, marks=True)) for some in texts]
     counted = [word for some in words for word in frequent(some, 2)]
     known = dict.fromkeys([*counted, *common, *"".join(EMOJI)])
     traditional = [old for old, new in SIMPLIFIED.items() if new in known and old not in known]
@@ -194,7 +193,8 @@ def _publish(
         "command": train_command("sentiment", data, out, runs[0].seed),
         "seed": best.seed,
         "figures": {
-            name: figures(calibrated.probabilities[rows], truth[rows]) for name, rows in zip(SETS, split, strict=True)
+            name: calibrated_figures(calibrated.probabilities[rows], truth[rows])
+            for name, rows in zip(SETS, split, strict=True)
         },
         "seeds": {
             "accuracy": {

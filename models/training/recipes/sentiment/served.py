@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from models.media.limits import MediaLimits
 from models.pipeline import Pipeline
 from models.training.metrics.classes import class_figures
 from models.training.recipes.sentiment.texts import Texts
@@ -13,8 +12,7 @@ from models.training.recipes.sentiment.texts import Texts
 
 def positive(pipeline: Pipeline, text: str) -> float:
     """The probability of ``positive``."""
-    features = pipeline.features(pipeline.decode({"text": [text]}, MediaLimits()))
-    answer = pipeline.predict(features, pipeline.options()).model_dump()
+    answer = pipeline.answer({"text": text}).model_dump()
     return next(float(one["probability"]) for one in answer["predictions"] if one["label"] == "positive")
 
 

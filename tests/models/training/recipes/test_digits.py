@@ -101,7 +101,9 @@ def test_the_command_leaves_a_checkpoint_that_takes_any_of_the_four(
         monkeypatch.setattr(recipe, name, value)
     monkeypatch.setattr(measure, "HALVINGS", 1)
     # Intervals have tests of their own, and take longer than all the rest.
-    monkeypatch.setattr(measure, "figures", lambda found, truth: {"accuracy": [(found.argmax(1) == truth).mean()] * 3})
+    monkeypatch.setattr(
+        measure, "calibrated_figures", lambda found, truth: {"accuracy": [(found.argmax(1) == truth).mean()] * 3}
+    )
     train(data, tmp_path / "out", 0)
     metrics = json.loads((tmp_path / "out" / "checkpoint" / "metrics.json").read_text())
     assert metrics["severity"].keys() == set(MODALITIES)

@@ -1,10 +1,11 @@
+"""Student's t against its tables, and what it says of a few seeds."""
+
 import math
 
 import numpy as np
 import pytest
 
-from models.training.studies.page import paragraph, percent, table
-from models.training.studies.statistics import t_interval, t_quantile
+from models.training.metrics.seeds import t_interval, t_quantile
 
 
 @pytest.mark.parametrize(
@@ -28,12 +29,3 @@ def test_the_interval_covers_the_mean_of_19_samples_in_20() -> None:
 
 def test_one_seed_has_no_interval() -> None:
     assert math.isnan(t_interval([0.5])[1])
-    assert percent([0.5]) == "50.0"
-
-
-def test_tables_and_paragraphs_are_markdown() -> None:
-    assert table(["", "a"], [["x", "1"]]) == "|  | a |\n| --- | ---: |\n| x | 1 |"
-    lines = paragraph("word " * 60, bullet=True).splitlines()
-    assert lines[0].startswith("- word")
-    assert lines[1].startswith("  word")
-    assert max(map(len, lines)) <= 120

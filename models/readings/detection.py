@@ -19,9 +19,9 @@ from torch import Tensor
 from models.encoded import Encoded
 from models.network import FusionRNN
 from models.options import Options
+from models.readings.reading import Event, Listener, Reading, Told
 from models.sequence import SequenceOutput
 from models.state import State
-from models.streaming.reading import Event, Listener, Reading, Told
 
 BACKGROUND = frozenset(("silence", "unknown", "background", "noise", "other"))
 """Labels that say there is no word, or none that is known: they are never reported."""
@@ -116,7 +116,7 @@ class Detection(Reading):
     ) -> tuple[list[Heard], State]:
         outputs = encoded.outputs[self.modality].sequence
         steps = outputs.shape[1]
-        scores = torch.cat([state["scores"], self._scores(outputs)], 1)
+        scores = torch.cat([state["scores"], self.pooling.scores(outputs)], 1)
         logits = torch.cat([state["logits"], self._logits(outputs)], 1)
         weights = scores.unfold(1, self.window, 1).softmax(2)
         pooled = (logits.unfold(1, self.window, 1) @ weights.unsqueeze(3)).squeeze(3)
@@ -186,12 +186,6 @@ class Detection(Reading):
     def _best(self, probabilities: NDArray[np.float32], listener: "Detector") -> list[dict[str, Any]]:
         order = np.argsort(-probabilities, kind="stable")[: listener.options.top_k]
         return [{"label": self.labels[index], "probability": round(float(probabilities[index]), 4)} for index in order]
-
-    def _scores(self, outputs: Tensor) -> Tensor:
-        if self.pooling.method != "attention":
-            return outputs.new_zeros(outputs.shape[:2])
-        scores: Tensor = self.pooling.score(torch.tanh(self.pooling.hidden(outputs))).squeeze(2)
-        return scores
 
     def _logits(self, outputs: Tensor) -> Tensor:
         """The head's answer to each step as if it were all there is."""

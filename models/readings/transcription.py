@@ -19,8 +19,8 @@ from models.encoded import Encoded
 from models.features.text import TextTokenizer, join
 from models.heads.transcription import TranscriptionHead
 from models.options import Options
+from models.readings.reading import Event, Listener, Reading, Told
 from models.state import State
-from models.streaming.reading import Event, Listener, Reading, Told
 
 _LONGEST = 30.0
 """Seconds of a sentence; longer ones are cut, so that the state stays small."""
@@ -29,15 +29,18 @@ _SURE = 0.5
 """Of the silence that ends a sentence, the share that ends one to which the grammar allows no more words."""
 
 
-def endpoint_option() -> Any:
-    """The field of the option that says when a sentence is over."""
-    return Field(
-        0.8,
+Endpoint = Annotated[
+    float,
+    Field(
         ge=0.1,
         le=30,
         description="Seconds without a word after which a sentence is over, or half of it after its last possible word",
-    )
+    ),
+]
+"""The option that says when a sentence is over."""
 
+ENDPOINT = 0.8
+"""Its default, in seconds."""
 
 _Beam = Annotated[int, Field(ge=1, le=100, description="Beginnings that the search keeps: fewer are faster")]
 _UsesGrammar = Annotated[bool, Field(description="Only sentences that the model's grammar allows, if it has one")]
@@ -48,14 +51,14 @@ class TranscriptionStreamOptions(Options):
 
     beam_size: _Beam = 10
     grammar: _UsesGrammar = True
-    endpoint: float = endpoint_option()
+    endpoint: Endpoint = ENDPOINT
 
 
 def stream_options(defaults: Mapping[str, Any]) -> type[TranscriptionStreamOptions]:
     """With a checkpoint's own ``defaults``, as of a whole file."""
     own: dict[str, Any] = {
         name: (kind, defaults[name])
-        for name, kind in (("beam_size", _Beam), ("grammar", _UsesGrammar))
+        for name, kind in (("beam_size", _Beam), ("grammar", _UsesGrammar), ("endpoint", Endpoint))
         if name in defaults
     }
     return create_model("TranscriptionStreamOptions", __base__=TranscriptionStreamOptions, **own)

@@ -32,14 +32,14 @@ class Listener(ABC):
 
     @abstractmethod
     def state(self) -> list[float]:
-        """It, as numbers."""
+        """What ``restore`` needs to go on from here, as plain numbers."""
 
     @abstractmethod
     def restore(self, state: list[float]) -> None:
         """Go on from a ``state``.
 
         Raises:
-            ValueError: it is none.
+            ValueError: it is not what ``state`` returns.
         """
 
 
