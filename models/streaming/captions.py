@@ -158,10 +158,11 @@ class CaptionStreams:
                 events[index].append(FAILED)
                 continue
             for seconds, picture, vector in seen:
-                scene.seconds = seconds
+                # A client's clock may be set back; what a scene lasts may not.
+                scene.seconds = max(scene.seconds, seconds)
                 scene.pictures.append(picture)
                 if scene.captioned is None or float(torch.dist(vector, scene.captioned)) >= scene.options.change:
-                    scene.captioned, scene.began = vector.clone(), seconds
+                    scene.captioned, scene.began = vector.clone(), scene.seconds
                     changed += [index] if index not in changed[-1:] else []
         captions = apart(self._captions, [works[index] for index in changed])
         for index, event in zip(changed, captions, strict=True):

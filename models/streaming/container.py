@@ -14,7 +14,7 @@ import torch
 from av.audio.frame import AudioFrame
 from pydantic import BaseModel, ConfigDict
 
-from models.media.audio import frame_samples
+from models.media.audio import LOUDEST, frame_samples
 from models.media.container import AUDIO_CODECS, check_codec
 from models.media.errors import MediaError
 from models.state import State
@@ -206,7 +206,7 @@ class CodedReader:
                 self._resampled = resampler(rate, self.target).start()
             except ValueError as error:
                 raise BadChunk(f"{error}, and cannot be resampled") from error
-        if not np.abs(block).max(initial=0) <= 2.0**31:
+        if not np.abs(block).max(initial=0) <= LOUDEST:
             raise BadChunk("the sound has samples that are not finite numbers")
         mono = block @ np.full(block.shape[1], 1 / block.shape[1], np.float32)
         return resampler(rate, self.target).step(mono, self._resampled)

@@ -15,7 +15,8 @@ from tests.app.conftest import running_server
 from tests.support import tiny_captioner
 
 ROOT = Path(__file__).parents[2]
-ENGLISH, CHINESE = READMES = tuple((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.zh-CN.md"))
+READMES = tuple((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.zh-CN.md"))
+ENGLISH, CHINESE = READMES
 
 
 def commands(readme: str) -> list[str]:

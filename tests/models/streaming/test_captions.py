@@ -75,6 +75,18 @@ def test_a_new_scene_is_captioned_once(pipeline: Pipeline, streams: CaptionStrea
     assert (last["text"], last["endpoint"], last["start"]) == (events[4][0]["text"], "end", 4.0)
 
 
+def test_no_scene_ends_before_it_began_where_the_clock_is_set_back(streams: CaptionStreams, tmp_path: Path) -> None:
+    session = open_session(streams, change=0.01, language="en")
+    (first,) = show(streams, session, jpeg(tmp_path, 0), 5.0)
+    (second,) = show(streams, session, jpeg(tmp_path, 1), 1.0)
+    assert (first["start"], second["start"]) == (5.0, 5.0)
+    session.mark("end")
+    work, _ = session.next()
+    assert work is not None
+    (last,) = streams.step([work])[0]
+    assert (last["start"], last["end"]) == (5.0, 5.0)
+
+
 def test_what_was_flushed_is_not_said_again_at_the_end(streams: CaptionStreams, tmp_path: Path) -> None:
     session, data = open_session(streams, change=0.01), jpeg(tmp_path, 0)
     show(streams, session, data, 1.0)
