@@ -113,8 +113,9 @@ class Swaps:
 
     async def _wake(self, name: str) -> "Pipeline":
         async with self._lock:
-            if (pipeline := self.registry.pipelines.get(name)) is not None:
-                return pipeline
+            # While another change was made, somebody may have loaded it, or unloaded it for good.
+            if name not in self.registry.resting:
+                return self.registry.get(name)
             try:
                 return await asyncio.to_thread(self._load, name)
             except LoadFailed as error:
