@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from fastapi.testclient import TestClient
 
 from app.engine.registry import Registry
@@ -169,6 +170,15 @@ def test_what_was_replaced_is_freed(served: TestClient, jpeg: bytes) -> None:
         old.append(weakref.ref(state.registry.get("captioner").network))
         assert load(served).status_code == 200
     _until(lambda: not any(network() is not None for network in old), "a replaced network stays in memory")
+
+
+def test_the_memory_of_an_unloaded_network_is_given_back_on_a_gpu_too(
+    served: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emptied: list[bool] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(True))
+    assert served.post(f"{URL}/unload", headers=ADMIN).status_code == 204
+    assert emptied == [True]
 
 
 # Resting
