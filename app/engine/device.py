@@ -102,6 +102,8 @@ class Device:
         self._under_way: list[Search] = []
         self._joined = self._since_join = 0
         self._closed = False
+        self._door = threading.Lock()
+        """Between asking whether it is closed, and acting on it: what is put is taken out by the thread, or refused."""
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def put(self, row: Row) -> "Future[Any]":
@@ -110,9 +112,10 @@ class Device:
         One that is cancelled before its turn never runs. A ``Search`` takes its steps with others then, and one that
         is cancelled leaves the batch before the next step.
         """
-        if self._closed:
-            raise RuntimeError("the device is closed")
-        self._queue.put(row)
+        with self._door:
+            if self._closed:
+                raise RuntimeError("the device is closed")
+            self._queue.put(row)
         return row.future
 
     def submit(self, work: Callable[[], T]) -> "Future[T]":
@@ -132,8 +135,9 @@ class Device:
 
     def close(self) -> None:
         """Cancel what has not begun, give up what is under way, and let the thread end."""
-        self._closed = True
-        self._queue.put(None)
+        with self._door:
+            self._closed = True
+            self._queue.put(None)
 
     def _run(self) -> None:
         use_threads(self._threads)

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import CancelledError, Future, wait
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +210,32 @@ def test_a_closed_device_cancels_what_waits_and_takes_nothing_more(pipeline: Pip
             future.result(10)
     with pytest.raises(RuntimeError, match="closed"):
         device.submit(lambda: None)
+
+
+def test_what_comes_while_the_device_closes_is_taken_or_refused_and_never_forgotten() -> None:
+    device = Device("test")
+    entered, gate, queue = threading.Event(), threading.Event(), device._queue
+
+    class Slow:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(queue, name)
+
+        def put(self, row: Any) -> None:
+            if row is not None:
+                entered.set()
+                assert gate.wait(30)
+            queue.put(row)
+
+    device.submit(lambda: setattr(device, "_queue", Slow())).result(10)
+    with ThreadPoolExecutor(2) as pool:
+        coming = pool.submit(device.submit, lambda: None)
+        assert entered.wait(30)
+        closing = pool.submit(device.close)
+        # It was open when somebody came, so that he is let in first.
+        wait([closing], 0.5)
+        gate.set()
+        closing.result(10)
+        assert not wait([coming.result(10)], 10).not_done
 
 
 def test_events_are_told_as_the_caption_grows(device: Device, pipeline: Pipeline) -> None:
