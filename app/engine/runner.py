@@ -197,6 +197,11 @@ class Runner:
             found = self._devices[str(device)] = Device(name, self.threads, self.delay, self.metrics)
         return found
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether every device's thread still takes turns."""
+        return all(device.is_alive for device in self._devices.values())
+
     def close(self) -> None:
         """Drop what has not begun and let the threads end."""
         for pool in (self._media, self._chunks):

@@ -80,7 +80,7 @@ class Service:
         """Return where requests are welcome.
 
         Raises:
-            Unavailable: loading, draining, or nothing to serve.
+            Unavailable: loading, draining, nothing to serve, or nothing that runs it any more.
         """
         if self.draining:
             raise Unavailable("The server is shutting down.", _RETRY)
@@ -88,6 +88,8 @@ class Service:
             raise Unavailable("Models are still being loaded.", _RETRY)
         if not self.registry.profiles:
             raise Unavailable("No model could be loaded; GET /v1/models says why.", _RETRY)
+        if not self.runner.is_alive:
+            raise Unavailable("A device's thread has ended; the log says why. Start the server again.", _RETRY)
 
 
 def service_of(request: Request) -> Service:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 
+from app.engine.batcher import Batcher, Lane, Row
 from app.engine.device import Device
 from models.media import MediaLimits
 from models.pipeline import Pipeline
@@ -196,6 +197,104 @@ def test_a_search_that_cannot_be_stepped_fails_alone(device: Device, pipeline: P
     gate.set()
     assert [texts(future.result(60)) for future in good] == [texts(alone(pipeline, {}))] * 3
     assert isinstance(bad.exception(10), Exception)
+
+
+class Faulty:
+    """A watcher that fails the first time that it is told of something."""
+
+    def __init__(self, at: str) -> None:
+        self.at, self.told = at, 0
+
+    def batch(self, lane: str, rows: int, padded: int, real: int) -> None:
+        self._told("batch")
+
+    def searching(self, rows: int) -> None:
+        self._told("searching")
+
+    def _told(self, of: str) -> None:
+        self.told += of == self.at
+        if of == self.at and self.told == 1:
+            raise ValueError("it cannot be counted")
+
+
+@pytest.mark.parametrize("at", ["batch", "searching"])
+def test_what_fails_beside_the_network_fails_its_turn_and_the_thread_goes_on(pipeline: Pipeline, at: str) -> None:
+    device = Device("test", watcher=Faulty(at))
+    failed = ask(device, pipeline, {})
+    with pytest.raises(ValueError, match="it cannot be counted"):
+        failed.result(30)
+    assert texts(ask(device, pipeline, {}).result(30)) == texts(alone(pipeline, {}))
+    assert device.submit(lambda: 1).result(10) == 1
+    device.close()
+
+
+def test_too_few_answers_to_a_batch_are_asked_for_one_by_one(device: Device) -> None:
+    gate = threading.Event()
+    device.submit(lambda: gate.wait(30))
+    lane = Lane("test", {"text": 100})
+    futures = [
+        device.put(Row(lane, lambda items: [item for item in items[:2] if item < 3], item, {"text": 1}))
+        for item in range(4)
+    ]
+    gate.set()
+    assert [future.result(10) for future in futures[:3]] == [0, 1, 2]
+    with pytest.raises(ValueError, match="0 answers to 1 row"):
+        futures[3].result(10)
+
+
+def test_too_few_answers_to_a_step_are_asked_for_one_by_one(
+    device: Device, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head: Any = pipeline.network.head
+    together = head.step_together
+    monkeypatch.setattr(head, "step_together", lambda calls: together(calls)[:1])
+    gate = threading.Event()
+    device.submit(lambda: gate.wait(30))
+    futures = [ask(device, pipeline, {"max_length": 3}) for _ in range(2)]
+    gate.set()
+    assert [texts(future.result(30)) for future in futures] == [texts(alone(pipeline, {"max_length": 3}))] * 2
+
+
+def test_a_search_that_cannot_be_ended_fails_alone(device: Device, pipeline: Pipeline) -> None:
+    from models.decoding.decoder import StepCall
+
+    decoder = pipeline.decoder()
+    assert decoder is not None
+    began = threading.Event()
+
+    def stubborn() -> Any:
+        (search,) = pipeline.searches([Query(pipeline.blank(), pipeline.options())])
+        call = next(search)
+        assert isinstance(call, StepCall)
+        try:
+            while True:
+                yield call
+                began.set()
+        finally:
+            raise ValueError("it will not end")
+
+    bad = device.search(decoder, stubborn, lambda _: None)
+    assert began.wait(30)
+    good = ask(device, pipeline, {})
+    bad.cancel()
+    assert texts(good.result(30)) == texts(alone(pipeline, {}))
+
+
+def test_a_thread_that_ends_lets_nobody_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = Device("test")
+    ended = threading.Event()
+    # pytest takes what ends a thread for a failure of the test.
+    monkeypatch.setattr(threading, "excepthook", lambda _: ended.set())
+    monkeypatch.setattr(Batcher, "take", lambda _: 1 / 0)
+    before = device.is_alive
+    waiting = device.submit(lambda: None)
+    with pytest.raises(CancelledError):
+        waiting.result(10)
+    assert ended.wait(10)
+    device._thread.join(10)
+    assert (before, device.is_alive) == (True, False)
+    with pytest.raises(RuntimeError, match="closed"):
+        device.submit(lambda: None)
 
 
 def test_a_closed_device_cancels_what_waits_and_takes_nothing_more(pipeline: Pipeline) -> None:
