@@ -131,11 +131,6 @@ class Device:
         return self.put(Search(_ALONE, lambda begins: [begins[0]()], begin, decoder=decoder, tell=tell))
 
     @property
-    def under_way(self) -> int:
-        """How many searches are in the running batch."""
-        return len(self._under_way)
-
-    @property
     def is_alive(self) -> bool:
         """Whether its thread still takes turns."""
         return self._thread.is_alive()

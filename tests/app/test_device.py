@@ -27,9 +27,27 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     return Pipeline.load(tiny_captioner(tmp_path_factory.mktemp("zoo") / "captioner"))
 
 
+class Counted:
+    """A watcher that knows how many searches are under way."""
+
+    def __init__(self) -> None:
+        self.searches = 0
+
+    def batch(self, lane: str, rows: int, padded: int, real: int) -> None:
+        """Not of interest."""
+
+    def searching(self, rows: int) -> None:
+        self.searches = rows
+
+
 @pytest.fixture
-def device() -> Iterator[Device]:
-    device = Device("test")
+def counted() -> Counted:
+    return Counted()
+
+
+@pytest.fixture
+def device(counted: Counted) -> Iterator[Device]:
+    device = Device("test", watcher=counted)
     yield device
     device.close()
 
@@ -60,12 +78,14 @@ def texts(result: Any) -> list[str]:
     return [caption.text for caption in result.captions]
 
 
-def test_searches_of_every_kind_answer_as_they_would_alone(device: Device, pipeline: Pipeline) -> None:
+def test_searches_of_every_kind_answer_as_they_would_alone(
+    device: Device, counted: Counted, pipeline: Pipeline
+) -> None:
     wanted = [texts(alone(pipeline, options)) for options in CHOICES]
     futures = [(index, ask(device, pipeline, CHOICES[index])) for index in [*range(len(CHOICES))] * 4]
     for index, future in futures:
         assert texts(future.result(60)) == wanted[index]
-    assert device.submit(lambda: device.under_way).result(10) == 0
+    assert device.submit(lambda: counted.searches).result(10) == 0
 
 
 @pytest.mark.parametrize(("short", "then"), [(12, 8), (11, 5)], ids=["a quarter is left", "more are left"])
@@ -168,7 +188,7 @@ def test_whoever_comes_when_little_is_left_begins_at_once(device: Device, pipeli
     assert begun == [10]
 
 
-def test_hundreds_that_leave_at_random_harm_nobody(device: Device, pipeline: Pipeline) -> None:
+def test_hundreds_that_leave_at_random_harm_nobody(device: Device, counted: Counted, pipeline: Pipeline) -> None:
     chance = random.Random(0)
     wanted = texts(alone(pipeline, {}))
     stay: list[Future[Any]] = []
@@ -179,7 +199,7 @@ def test_hundreds_that_leave_at_random_harm_nobody(device: Device, pipeline: Pip
                 time.sleep(0.001)
             gone.cancel()
     assert [texts(future.result(60)) for future in stay] == [wanted] * 40
-    assert device.submit(lambda: device.under_way).result(10) == 0
+    assert device.submit(lambda: counted.searches).result(10) == 0
 
 
 def test_a_search_that_cannot_be_stepped_fails_alone(device: Device, pipeline: Pipeline) -> None:
