@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
-from app.api.parts import needed
+from app.api.rules import needed
 from app.engine.service import service_of
 from app.errors import problems
 

@@ -6,135 +6,22 @@ Nothing is written to disk. A part's name decides what it may weigh, before its 
 import base64
 import binascii
 import json
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, get_args
+from collections.abc import AsyncIterator
+from typing import Any
 
 from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers
 
+from app.api.rules import CLOSE, OPTION_BYTES, Posted, Rules, check_enough
 from app.engine.admission import Place
 from app.engine.runner import Runner
-from app.errors import BadRequest, ServiceError, TooLarge, UnsupportedType, WrongFields, unknown_field
-from models.media.limits import MediaLimits
+from app.errors import BadRequest, ServiceError, TooLarge, UnsupportedType
 
-if TYPE_CHECKING:
-    from models.features import Modality
-    from models.profile import Profile
-
-EXPLAIN = "explain"
-_OPTION_BYTES = 4096
-_AROUND = 2048
-"""Bytes around a part: a boundary and headers, or quotes and a key."""
-_BASE64, _ESCAPED = 4 / 3, 6
-"""Bytes of JSON for a byte of a file, and for a character of a text as ``\\u0041``."""
 _SHORT_BODY = 16 * 2**10
 _SLICE = 2**20
 """Characters of base64, a multiple of four, that are decoded at a time: meanwhile no other thread may run."""
-_CLOSE = {"Connection": "close"}
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What one checkpoint takes: most parts of each modality, and the names of its options."""
-
-    accepts: Mapping["Modality", int]
-    part_bytes: Mapping["Modality", int]
-    written: frozenset["Modality"]
-    options: tuple[str, ...]
-    needed: frozenset["Modality"]
-    most_bytes: int
-
-    @classmethod
-    def of(cls, pipeline: "Profile", limits: MediaLimits, most_bytes: int) -> "Rules":
-        """The rules of ``pipeline``."""
-        options = (*pipeline.options.model_fields, EXPLAIN)
-        part_bytes = {part: pipeline.part_bytes(part, limits) for part in pipeline.accepts}
-        written = frozenset(part for part in pipeline.accepts if pipeline.is_written(part))
-        return cls(pipeline.accepts, part_bytes, written, options, needed(pipeline), most_bytes)
-
-    @property
-    def known(self) -> list[str]:
-        """Every name that a body may use."""
-        return [*self.accepts, *self.options]
-
-    @property
-    def body_bytes(self) -> int:
-        """Most bytes of a body: the server's bound, or less where its parts have less together, written as JSON."""
-        media = sum(
-            most * self.part_bytes[part] * (_ESCAPED if part in self.written else _BASE64)
-            for part, most in self.accepts.items()
-        )
-        parts = sum(self.accepts.values()) + len(self.options)
-        return min(self.most_bytes, round(media) + len(self.options) * _ESCAPED * _OPTION_BYTES + parts * _AROUND)
-
-    def bytes_of(self, name: str) -> int:
-        """Most bytes of a part."""
-        return next((most for part, most in self.part_bytes.items() if part == name), _OPTION_BYTES)
-
-    def check_name(self, name: str, count: int) -> None:
-        """Refuse the ``count``-th part of the name where there may not be as many.
-
-        Raises:
-            WrongFields: unknown, not for this model, or too many.
-        """
-        modality = next((known for known in self.accepts if known == name), None)
-        if modality is None and name not in self.options:
-            raise self._stranger(name)
-        most = self.accepts[modality] if modality else 1
-        if count > most:
-            said = f"More than {most} {'part' if most == 1 else 'parts'} '{name}' in one request."
-            remedy = f"Send at most {most}."
-            raise WrongFields(
-                said, remedy, modality=modality, field=None if modality else name, limit=f"{most} {name} per request"
-            )
-
-    def too_large(self, name: str) -> ServiceError:
-        """What to say about a part that weighs too much."""
-        most = self.bytes_of(name)
-        modality = name if name in self.accepts else None
-        remedy = "Send a smaller one: fewer pixels, a shorter clip or text, or a stronger compression."
-        limit = f"{most} bytes"
-        return TooLarge(
-            f"The part '{name}' has more than {most} bytes.",
-            remedy if modality else "Send the option's value and nothing else.",
-            modality=modality,
-            field=None if modality else name,
-            limit=limit,
-            headers=_CLOSE,
-        )
-
-    def _stranger(self, name: str) -> ServiceError:
-        from models.features import Modality
-
-        if name not in get_args(Modality):
-            return unknown_field(name, self.known)
-        return WrongFields(f"This model takes no {name}.", f"It takes {', '.join(self.accepts)}.", modality=name)
-
-
-@dataclass(slots=True)
-class Posted:
-    """A body's parts: media by modality, in the order of posting, and the options as sent."""
-
-    bundle: dict["Modality", list[bytes | str]] = field(default_factory=dict)
-    options: dict[str, Any] = field(default_factory=dict)
-
-    def add(self, rules: Rules, name: str, value: Any) -> None:
-        """Take in a part whose name was checked."""
-        modality = next((known for known in rules.accepts if known == name), None)
-        if modality is None:
-            self.options[name] = value
-        else:
-            self.bundle.setdefault(modality, []).append(value)
-
-
-def needed(pipeline: "Profile") -> frozenset["Modality"]:
-    """The parts that no request for ``pipeline`` does without."""
-    # Where a video may stand in for pictures or sound, neither of the two is needed by itself.
-    items = pipeline.config.modalities.items()
-    return frozenset(name for name, item in items if item.required and not item.features.stand_ins)
 
 
 async def read_body(
@@ -168,7 +55,7 @@ async def read_body(
     else:
         remedy = "Send multipart/form-data, or application/json with base64 parts."
         raise UnsupportedType(f"A body of type '{kind.decode('latin-1')}' is not read.", remedy)
-    _check_enough(posted, rules)
+    check_enough(posted, rules)
     place.received()
     return posted
 
@@ -186,7 +73,7 @@ async def _bounded(chunks: AsyncIterator[bytes], rules: Rules, place: Place) -> 
 def _body_too_large(rules: Rules) -> ServiceError:
     limit = f"{rules.body_bytes} bytes"
     said = f"The request's body has more than {limit}, its parts {', '.join(rules.accepts)} together."
-    return TooLarge(said, "Send smaller or fewer parts.", limit=limit, headers=_CLOSE)
+    return TooLarge(said, "Send smaller or fewer parts.", limit=limit, headers=CLOSE)
 
 
 async def _read_multipart(chunks: AsyncIterator[bytes], boundary: bytes, rules: Rules) -> Posted:
@@ -198,7 +85,7 @@ async def _read_multipart(chunks: AsyncIterator[bytes], boundary: bytes, rules: 
         parser.finalize()
     except FormParserError as error:
         said = f"The multipart body is malformed: {error}."
-        raise BadRequest(said, "Send it whole, in the form that RFC 7578 describes.", headers=_CLOSE) from error
+        raise BadRequest(said, "Send it whole, in the form that RFC 7578 describes.", headers=CLOSE) from error
     if not form.ended:
         raise BadRequest("The multipart body ends before its last boundary.", "Send all of it.")
     return form.posted
@@ -247,13 +134,13 @@ class _Form:
             self._disposition = self._value
         elif header == b"content-transfer-encoding" and value not in (b"binary", b"8bit", b"7bit"):
             said = f"A part with Content-Transfer-Encoding: {value.decode('latin-1')} is not read."
-            raise UnsupportedType(said, "Send its bytes as they are (RFC 7578, section 4.7).", headers=_CLOSE)
+            raise UnsupportedType(said, "Send its bytes as they are (RFC 7578, section 4.7).", headers=CLOSE)
         self._header, self._value = b"", b""
 
     def _headers_finished(self) -> None:
         _, options = parse_options_header(self._disposition)
         if b"name" not in options:
-            raise BadRequest("A part has no name.", "Name every part in its Content-Disposition.", headers=_CLOSE)
+            raise BadRequest("A part has no name.", "Name every part in its Content-Disposition.", headers=CLOSE)
         self._name = options[b"name"].decode("utf-8", "replace")
         self._filename = options.get(b"filename")
         self._counts[self._name] = self._counts.get(self._name, 0) + 1
@@ -278,26 +165,11 @@ class _Form:
         self.ended = True
 
 
-def check_parts(bundle: Mapping[str, list[Any]], rules: Rules) -> Posted:
-    """Parts that did not come over HTTP, held to the same rules.
-
-    Raises:
-        WrongFields: unknown, too many or too few.
-    """
-    posted = Posted()
-    for name, items in bundle.items():
-        rules.check_name(name, len(items))
-        for item in items:
-            posted.add(rules, name, item)
-    _check_enough(posted, rules)
-    return posted
-
-
 def _read_json(body: bytes | bytearray, rules: Rules) -> Posted:
     # An array of empty arrays takes a hundred times its size in memory, and as long as it is read nothing else runs.
     values = sum(rules.accepts.values()) + len(rules.options)
     text = sum(rules.accepts[part] * rules.part_bytes[part] for part in rules.written)
-    if sum(map(body.count, b",[{")) > values + text + len(rules.options) * _OPTION_BYTES:
+    if sum(map(body.count, b",[{")) > values + text + len(rules.options) * OPTION_BYTES:
         remedy = f"Send one object whose keys are {', '.join(rules.known)}, with media as base64."
         raise BadRequest(f"The body holds more than {values} values.", remedy, limit=f"{values} values")
     try:
@@ -333,13 +205,3 @@ def _json_medium(name: str, entry: Any, rules: Rules) -> bytes | str:
     except (binascii.Error, ValueError) as error:
         remedy = "Encode the file with the standard alphabet, padded, without line breaks or a data: prefix."
         raise BadRequest(f"'{name}' is not base64: {error}.", remedy, modality=name) from error
-
-
-def _check_enough(posted: Posted, rules: Rules) -> None:
-    missing = sorted(rules.needed - posted.bundle.keys())
-    if posted.bundle and not missing:
-        return
-    accepted = ", ".join(f"{name} (at most {most})" for name, most in rules.accepts.items())
-    said = f"The part '{missing[0]}' is missing or empty." if missing else "Every part is missing or empty."
-    named = missing[0] if missing else ", ".join(rules.accepts)
-    raise WrongFields(said, f"Post {accepted}.", modality=named, limit="at least 1 part")

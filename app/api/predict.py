@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from app.api.accept import preferred
 from app.api.events import EVENTS, event_stream
-from app.api.parts import EXPLAIN, Posted, Rules
+from app.api.rules import EXPLAIN, Posted, Rules
 from app.api.uploads import leaving, receive, refuse_query
 from app.engine.admission import Place
 from app.engine.runner import Call

@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 from fastapi import Request
 from starlette.datastructures import Headers
 
-from app.api.parts import Posted, Rules, read_body
+from app.api.parts import read_body
+from app.api.rules import Posted, Rules
 from app.engine.admission import Place
 from app.engine.service import Service
 from app.errors import UploadTimeout, WrongFields

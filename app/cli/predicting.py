@@ -64,7 +64,7 @@ def _predict_here(
 ) -> dict[str, Any]:
     from pydantic import ValidationError
 
-    from app.api.parts import Rules, check_parts
+    from app.api.rules import Rules, check_parts
     from app.errors import ServiceError, from_media, from_validation
     from models.media.errors import MediaError
 
