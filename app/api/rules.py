@@ -137,6 +137,16 @@ def check_parts(bundle: Mapping[str, list[Any]], rules: Rules) -> Posted:
     return posted
 
 
+def check_explain(pipeline: "Profile", explain: bool) -> None:
+    """Refuse to explain where nothing can be explained.
+
+    Raises:
+        WrongFields: nothing can.
+    """
+    if explain and not pipeline.explains:
+        raise WrongFields("This model explains nothing.", "Leave explain out.", field=EXPLAIN)
+
+
 def check_enough(posted: Posted, rules: Rules) -> None:
     """Refuse what lacks a part that is needed, or has none at all.
 
