@@ -21,8 +21,9 @@ from app.api.collection_cards import (
     MomentCard,
     SearchAnswer,
 )
+from app.api.parts import declared
 from app.api.rules import Posted, Rules
-from app.api.uploads import declared, leaving, receive, refuse_query, wanted_within
+from app.api.uploads import leaving, receive, refuse_query, wanted_within
 from app.engine.admission import Place
 from app.engine.runner import Call
 from app.engine.service import Service, service_of

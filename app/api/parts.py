@@ -24,6 +24,12 @@ _SLICE = 2**20
 """Characters of base64, a multiple of four, that are decoded at a time: meanwhile no other thread may run."""
 
 
+def declared(headers: Headers) -> int:
+    """Bytes of the body as announced; 0 where nothing is."""
+    value = headers.get("content-length", "")
+    return int(value) if value.isdecimal() else 0
+
+
 async def read_body(
     headers: Headers, chunks: AsyncIterator[bytes], rules: Rules, runner: Runner, place: Place
 ) -> Posted:
@@ -32,10 +38,9 @@ async def read_body(
     Raises:
         ServiceError: too large, unreadable, or not what the model takes.
     """
-    declared = headers.get("content-length")
-    if declared is not None and int(declared) > rules.body_bytes:
+    if (announced := declared(headers)) > rules.body_bytes:
         raise _body_too_large(rules)
-    if declared == "0" or (declared is None and "transfer-encoding" not in headers):
+    if not announced and "transfer-encoding" not in headers:
         parts = ", ".join(rules.accepts)
         raise BadRequest("The request has no body.", f"Post {parts}.", modality=parts, limit="at least 1 part")
     if (coding := headers.get("content-encoding", "identity").lower()) != "identity":

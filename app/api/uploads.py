@@ -1,4 +1,4 @@
-"""A request on its way here: what its headers announce, how long its body may take, and when its client leaves."""
+"""A request on its way here: how long its client waits, how long its body may take, and when its client leaves."""
 
 import asyncio
 import math
@@ -15,12 +15,6 @@ from app.engine.service import Service
 from app.errors import UploadTimeout, WrongFields
 
 TIMEOUT = "X-Request-Timeout"
-
-
-def declared(headers: Headers) -> int:
-    """Bytes of the body as announced; 0 where nothing is."""
-    value = headers.get("content-length", "")
-    return int(value) if value.isdecimal() else 0
 
 
 def wanted_within(headers: Headers) -> float:

@@ -144,6 +144,12 @@ def test_an_option_that_is_too_long(client: TestClient) -> None:
     assert problem(client.post(URL, files={"image": JPEG}, data={"language": "x" * 5000}), 413)["limit"] == "4096 bytes"
 
 
+@pytest.mark.parametrize("length", ["many", "-1", ""])
+def test_a_length_that_is_no_number_announces_nothing(client: TestClient, length: str) -> None:
+    headers = {**FORM, "Content-Length": length}
+    assert "no body" in problem(client.post(URL, content=b"--b--", headers=headers), 400)["detail"]
+
+
 def test_explain_that_is_neither_true_nor_false(client: TestClient) -> None:
     assert problem(client.post(URL, files={"image": JPEG}, data={"explain": "perhaps"}), 422)["field"] == "explain"
 
