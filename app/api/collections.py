@@ -24,10 +24,11 @@ from app.api.collection_cards import (
 )
 from app.api.parts import declared
 from app.api.rules import Posted, Rules
+from app.api.service import service_of
 from app.api.uploads import leaving, receive, refuse_query, wanted_within
 from app.engine.admission import Place
 from app.engine.runner import Call
-from app.engine.service import Service, service_of
+from app.engine.service import Service
 from app.errors import BODY, Conflict, Unavailable, UnsupportedType, WrongFields, problems
 from app.samples import coded, picture
 from app.search.collections import Collections

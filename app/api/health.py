@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
-from app.engine.service import service_of
+from app.api.service import service_of
 from app.errors import problems
 
 router = APIRouter(tags=["health"])

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
 from app.api.rules import needed
-from app.engine.service import service_of
+from app.api.service import service_of
 from app.errors import problems
 
 if TYPE_CHECKING:

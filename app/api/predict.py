@@ -11,10 +11,11 @@ from starlette.routing import Route
 from app.api.accept import preferred
 from app.api.events import EVENTS, event_stream
 from app.api.rules import EXPLAIN, Posted, Rules, check_explain
+from app.api.service import service_of
 from app.api.uploads import leaving, receive, refuse_query
 from app.engine.admission import Place
 from app.engine.runner import Call
-from app.engine.service import Service, service_of
+from app.engine.service import Service
 from app.errors import DeadlinePassed, NotAcceptable, Unavailable, WrongFields, from_validation
 
 if TYPE_CHECKING:

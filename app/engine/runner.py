@@ -10,14 +10,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
-from starlette.requests import ClientDisconnect
-
 from app.engine.admission import Admission, Place
 from app.engine.batcher import Lane, Row
 from app.engine.device import Device, Search, use_threads
 from app.engine.playback import Player, can_play
 from app.engine.warmup import most_steps
-from app.errors import DeadlinePassed
+from app.errors import ClientLeft, DeadlinePassed
 from app.metrics import Metrics
 from app.telemetry import ServerTiming
 from models.media.patience import while_wanted
@@ -325,7 +323,7 @@ class Runner:
 
         Raises:
             DeadlinePassed: the deadline came first.
-            ClientDisconnect: the client left first.
+            ClientLeft: the client left first.
         """
         # Not asyncio.timeout: it would also take a TimeoutError that the work itself raises for the deadline.
         remaining = call.until - asyncio.get_running_loop().time()
@@ -343,6 +341,6 @@ class Runner:
             call.place.is_given_up = True
         if call.gone is not None and call.gone.done():
             self.metrics.evicted.labels("left").inc()
-            raise ClientDisconnect
+            raise ClientLeft
         self.metrics.evicted.labels("deadline").inc()
         raise DeadlinePassed("The answer was not ready in time.", "Send less, or set a longer deadline.")

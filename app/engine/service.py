@@ -3,8 +3,6 @@
 import asyncio
 from typing import TYPE_CHECKING
 
-from fastapi import Request
-
 from app.engine.admission import Admission, Bounds
 from app.engine.device import use_threads
 from app.engine.registry import Registry
@@ -90,10 +88,3 @@ class Service:
             raise Unavailable("No model could be loaded; GET /v1/models says why.", _RETRY)
         if not self.runner.is_alive:
             raise Unavailable("A device's thread has ended; the log says why. Start the server again.", _RETRY)
-
-
-def service_of(request: Request) -> Service:
-    """The service that answers ``request``."""
-    service = request.app.state.service
-    assert isinstance(service, Service)
-    return service

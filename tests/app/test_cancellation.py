@@ -133,7 +133,11 @@ async def scenario(root: Path) -> None:
             assert time.monotonic() < give_up, "something of a client that left is still there"
             await asyncio.sleep(0.01)
         assert (admission.nbytes, admission.steps) == (0, 0)
-        assert "fusionrnn_waiting_requests 0.0" in service.metrics.text().decode()
+        told = service.metrics.text().decode()
+        assert "fusionrnn_waiting_requests 0.0" in told
+        assert 'fusionrnn_evicted_total{reason="left"}' in told
+        assert 'status="499"' in told
+        assert 'status="500"' not in told
 
 
 def close(one: Any, other: Any) -> bool:
