@@ -24,6 +24,10 @@ class Problem(JSONResponse):
         return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
+class ClientLeft(Exception):
+    """Nobody is there any more to be answered."""
+
+
 class ServiceError(Exception):
     """An answer that is not a success.
 

@@ -25,62 +25,72 @@ class Metrics:
         self._registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         self.requests = Counter(
-            "fusionrnn_requests", "Answers by model ('-': no model's) and status; 499: the client left",
+            "fusionrnn_requests",
+            "Answers by model ('-': the request was for none) and HTTP status (499: the client left)",
             ["model", "status"], registry=registry,
         )  # fmt: skip
         self.seconds = Histogram(
-            "fusionrnn_request_seconds", "From a request's first byte to the answer's last",
+            "fusionrnn_request_seconds",
+            "Seconds from a request's first byte to the last of its answer, where its status is 200",
             ["model"], buckets=_SECONDS, registry=registry,
         )  # fmt: skip
         self.stages = Histogram(
-            "fusionrnn_stage_seconds", "Of it, in a stage: queue, decode, features or inference",
+            "fusionrnn_stage_seconds",
+            "Seconds that an answered request spent in a stage: queue, decode, features or inference",
             ["model", "stage"], buckets=_SECONDS, registry=registry,
         )  # fmt: skip
-        self.waiting = Gauge("fusionrnn_waiting_requests", "Requests in the house", registry=registry, **_SUM)
+        self.waiting = Gauge(
+            "fusionrnn_waiting_requests", "Requests admitted and not yet answered", registry=registry, **_SUM
+        )
         self.waiting_bytes = Gauge(
-            "fusionrnn_waiting_bytes", "Of them, bytes not yet decoded", registry=registry, **_SUM
-        )
+            "fusionrnn_waiting_bytes", "Bytes of admitted request bodies that are not decoded yet",
+            registry=registry, **_SUM,
+        )  # fmt: skip
         self.waiting_steps = Gauge(
-            "fusionrnn_waiting_steps", "Of them, decoded steps not yet answered", registry=registry, **_SUM
-        )
+            "fusionrnn_waiting_steps",
+            "Decoded steps (frames, tokens, photos) of admitted requests that are not answered yet",
+            registry=registry, **_SUM,
+        )  # fmt: skip
         self.refused = Counter(
-            "fusionrnn_refused", "Requests told to come back, by what was full: requests, bytes, steps or time",
+            "fusionrnn_refused",
+            "Requests refused with status 503, by the bound that was reached: requests, bytes, steps or time",
             ["reason"], registry=registry,
         )  # fmt: skip
         self.evicted = Counter(
-            "fusionrnn_evicted", "Requests given up half-way: the client left, or the deadline passed",
+            "fusionrnn_evicted", "Admitted requests given up unanswered, by reason: left (the client) or deadline",
             ["reason"], registry=registry,
         )  # fmt: skip
         self.batches = Histogram(
-            "fusionrnn_batch_rows", "Requests that shared a run of the network",
+            "fusionrnn_batch_rows", "Requests that shared one run of a network",
             ["model"], buckets=_ROWS, registry=registry,
         )  # fmt: skip
         self.steps = Counter(
-            "fusionrnn_batch_steps", "Steps that the networks ran: real ones and padding",
+            "fusionrnn_batch_steps", "Steps that networks ran, by kind: real or padding",
             ["model", "kind"], registry=registry,
         )  # fmt: skip
         self.searches = Gauge(
-            "fusionrnn_searches", "Searches that share the decoder's steps now", registry=registry, **_SUM
-        )
+            "fusionrnn_searches", "Searches (beam search, sampling) that share a decoder's steps now",
+            registry=registry, **_SUM,
+        )  # fmt: skip
         self.stream_sessions = Gauge(
-            "fusionrnn_stream_sessions", "Streaming sessions, those without a connection included",
+            "fusionrnn_stream_sessions", "Open streaming sessions, including those that lost their connection",
             registry=registry, **_SUM,
         )  # fmt: skip
         self.stream_ended = Counter(
             "fusionrnn_stream_ended",
-            "Streaming sessions by their end: end, idle, total, detached, slow, draining or error",
+            "Streaming sessions that are over, by reason: end, idle, total, detached, slow, draining or error",
             ["reason"], registry=registry,
         )  # fmt: skip
         self.stream_refused = Counter(
-            "fusionrnn_stream_refused", "Connections that got no streaming session, by the kind of problem",
+            "fusionrnn_stream_refused", "WebSocket connections that got no streaming session, by the kind of problem",
             ["reason"], registry=registry,
         )  # fmt: skip
         self.models = Gauge(
-            "fusionrnn_models", "Checkpoints by state: loaded, resting or failed",
+            "fusionrnn_models", "Checkpoints by state: loaded, resting (unloaded until the next request) or failed",
             ["state"], registry=registry, multiprocess_mode="livemax",
         )  # fmt: skip
         self.swaps = Counter(
-            "fusionrnn_swaps", "Checkpoints loaded, unloaded or laid to rest while serving",
+            "fusionrnn_swaps", "Changes of checkpoints while the server runs, by model and kind: load, unload or rest",
             ["model", "kind"], registry=registry,
         )  # fmt: skip
 

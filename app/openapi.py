@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
-from app.api.parts import EXPLAIN, needed
+from app.api.rules import EXPLAIN, needed
 from app.api.uploads import TIMEOUT_HEADER
 from app.engine.service import Service
 from app.errors import BODY, problem_body, problems

@@ -43,135 +43,153 @@ class Settings(BaseSettings):
     """Address to listen on; 0.0.0.0 is every interface."""
 
     port: int = Field(8000, ge=0, le=65535)
-    """TCP port; 0 takes a free one."""
+    """TCP port to listen on; 0 takes a free one."""
 
     root_path: str = Field("", pattern=r"^(/[^/?#\s]+)*$")
-    """Path under which a reverse proxy shows this server, such as /rnn; the proxy takes it off what it hands on."""
+    """Path under which a reverse proxy shows this server, such as /rnn; the proxy takes this path off the requests
+    that it forwards."""
 
     cors_origins: Annotated[list[str], NoDecode, _split(",")] = []
-    """Pages of other origins that browsers may let ask this server, such as https://app.example, separated by commas;
-    * is any."""
+    """Other origins whose pages may ask this server from a browser, such as https://app.example, separated by
+    commas; * allows any."""
 
     model_dir: Annotated[list[Path], NoDecode, _split(os.pathsep)] = [ZOO]
-    """Folders of checkpoint folders, separated like PATH. Each may also be a checkpoint folder itself."""
+    """Folders of checkpoint folders, separated like PATH. An entry may also be a checkpoint folder itself."""
 
     plugins: Annotated[list[str], NoDecode, _split(",")] = []
-    """Modules to import before loading, separated by commas; they register a user's own network parts."""
+    """Python modules that register network parts of your own, separated by commas; imported before checkpoints are
+    loaded."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where networks run; auto is cuda where there is one."""
+    """Device that networks run on; auto is cuda where there is a CUDA device, and cpu elsewhere."""
 
     runtime: Literal["auto", "torch", "packed", "bf16"] = "auto"
-    """Kernels: torch's own; packed for a CPU, equal and faster; bf16, rounded; auto is packed on a CPU.
+    """Kernels that networks run on: torch's own; packed, for a CPU, equal and faster; bf16, rounded; auto is packed
+    on a CPU.
 
     On a CUDA device all but torch replay a decoder's steps as CUDA graphs where that is faster.
     """
 
     threads: int = Field(0, ge=0, le=1024)
-    """Threads of one network step; 0 leaves the choice to torch."""
+    """Threads that compute one step of a network; 0 leaves the choice to torch."""
 
     workers: int = Field(1, ge=1, le=256)
     """Processes that serve behind one port, each with its own copy of the checkpoints."""
 
     decode_workers: int = Field(default_factory=lambda: min(os.cpu_count() or 1, 8), ge=1, le=256)
-    """Threads that decode media and compute features, beside the one that runs the networks."""
+    """Threads that decode media and compute features, besides the thread that runs the networks."""
 
     batch_seconds: float = Field(0, ge=0, le=10)
-    """How long a request may wait for others to share its batch while the device is free; a batch is what is there."""
+    """Most seconds that a request waits for others to share its batch while the device is free; with 0 a batch is
+    what is there."""
 
     max_waiting: int = Field(256, ge=1, le=100_000)
-    """Most requests in the house, a quarter of them uploads to collections; more are refused before their body."""
+    """Most requests admitted and not yet answered, at most a quarter of them uploads to collections; more are
+    refused before their body is read."""
 
     max_waiting_bytes: int = Field(512 * 2**20, ge=1)
-    """Most bytes of their bodies, until they are decoded."""
+    """Most bytes of request bodies held before decoding."""
 
     max_waiting_steps: int = Field(200_000, ge=1)
-    """Most steps (of sequences: frames, tokens, photos) that wait decoded for a network; decoding pauses meanwhile."""
+    """Most steps (frames, tokens, photos) that are decoded and wait for a network; at more, requests are refused
+    and decoding pauses."""
 
     max_waiting_seconds: float = Field(10, gt=0)
-    """Longest that what is in the house may be expected to take when another request comes."""
+    """Most seconds that answering all admitted requests is expected to take; while it is more, further requests are
+    refused."""
 
     deadline_seconds: float = Field(60, gt=0)
-    """Longest that a request may take once its body is here; X-Request-Timeout may ask for less."""
+    """Most seconds from the arrival of a request's body to its answer; the header X-Request-Timeout may ask for
+    less."""
 
     upload_seconds: float = Field(300, gt=0)
-    """Longest that a client may take to send its body."""
+    """Most seconds that a client may take to send a request's body."""
 
     upload_pause_seconds: float = Field(30, gt=0)
-    """Longest that it may send nothing of it; and longest that its headers may take."""
+    """Most seconds that a client may pause while it sends a request's body, and may take to send the headers."""
 
     drain_seconds: float = Field(0, ge=0)
-    """How long /readyz says 503 after SIGTERM before the socket closes: time for a load balancer to notice."""
+    """Seconds from SIGTERM to the closing of the socket, in which /readyz answers 503 so that a load balancer
+    notices."""
 
     shutdown_seconds: int = Field(30, ge=1)
-    """How long running requests may go on after the socket closed."""
+    """Most seconds that running requests may go on after the socket has closed."""
 
     max_request_bytes: int = Field(288 * 2**20, ge=1024)
     """Most bytes of a request's body, all parts together."""
 
     admin_key: SecretStr | None = None
-    """Who sends it as a bearer token may load and unload checkpoints; without one nobody may."""
+    """Bearer token with which clients may load and unload checkpoints; where none is set, nobody may."""
 
     idle_unload_seconds: float = Field(0, ge=0)
-    """A checkpoint that nobody asked for this long gives its memory back until the next request; 0: none does."""
+    """Seconds without a request after which a checkpoint gives its memory back until the next request; 0 keeps all
+    loaded."""
 
     limits: MediaLimits = MediaLimits()
     """How much of each medium is accepted."""
 
     collections_dir: Path = Field(default_factory=lambda: _data_home() / "collections")
-    """Folder of the embedded store behind /v1/collections, made when asked for; one process may use it at a time."""
+    """Folder of the embedded store behind /v1/collections, made on first use; one process may use the store at a
+    time."""
 
     collections_url: str | None = None
-    """Address of a Qdrant server, which many processes may share, instead of the folder."""
+    """Address of a Qdrant server for collections, which many processes may share, instead of
+    FUSIONRNN_COLLECTIONS_DIR."""
 
     collections_key: SecretStr | None = None
-    """API key of that server."""
+    """API key of the Qdrant server in FUSIONRNN_COLLECTIONS_URL."""
 
     collections_model: str = "image-text-embedding"
-    """The checkpoint whose space collections lie in: it embeds images and text."""
+    """Checkpoint that embeds the photos, videos and queries of collections."""
 
     collections_captioner: str = "captioner"
-    """The checkpoint that captions items; where none of this name is served, they have no captions."""
+    """Checkpoint that captions the items of collections; where none of this name is served, items have no
+    captions."""
 
     collections_most: int = Field(100, ge=1, le=10_000)
-    """Most collections."""
+    """Most collections that the store holds."""
 
     collections_moments: int = Field(20_000, ge=1, le=10_000_000)
-    """Most photos, and seconds of videos, in one collection; the embedded store is not made for many more."""
+    """Most photos, and seconds of videos, in one collection; the embedded store is not made for many more than the
+    default."""
 
     collections_seconds: float = Field(600, gt=0)
-    """Longest that looking at an upload for a collection may take."""
+    """Most seconds that captioning and embedding an upload to a collection may take."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """The least severe line that is logged."""
+    """Least severe level that is logged."""
 
     log_format: Literal["json", "console"] = "json"
-    """One JSON object a line, or lines for people."""
+    """Form of the log: json is one JSON object a line, console is lines for people."""
 
     stream_sessions: int = Field(1000, ge=1, le=100_000)
-    """Most streaming sessions at once, those without a connection included; the next is told to come back later."""
+    """Most streaming sessions at once, including those that lost their connection; further ones are refused."""
 
     stream_idle_seconds: float = Field(30, gt=0)
-    """Longest that a session lives without a message, or without a connection, or with its events not taken."""
+    """Most seconds that a streaming session lives without a message, without a connection, or with its events not
+    taken."""
 
     stream_total_seconds: float = Field(86_400, gt=0)
-    """Longest that a session lives; its client gets its state and can go on in another one."""
+    """Most seconds that a streaming session lives; its client then gets its state and can go on in another
+    session."""
 
     stream_chunk_bytes: int = Field(2**18, ge=1024, le=2**24)
-    """Most bytes of one chunk."""
+    """Most bytes of one chunk of a streaming session."""
 
     stream_window_bytes: int = Field(2**18, ge=1024, le=2**26)
-    """Bytes of one session that may wait for their turn; beyond them the server stops reading."""
+    """Bytes of a streaming session that may wait for their turn; while more wait, the server reads nothing of the
+    session."""
 
     stream_events: int = Field(256, ge=1, le=100_000)
-    """Events of one session that may wait for its client, and final ones that are kept for one that comes back."""
+    """Events of a streaming session that may wait for its client, and final events kept for a client that comes
+    back."""
 
     stream_key: SecretStr | None = None
-    """What exported sessions are signed with. Servers with the same key go on with each other's sessions; without one
-    each makes its own."""
+    """Key that signs exported streaming sessions. Servers with the same key go on with each other's sessions; a
+    server without one makes a key of its own."""
 
     stream_state_seconds: float = Field(3600, gt=0)
-    """Age at which an exported session can no longer be resumed."""
+    """Most seconds from the export of a streaming session to its resumption."""
 
 
 def unknown_settings(environment: Iterable[str]) -> list[str]:

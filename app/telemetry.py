@@ -13,7 +13,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import ServiceError
+from app.errors import ClientLeft, ServiceError
 from app.metrics import Metrics
 from app.settings import Settings
 
@@ -106,7 +106,8 @@ class RequestLog:
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 await self.app(scope, receive, marked)
-            except ClientDisconnect:
+            # The one while it ran, the other while its body was read.
+            except (ClientLeft, ClientDisconnect):
                 status = _CLIENT_LEFT
             # The last place before the socket: the log gets all of it, the client nothing.
             except Exception as error:

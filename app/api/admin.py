@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.security import HTTPBearer
 
 from app.api.models import ModelCard, card
-from app.engine.service import service_of
+from app.api.service import service_of
 from app.errors import Conflict, Forbidden, Unauthorized, problems
 
 _BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE)

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
+from uuid import UUID
 
 from fastapi import APIRouter, Depends, FastAPI, Path, Request, Response
 from pydantic import Field, TypeAdapter, ValidationError
@@ -21,11 +22,13 @@ from app.api.collection_cards import (
     MomentCard,
     SearchAnswer,
 )
-from app.api.parts import Posted, Rules
-from app.api.uploads import TIMEOUT_HEADER, declared, leaving, receive, refuse_query, wanted_within
+from app.api.parts import declared
+from app.api.rules import Posted, Rules
+from app.api.service import service_of
+from app.api.uploads import TIMEOUT_HEADER, leaving, receive, refuse_query, wanted_within
 from app.engine.admission import Place
 from app.engine.runner import Call
-from app.engine.service import Service, service_of
+from app.engine.service import Service
 from app.errors import BODY, Conflict, NotFound, Unavailable, UnsupportedType, WrongFields, problems
 from app.samples import coded, picture
 from app.search.collections import Collections
@@ -59,7 +62,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 def _body(parts: dict[str, dict[str, Any]], example: dict[str, Any]) -> dict[str, Any]:
     """The body of an operation, as a form and as JSON with base64 for files."""
     form = {name: {key: item for key, item in part.items() if key != "contentEncoding"} for name, part in parts.items()}
-    coded = {name: {key: item for key, item in part.items() if key != "format"} for name, part in parts.items()}
+    text = {name: {key: item for key, item in part.items() if key != "format"} for name, part in parts.items()}
     strict = {"type": "object", "minProperties": 1, "additionalProperties": False}
     return {
         "parameters": [TIMEOUT_HEADER],
@@ -67,7 +70,7 @@ def _body(parts: dict[str, dict[str, Any]], example: dict[str, Any]) -> dict[str
             "required": True,
             "content": {
                 "multipart/form-data": {"schema": strict | {"properties": form}},
-                "application/json": {"schema": strict | {"properties": coded}, "example": example},
+                "application/json": {"schema": strict | {"properties": text}, "example": example},
             },
         },
     }
@@ -112,7 +115,7 @@ async def list_collections(request: Request) -> CollectionList:
 async def get_collection(name: Name, request: Request, after: str | None = None) -> ItemList:
     """Its counts and up to 100 of its items; give ``next`` as ``after`` to see the following ones."""
     _check_name(name)
-    if after is not None and not re.fullmatch(r"[0-9a-f-]{36}", after):
+    if after is not None and not _is_uuid(after):
         raise WrongFields("'after' is not the 'next' of a former answer.", "Leave it out to begin.", field="after")
 
     def look(store: Collections) -> tuple[Collection, list[Item], str | None]:
@@ -236,6 +239,13 @@ def _check_name(name: str, item: str | None = None) -> None:
     if item is not None and not _ITEM.fullmatch(item):
         said = "An item's id is up to 128 of A-Z, a-z, 0-9, '.', '-', '_' and '~', and begins with a letter or a digit."
         raise WrongFields(said, "Choose such an id.", field="item", limit="128 characters")
+
+
+def _is_uuid(value: str) -> bool:
+    """Whether it is one as the store writes them, which asks for nothing else."""
+    with suppress(ValueError):
+        return str(UUID(value)) == value
+    return False
 
 
 def _rules(

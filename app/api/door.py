@@ -5,8 +5,9 @@ import re
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.api.parts import Rules
-from app.api.uploads import declared, wanted_within
+from app.api.parts import declared
+from app.api.rules import Rules
+from app.api.uploads import wanted_within
 from app.engine.service import Service
 from app.errors import ServiceError
 

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
-from app.engine.service import service_of
+from app.api.service import service_of
 from app.errors import problems
 
 router = APIRouter(tags=["health"])
@@ -25,6 +25,6 @@ async def healthz() -> Health:
 @router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", summary="Ready for requests", responses=problems({503: "Loading or draining"}))
 async def readyz(request: Request) -> Health:
-    """200 once every checkpoint is loaded and warmed up; 503 with Retry-After before that and while draining."""
+    """200 once every checkpoint is loaded and warmed up; 503 with Retry-After while it cannot answer."""
     service_of(request).check_ready()
     return Health(status="ready")

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from app.engine.service import service_of
+from app.api.service import service_of
 
 router = APIRouter(tags=["health"])
 

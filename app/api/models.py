@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
-from app.api.parts import needed
-from app.engine.service import service_of
+from app.api.rules import needed
+from app.api.service import service_of
 from app.errors import problems
 
 if TYPE_CHECKING:

@@ -10,11 +10,12 @@ from starlette.routing import Route
 
 from app.api.accept import preferred
 from app.api.events import EVENTS, event_stream
-from app.api.parts import EXPLAIN, Posted, Rules
+from app.api.rules import EXPLAIN, Posted, Rules, check_explain
+from app.api.service import service_of
 from app.api.uploads import leaving, receive, refuse_query
 from app.engine.admission import Place
 from app.engine.runner import Call
-from app.engine.service import Service, service_of
+from app.engine.service import Service
 from app.errors import DeadlinePassed, NotAcceptable, Unavailable, WrongFields, from_validation
 
 if TYPE_CHECKING:
@@ -98,8 +99,7 @@ def _options(pipeline: "Pipeline", posted: Posted, rules: Rules) -> "tuple[bool,
         explain = _boolean.validate_python(sent.pop(EXPLAIN, False))
     except ValidationError as error:
         raise WrongFields("explain is true or false.", "Send one of the two.", field=EXPLAIN) from error
-    if explain and not pipeline.explains:
-        raise WrongFields("This model explains nothing.", "Leave explain out.", field=EXPLAIN)
+    check_explain(pipeline, explain)
     try:
         return explain, pipeline.options.model_validate(sent)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""A request on its way here: what its headers announce, how long its body may take, and when its client leaves."""
+"""A request on its way here: how long its client waits, how long its body may take, and when its client leaves."""
 
 import asyncio
 import math
@@ -9,8 +9,8 @@ from typing import Any
 from fastapi import Request
 from starlette.datastructures import Headers
 
-from app.api.body import read_body
-from app.api.parts import Posted, Rules
+from app.api.parts import read_body
+from app.api.rules import Posted, Rules
 from app.engine.admission import Place
 from app.engine.service import Service
 from app.errors import UploadTimeout, WrongFields
@@ -23,12 +23,6 @@ TIMEOUT_HEADER: dict[str, Any] = {
     "schema": {"type": "number", "exclusiveMinimum": 0},
 }
 """The same for OpenAPI."""
-
-
-def declared(headers: Headers) -> int:
-    """Bytes of the body as announced; 0 where nothing is."""
-    value = headers.get("content-length", "")
-    return int(value) if value.isdecimal() else 0
 
 
 def wanted_within(headers: Headers) -> float:

@@ -64,7 +64,7 @@ def _predict_here(
 ) -> dict[str, Any]:
     from pydantic import ValidationError
 
-    from app.api.parts import Rules, check_parts
+    from app.api.rules import Rules, check_explain, check_parts
     from app.errors import ServiceError, from_media, from_validation
     from models.media.errors import MediaError
 
@@ -73,6 +73,7 @@ def _predict_here(
     rules = Rules.of(pipeline, settings.limits, settings.max_request_bytes)
     try:
         posted = check_parts(bundle, rules)
+        check_explain(pipeline, explain)
         decoded = pipeline.decode(posted.bundle, settings.limits)
         result = pipeline.predict(pipeline.features(decoded), pipeline.options.model_validate(options), explain=explain)
     except MediaError as error:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from app.engine.batcher import Batcher, Lane, Row, cost
+from app.telemetry import log
 
 if TYPE_CHECKING:
     from models.decoding.decoder import SharedDecoder, StepAnswer, StepCall
@@ -102,7 +103,10 @@ class Device:
         self._under_way: list[Search] = []
         self._joined = self._since_join = 0
         self._closed = False
-        threading.Thread(target=self._run, name=name, daemon=True).start()
+        self._door = threading.Lock()
+        """Between asking whether it is closed, and acting on it: what is put is taken out by the thread, or refused."""
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
 
     def put(self, row: Row) -> "Future[Any]":
         """Answer a row when its turn comes, together with others of its lane; its future, which may be cancelled.
@@ -110,9 +114,10 @@ class Device:
         One that is cancelled before its turn never runs. A ``Search`` takes its steps with others then, and one that
         is cancelled leaves the batch before the next step.
         """
-        if self._closed:
-            raise RuntimeError("the device is closed")
-        self._queue.put(row)
+        with self._door:
+            if self._closed:
+                raise RuntimeError("the device is closed")
+            self._queue.put(row)
         return row.future
 
     def submit(self, work: Callable[[], T]) -> "Future[T]":
@@ -126,22 +131,30 @@ class Device:
         return self.put(Search(_ALONE, lambda begins: [begins[0]()], begin, decoder=decoder, tell=tell))
 
     @property
-    def under_way(self) -> int:
-        """How many searches are in the running batch."""
-        return len(self._under_way)
+    def is_alive(self) -> bool:
+        """Whether its thread still takes turns."""
+        return self._thread.is_alive()
 
     def close(self) -> None:
         """Cancel what has not begun, give up what is under way, and let the thread end."""
-        self._closed = True
-        self._queue.put(None)
+        with self._door:
+            self._closed = True
+            self._queue.put(None)
 
     def _run(self) -> None:
-        use_threads(self._threads)
-        while not self._closed:
-            self._receive()
-            # A turn keeps nothing: while the thread waits, a checkpoint that was unloaded must be free to go.
-            self._serve()
-            self._step()
+        try:
+            use_threads(self._threads)
+            while not self._closed:
+                self._receive()
+                # A turn keeps nothing: while the thread waits, a checkpoint that was unloaded must be free to go.
+                self._serve()
+                self._step()
+        finally:
+            # Also where the thread ends by an error: nobody waits for it then, and nobody else comes.
+            self.close()
+            self._give_up()
+
+    def _give_up(self) -> None:
         for search in self._under_way:
             _end(search)
         while not self._queue.empty():
@@ -185,14 +198,15 @@ class Device:
         # A search can be cancelled up to its end, so its future never runs.
         rows = [row for row in rows if isinstance(row, Search) or row.future.set_running_or_notify_cancel()]
         if rows:
-            self._watcher.batch(rows[0].lane.name, len(rows), *cost(rows))
-            self._answer(rows)
+            with _failing(rows):
+                self._watcher.batch(rows[0].lane.name, len(rows), *cost(rows))
+                self._answer(rows)
         return rows
 
     def _answer(self, rows: list[Row]) -> None:
         try:
             with _shared(rows):
-                answers = rows[0].run([row.item for row in rows])
+                answers = _one_each(rows, rows[0].run([row.item for row in rows]))
         except BaseException as error:  # noqa: BLE001 - whoever waits for it gets it
             if len(rows) == 1:
                 _fail(rows[0], error)
@@ -216,15 +230,17 @@ class Device:
         if not self._under_way:
             return
         self._since_join += 1
-        for search in self._under_way:
-            if search.future.cancelled():
-                _end(search)
-        groups: dict[int, list[Search]] = {}
-        for search in self._under_way:
-            if not search.future.cancelled():
-                groups.setdefault(id(search.decoder), []).append(search)
-        self._under_way = [search for group in groups.values() for search in self._together(group)]
-        self._watcher.searching(len(self._under_way))
+        searches, self._under_way = self._under_way, []
+        with _failing(searches):
+            groups: dict[int, list[Search]] = {}
+            for search in searches:
+                # Cancelled, or failed as it began.
+                if search.future.done():
+                    _end(search)
+                else:
+                    groups.setdefault(id(search.decoder), []).append(search)
+            self._under_way = [search for group in groups.values() for search in self._together(group)]
+            self._watcher.searching(len(self._under_way))
 
     def _together(self, group: list[Search]) -> list[Search]:
         """Step a group; returns those that go on."""
@@ -233,7 +249,7 @@ class Device:
         calls = [search.call for search in group if search.call is not None]
         try:
             with torch.inference_mode(), _shared(group):
-                answers = group[0].decoder.step_together(calls)
+                answers = _one_each(group, group[0].decoder.step_together(calls))
         except Exception as error:  # noqa: BLE001 - whoever waits for it gets it
             if len(group) == 1:
                 _end(group[0], error)
@@ -281,9 +297,27 @@ def _shared(rows: Sequence[Row]) -> Iterator[None]:
             row.spent += share
 
 
+@contextmanager
+def _failing(rows: Sequence[Row]) -> Iterator[None]:
+    """Let rows fail by what nobody expected, and the thread go on: all others would wait for it in vain."""
+    try:
+        yield
+    except BaseException as error:  # noqa: BLE001 - whoever waits for a row gets it
+        log.exception("unexpected error on a device", exc_info=error)
+        for row in rows:
+            _fail(row, error)
+
+
+def _one_each(rows: Sequence[Row], answers: Sequence[T]) -> Sequence[T]:
+    if len(answers) != len(rows):
+        raise ValueError(f"{len(answers)} answers to {len(rows)} rows")
+    return answers
+
+
 def _end(search: Search, error: BaseException | None = None) -> None:
     if search.steps_left is not None:
-        search.steps_left.close()
+        with _failing([search]):
+            search.steps_left.close()
     if error is None:
         search.future.cancel()
     else:
@@ -292,5 +326,5 @@ def _end(search: Search, error: BaseException | None = None) -> None:
 
 def _fail(row: Row, error: BaseException) -> None:
     future = row.future
-    if future.running() or future.set_running_or_notify_cancel():
+    if not future.done() and (future.running() or future.set_running_or_notify_cancel()):
         future.set_exception(error)

@@ -10,14 +10,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
-from starlette.requests import ClientDisconnect
-
 from app.engine.admission import Admission, Place
 from app.engine.batcher import Lane, Row
 from app.engine.device import Device, Search, use_threads
 from app.engine.playback import Player, can_play
 from app.engine.warmup import most_steps
-from app.errors import DeadlinePassed
+from app.errors import ClientLeft, DeadlinePassed
 from app.metrics import Metrics
 from app.telemetry import ServerTiming
 from models.media.patience import while_wanted
@@ -197,6 +195,11 @@ class Runner:
             found = self._devices[str(device)] = Device(name, self.threads, self.delay, self.metrics)
         return found
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether every device's thread still takes turns."""
+        return all(device.is_alive for device in self._devices.values())
+
     def close(self) -> None:
         """Drop what has not begun and let the threads end."""
         for pool in (self._media, self._chunks):
@@ -320,7 +323,7 @@ class Runner:
 
         Raises:
             DeadlinePassed: the deadline came first.
-            ClientDisconnect: the client left first.
+            ClientLeft: the client left first.
         """
         # Not asyncio.timeout: it would also take a TimeoutError that the work itself raises for the deadline.
         remaining = call.until - asyncio.get_running_loop().time()
@@ -338,6 +341,6 @@ class Runner:
             call.place.is_given_up = True
         if call.gone is not None and call.gone.done():
             self.metrics.evicted.labels("left").inc()
-            raise ClientDisconnect
+            raise ClientLeft
         self.metrics.evicted.labels("deadline").inc()
         raise DeadlinePassed("The answer was not ready in time.", "Send less, or set a longer deadline.")

@@ -3,8 +3,6 @@
 import asyncio
 from typing import TYPE_CHECKING
 
-from fastapi import Request
-
 from app.engine.admission import Admission, Bounds
 from app.engine.device import use_threads
 from app.engine.registry import Registry
@@ -80,13 +78,15 @@ class Service:
         """Return where requests are welcome.
 
         Raises:
-            Unavailable: loading, draining, or nothing to serve.
+            Unavailable: loading, draining, nothing to serve, or nothing that runs it any more.
         """
         if self.draining:
             raise Unavailable("The server is shutting down.", _RETRY)
         self.check_loaded()
         if not self.registry.profiles:
             raise Unavailable("No model could be loaded; GET /v1/models says why.", _RETRY)
+        if not self.runner.is_alive:
+            raise Unavailable("A device's thread has ended; the log says why. Start the server again.", _RETRY)
 
     def check_loaded(self) -> None:
         """Return where all that will be served at first is: what was let in before would do without the rest.
@@ -96,10 +96,3 @@ class Service:
         """
         if not self.registry.loaded:
             raise Unavailable("Models are still being loaded.", _RETRY)
-
-
-def service_of(request: Request) -> Service:
-    """The service that answers ``request``."""
-    service = request.app.state.service
-    assert isinstance(service, Service)
-    return service

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 from app.engine.line import DRAINING, NORMAL, Event
 from app.engine.live import Bounds, Live
 from app.engine.service import Service
-from app.engine.stepper import Stepper, ended
+from app.engine.stepper import Stepper, alone, ended
 from app.errors import NoSuchSession, Unavailable, WrongFields, from_validation
 from app.telemetry import log
 from models.streaming.errors import BadStart, BadState, Busy, CannotStream
@@ -161,7 +161,8 @@ class Sessions:
         with suppress(RuntimeError):
             stepper.device.submit(live.session.close)
         for reader in live.session.readers.values():
-            reader.close()
+            with alone(live):
+                reader.close()
         self._leave(stepper)
         if live.farewell is not None:
             live.lay_down()
@@ -278,17 +279,21 @@ class Sessions:
             for stepper in self._steppers.values():
                 self.service.swaps.use(stepper.pipeline.config.name)
             for live in list(self.lives.values()):
-                if (overdue := live.overdue(now)) is None:
-                    continue
-                code, reason = overdue
-                if live.connection is None:
-                    self.remove(live)
-                elif reason == "slow":
-                    live.finish(code, reason=reason)
-                    live.connection.hang_up(code)
-                else:
-                    self._end_with_state(live, code, reason)
+                with alone(live):
+                    self._end_overdue(live, now)
         self._watch = None
+
+    def _end_overdue(self, live: Live, now: float) -> None:
+        if (overdue := live.overdue(now)) is None:
+            return
+        code, reason = overdue
+        if live.connection is None:
+            self.remove(live)
+        elif reason == "slow":
+            live.finish(code, reason=reason)
+            live.connection.hang_up(code)
+        else:
+            self._end_with_state(live, code, reason)
 
     @staticmethod
     def _end_with_state(live: Live, code: int, reason: str) -> None:

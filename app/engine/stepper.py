@@ -2,6 +2,8 @@
 
 import asyncio
 import base64
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from app.engine.device import Device
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from models.pipeline import Pipeline
     from models.streaming.checkpoint import Streams
     from models.streaming.sealing import Sealer
-    from models.streaming.session import Snapshot
+    from models.streaming.session import Session, Snapshot
 
 
 class Stepper:
@@ -52,52 +54,55 @@ class Stepper:
         """Each ready session's work, the mark that it reaches, and what it cost; others are ready no more."""
         taken = []
         for live in list(self._ready):
-            if live.over is not None or live.stalled:
-                del self._ready[live]
-                continue
-            waiting = live.session.waiting
-            work, mark = live.session.next()
-            consumed = waiting - live.session.waiting
-            if work is None and mark is None:
-                del self._ready[live]
-                live.answered(consumed)
-                live.starved()
-            else:
-                taken.append((live, work, mark, consumed))
+            with alone(live):
+                if live.over is not None or live.stalled:
+                    del self._ready[live]
+                    continue
+                waiting = live.session.waiting
+                work, mark = live.session.next()
+                consumed = waiting - live.session.waiting
+                if work is None and mark is None:
+                    del self._ready[live]
+                    live.answered(consumed)
+                    live.starved()
+                else:
+                    taken.append((live, work, mark, consumed))
         return taken
 
     async def _step(self, taken: list[tuple[Live, Any, Any, int]]) -> None:
+        working = [live for live, work, _, _ in taken if work is not None]
         works = [work for _, work, _, _ in taken if work is not None]
-        exports = [(live.session, mark) for live, _, mark, _ in taken if mark is not None and mark.reason == "export"]
+        exports = [(live, live.session, mark) for live, _, mark, _ in taken if mark and mark.reason == "export"]
 
-        def run() -> tuple[list[list[Event]], list["Snapshot"]]:
+        def run() -> tuple[dict[Live, list[Event]], dict[Live, "Snapshot | Exception"]]:
             events = self.streams.step(works) if works else []
-            return events, [session.snapshot(mark) for session, mark in exports]
+            snapshots = {live: _snapshot(session, mark) for live, session, mark in exports}
+            return dict(zip(working, events, strict=True)), snapshots
 
         try:
             answers, snapshots = await asyncio.wrap_future(self.device.submit(run))
         except Exception as error:  # noqa: BLE001 - the others must go on; each client is told
             log.exception("unexpected error in a step of streams", exc_info=error)
             for live, *_ in taken:
-                live.finish(POLICY, error_event(ServiceError("The server failed on this session.", "Start a new one.")))
+                live.finish(POLICY, _failed())
             return
-        answered, saved = iter(answers), iter(snapshots)
-        for live, work, mark, consumed in taken:
-            for event in next(answered) if work is not None else ():
-                if event["type"] == "error":
-                    live.finish(POLICY, error_event(ServiceError(event["detail"], event["remedy"])))
-                    break
-                live.say(event)
-            live.answered(consumed)
-            if mark is None:
-                continue
-            if mark.reason == "export":
-                mark.note(self.export(live, next(saved)))
-            elif mark.reason == "end":
-                live.finish(NORMAL, ended(live, "end"))
+        for live, _, mark, consumed in taken:
+            with alone(live):
+                for event in answers.get(live, ()):
+                    if event["type"] == "error":
+                        live.finish(POLICY, error_event(ServiceError(event["detail"], event["remedy"])))
+                        break
+                    live.say(event)
+                live.answered(consumed)
+                if live in snapshots:
+                    mark.note(self.export(live, snapshots[live]))
+                elif mark is not None and mark.reason == "end":
+                    live.finish(NORMAL, ended(live, "end"))
 
-    def export(self, live: Live, snapshot: "Snapshot") -> bytes | None:
+    def export(self, live: Live, snapshot: "Snapshot | Exception") -> bytes | None:
         """A session's state, signed; None, once its client is told, if it is too large."""
+        if isinstance(snapshot, Exception):
+            raise snapshot
         facts = {
             "numbers": snapshot.numbers,
             "next_sequence": snapshot.acknowledged + 1,
@@ -111,6 +116,27 @@ class Stepper:
             remedy = "Start a session that remembers less, or let FUSIONRNN_STREAM_CHUNK_BYTES be larger."
             live.say(error_event(OutOfBounds(str(error), remedy, limit=f"{self.sealer.most_bytes} bytes")))
             return None
+
+
+@contextmanager
+def alone(live: Live) -> Iterator[None]:
+    """Let what nobody expected end one session, and cost no other."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - its client is told
+        log.exception("unexpected error in a session", exc_info=error)
+        live.finish(POLICY, _failed())
+
+
+def _failed() -> Event:
+    return error_event(ServiceError("The server failed on this session.", "Start a new one."))
+
+
+def _snapshot(session: "Session", mark: Any) -> "Snapshot | Exception":
+    try:
+        return session.snapshot(mark)
+    except Exception as error:  # noqa: BLE001 - raised where the session is told
+        return error
 
 
 def ended(live: Live, reason: str, state: bytes | None = None) -> Event:

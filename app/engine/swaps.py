@@ -113,8 +113,9 @@ class Swaps:
 
     async def _wake(self, name: str) -> "Pipeline":
         async with self._lock:
-            if (pipeline := self.registry.pipelines.get(name)) is not None:
-                return pipeline
+            # While another change was made, somebody may have loaded it, or unloaded it for good.
+            if name not in self.registry.resting:
+                return self.registry.get(name)
             try:
                 return await asyncio.to_thread(self._load, name)
             except LoadFailed as error:
@@ -129,6 +130,10 @@ class Swaps:
 
 
 def free() -> None:
-    """Give what was freed back to the system: a network's tensors lie in cycles, and glibc keeps what it has."""
+    """Give what was freed back: a network's tensors lie in cycles, and glibc and torch keep what they have."""
+    import torch
+
     collect()
     give_back()
+    # It does nothing where CUDA was never used.
+    torch.cuda.empty_cache()

@@ -6,15 +6,19 @@ milliseconds. An index may be copied, mailed and read on another machine.
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Concatenate, ParamSpec, Self, TypeVar
 
 import numpy as np
 
 from app.search.moments import Moment, Vector
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _FORMAT = "fusionrnn-index-1"
 _LOCK_SECONDS = 5.0
@@ -57,8 +61,24 @@ class Hit:
     thumbnail: bytes
 
 
+def _told(method: "Callable[Concatenate[FolderIndex, P], T]") -> "Callable[Concatenate[FolderIndex, P], T]":
+    """A method whose failures, such as a full disk, are the index's."""
+
+    @wraps(method)
+    def guarded(self: "FolderIndex", /, *args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return method(self, *args, **kwargs)
+        except sqlite3.Error as error:
+            said = f"{self.path} cannot be read or written: {error}."
+            raise IndexFault(f"{said} What it has stays: mend that, and run the same command again.") from error
+
+    return guarded
+
+
 class FolderIndex:
     """An open index; a context manager. Every change is on disk when the method that makes it returns.
+
+    All methods raise an IndexFault where the file cannot be read or written.
 
     Args:
         model: the checkpoint whose space the vectors lie in; an index of another one is refused.
@@ -101,19 +121,23 @@ class FolderIndex:
         self._database.close()
 
     @property
+    @_told
     def folder(self) -> Path:
         """The folder that was indexed."""
         return Path(self._meta("folder"))
 
+    @_told
     def known(self, path: str) -> Known | None:
         """What is known of a file, None where it is new."""
         row = self._database.execute("SELECT size, modified, sha256 FROM files WHERE path = ?", (path,)).fetchone()
         return None if row is None else Known(*row)
 
+    @_told
     def paths(self) -> set[str]:
         """Every file in the index."""
         return {path for (path,) in self._database.execute("SELECT path FROM files")}
 
+    @_told
     def put(self, path: str, known: Known, moments: Iterable[Moment]) -> None:
         """Take in a file in place of what was known of it."""
         with self._database:
@@ -132,6 +156,7 @@ class FolderIndex:
                 ],
             )
 
+    @_told
     def copy(self, path: str, known: Known) -> bool:
         """Take in a file from another one with the same content; False where there is none."""
         row = self._database.execute("SELECT id FROM files WHERE sha256 = ?", (known.sha256,)).fetchone()
@@ -148,11 +173,13 @@ class FolderIndex:
             )
         return True
 
+    @_told
     def remove(self, paths: Iterable[str]) -> None:
         """Forget files."""
         with self._database:
             self._database.executemany("DELETE FROM files WHERE path = ?", [(path,) for path in paths])
 
+    @_told
     def __len__(self) -> int:
         """How many moments there are."""
         return int(self._database.execute("SELECT count(*) FROM moments").fetchone()[0])

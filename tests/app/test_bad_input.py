@@ -144,6 +144,12 @@ def test_an_option_that_is_too_long(client: TestClient) -> None:
     assert problem(client.post(URL, files={"image": JPEG}, data={"language": "x" * 5000}), 413)["limit"] == "4096 bytes"
 
 
+@pytest.mark.parametrize("length", ["many", "-1", ""])
+def test_a_length_that_is_no_number_announces_nothing(client: TestClient, length: str) -> None:
+    headers = {**FORM, "Content-Length": length}
+    assert "no body" in problem(client.post(URL, content=b"--b--", headers=headers), 400)["detail"]
+
+
 def test_explain_that_is_neither_true_nor_false(client: TestClient) -> None:
     assert problem(client.post(URL, files={"image": JPEG}, data={"explain": "perhaps"}), 422)["field"] == "explain"
 
@@ -226,7 +232,7 @@ def test_json_of_many_values_is_not_even_parsed(
     client: TestClient, monkeypatch: pytest.MonkeyPatch, body: bytes
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr("app.api.body.json.loads", lambda *_, **__: pytest.fail("it was parsed"))
+        patched.setattr("app.api.parts.json.loads", lambda *_, **__: pytest.fail("it was parsed"))
         answer = client.post(URL, content=body, headers={"Content-Type": "application/json"})
     assert problem(answer, 400)["limit"].endswith(" values")
 

@@ -127,13 +127,17 @@ async def scenario(root: Path) -> None:
         await asyncio.gather(*(several(REQUESTS // TOGETHER) for _ in range(TOGETHER)))
         assert stayed > REQUESTS / 8
         assert left > REQUESTS / 2
-        admission, device = service.admission, service.runner.device(service.registry.get("captioner").device)
+        admission = service.admission
         give_up = time.monotonic() + 10
-        while device.under_way or admission.places:
+        while "fusionrnn_searches 0.0" not in service.metrics.text().decode() or admission.places:
             assert time.monotonic() < give_up, "something of a client that left is still there"
             await asyncio.sleep(0.01)
         assert (admission.nbytes, admission.steps) == (0, 0)
-        assert "fusionrnn_waiting_requests 0.0" in service.metrics.text().decode()
+        told = service.metrics.text().decode()
+        assert "fusionrnn_waiting_requests 0.0" in told
+        assert 'fusionrnn_evicted_total{reason="left"}' in told
+        assert 'status="499"' in told
+        assert 'status="500"' not in told
 
 
 def close(one: Any, other: Any) -> bool:

@@ -14,8 +14,10 @@ import pytest
 from typer.testing import CliRunner
 
 from app.cli import app
+from models.checkpoint import save_checkpoint
 from tests.app.conftest import running_server
-from tests.support import encoded_photo, tiny_captioner
+from tests.models.tasks.checkpoints import checkpoint, described
+from tests.support import encoded_photo, tiny_captioner, tiny_tokenizer
 
 COMMAND = [sys.executable, "-c", "from app.cli import main; main()"]
 
@@ -65,6 +67,18 @@ def test_predict_says_what_is_wrong(zoo: Path, photo_file: Path, arguments: tupl
     code, _, complaint = run("predict", *given, "--model-dir", zoo, "--device", "cpu")
     assert code == 1
     assert said in complaint
+
+
+def test_a_checkpoint_that_explains_nothing_says_so_here_and_over_http(tmp_path: Path) -> None:
+    config = described("classification", {"type": "classification", "classes": 3}, "text", labels=["a", "b", "c"])
+    save_checkpoint(tmp_path / "classifier", config, checkpoint(config).network, tiny_tokenizer())
+    asked = ("predict", config.name, "--text", "a dog", "--explain")
+    here = run(*asked, "--model-dir", tmp_path, "--device", "cpu")
+    with running_server(tmp_path) as (address, _):
+        there = run(*asked, "--url", f"http://{address}")
+    assert here == there
+    assert here[0] == 1
+    assert "explains nothing" in here[2]
 
 
 def test_a_servers_problem_is_shown(zoo: Path, photo_file: Path) -> None:

@@ -25,7 +25,7 @@ def test_every_setting_has_a_row_with_its_default_and_meaning() -> None:
     rows = dict(re.findall(r"^\| `FUSIONRNN_(\w+)` \|(.+)\|$", page, re.MULTILINE))
     limits = {f"LIMITS__{name.upper()}" for name in Settings.model_fields["limits"].default.__slots__}
     assert rows.keys() == {name.upper() for name in Settings.model_fields if name != "limits"} | limits
-    assert rows["PORT"] == " whole number, 0 to 65,535 | `8000` | TCP port; 0 takes a free one. "
+    assert rows["PORT"] == " whole number, 0 to 65,535 | `8000` | TCP port to listen on; 0 takes a free one. "
     assert rows["DEVICE"].startswith(" `auto`, `cpu`, `cuda` | `auto` | ")
     assert rows["ADMIN_KEY"].startswith(" secret | | ")
     assert rows["LIMITS__IMAGE_BYTES"] == " whole number, at least 1 | `33554432` | Bytes of an encoded image. "

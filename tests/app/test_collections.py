@@ -413,9 +413,11 @@ def test_searches_that_are_not_made(client: TestClient, body: dict[str, Any], st
     assert (answer.status_code, answer.headers["content-type"]) == (status, PROBLEM)
 
 
-def test_after_is_the_next_of_a_former_answer(client: TestClient) -> None:
+@pytest.mark.parametrize("after", ["1; DROP", "-" * 36, "{8f0cf9c1-6a4e-4d5c-9b39-0e3c8e9c2f5}", ""])
+def test_after_is_the_next_of_a_former_answer(client: TestClient, after: str) -> None:
     put(client, "after/a", image=picture(RED))
-    assert client.get("/v1/collections/after", params={"after": "1; DROP"}).status_code == 422
+    answer = client.get("/v1/collections/after", params={"after": after})
+    assert (answer.status_code, answer.json()["field"]) == (422, "after")
 
 
 def test_limits_of_the_store(models: Path, open_client: Open, tmp_path: Path) -> None:

@@ -7,13 +7,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import CancelledError, Future, wait
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from app.engine.batcher import Batcher, Lane, Row
 from app.engine.device import Device
 from models.media import MediaLimits
 from models.pipeline import Pipeline
@@ -26,9 +27,27 @@ def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
     return Pipeline.load(tiny_captioner(tmp_path_factory.mktemp("zoo") / "captioner"))
 
 
+class Counted:
+    """A watcher that knows how many searches are under way."""
+
+    def __init__(self) -> None:
+        self.searches = 0
+
+    def batch(self, lane: str, rows: int, padded: int, real: int) -> None:
+        """Not of interest."""
+
+    def searching(self, rows: int) -> None:
+        self.searches = rows
+
+
 @pytest.fixture
-def device() -> Iterator[Device]:
-    device = Device("test")
+def counted() -> Counted:
+    return Counted()
+
+
+@pytest.fixture
+def device(counted: Counted) -> Iterator[Device]:
+    device = Device("test", watcher=counted)
     yield device
     device.close()
 
@@ -59,12 +78,14 @@ def texts(result: Any) -> list[str]:
     return [caption.text for caption in result.captions]
 
 
-def test_searches_of_every_kind_answer_as_they_would_alone(device: Device, pipeline: Pipeline) -> None:
+def test_searches_of_every_kind_answer_as_they_would_alone(
+    device: Device, counted: Counted, pipeline: Pipeline
+) -> None:
     wanted = [texts(alone(pipeline, options)) for options in CHOICES]
     futures = [(index, ask(device, pipeline, CHOICES[index])) for index in [*range(len(CHOICES))] * 4]
     for index, future in futures:
         assert texts(future.result(60)) == wanted[index]
-    assert device.submit(lambda: device.under_way).result(10) == 0
+    assert device.submit(lambda: counted.searches).result(10) == 0
 
 
 @pytest.mark.parametrize(("short", "then"), [(12, 8), (11, 5)], ids=["a quarter is left", "more are left"])
@@ -167,7 +188,7 @@ def test_whoever_comes_when_little_is_left_begins_at_once(device: Device, pipeli
     assert begun == [10]
 
 
-def test_hundreds_that_leave_at_random_harm_nobody(device: Device, pipeline: Pipeline) -> None:
+def test_hundreds_that_leave_at_random_harm_nobody(device: Device, counted: Counted, pipeline: Pipeline) -> None:
     chance = random.Random(0)
     wanted = texts(alone(pipeline, {}))
     stay: list[Future[Any]] = []
@@ -178,7 +199,7 @@ def test_hundreds_that_leave_at_random_harm_nobody(device: Device, pipeline: Pip
                 time.sleep(0.001)
             gone.cancel()
     assert [texts(future.result(60)) for future in stay] == [wanted] * 40
-    assert device.submit(lambda: device.under_way).result(10) == 0
+    assert device.submit(lambda: counted.searches).result(10) == 0
 
 
 def test_a_search_that_cannot_be_stepped_fails_alone(device: Device, pipeline: Pipeline) -> None:
@@ -198,6 +219,104 @@ def test_a_search_that_cannot_be_stepped_fails_alone(device: Device, pipeline: P
     assert isinstance(bad.exception(10), Exception)
 
 
+class Faulty:
+    """A watcher that fails the first time that it is told of something."""
+
+    def __init__(self, at: str) -> None:
+        self.at, self.told = at, 0
+
+    def batch(self, lane: str, rows: int, padded: int, real: int) -> None:
+        self._told("batch")
+
+    def searching(self, rows: int) -> None:
+        self._told("searching")
+
+    def _told(self, of: str) -> None:
+        self.told += of == self.at
+        if of == self.at and self.told == 1:
+            raise ValueError("it cannot be counted")
+
+
+@pytest.mark.parametrize("at", ["batch", "searching"])
+def test_what_fails_beside_the_network_fails_its_turn_and_the_thread_goes_on(pipeline: Pipeline, at: str) -> None:
+    device = Device("test", watcher=Faulty(at))
+    failed = ask(device, pipeline, {})
+    with pytest.raises(ValueError, match="it cannot be counted"):
+        failed.result(30)
+    assert texts(ask(device, pipeline, {}).result(30)) == texts(alone(pipeline, {}))
+    assert device.submit(lambda: 1).result(10) == 1
+    device.close()
+
+
+def test_too_few_answers_to_a_batch_are_asked_for_one_by_one(device: Device) -> None:
+    gate = threading.Event()
+    device.submit(lambda: gate.wait(30))
+    lane = Lane("test", {"text": 100})
+    futures = [
+        device.put(Row(lane, lambda items: [item for item in items[:2] if item < 3], item, {"text": 1}))
+        for item in range(4)
+    ]
+    gate.set()
+    assert [future.result(10) for future in futures[:3]] == [0, 1, 2]
+    with pytest.raises(ValueError, match="0 answers to 1 row"):
+        futures[3].result(10)
+
+
+def test_too_few_answers_to_a_step_are_asked_for_one_by_one(
+    device: Device, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head: Any = pipeline.network.head
+    together = head.step_together
+    monkeypatch.setattr(head, "step_together", lambda calls: together(calls)[:1])
+    gate = threading.Event()
+    device.submit(lambda: gate.wait(30))
+    futures = [ask(device, pipeline, {"max_length": 3}) for _ in range(2)]
+    gate.set()
+    assert [texts(future.result(30)) for future in futures] == [texts(alone(pipeline, {"max_length": 3}))] * 2
+
+
+def test_a_search_that_cannot_be_ended_fails_alone(device: Device, pipeline: Pipeline) -> None:
+    from models.decoding.decoder import StepCall
+
+    decoder = pipeline.decoder()
+    assert decoder is not None
+    began = threading.Event()
+
+    def stubborn() -> Any:
+        (search,) = pipeline.searches([Query(pipeline.blank(), pipeline.options())])
+        call = next(search)
+        assert isinstance(call, StepCall)
+        try:
+            while True:
+                yield call
+                began.set()
+        finally:
+            raise ValueError("it will not end")
+
+    bad = device.search(decoder, stubborn, lambda _: None)
+    assert began.wait(30)
+    good = ask(device, pipeline, {})
+    bad.cancel()
+    assert texts(good.result(30)) == texts(alone(pipeline, {}))
+
+
+def test_a_thread_that_ends_lets_nobody_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = Device("test")
+    ended = threading.Event()
+    # pytest takes what ends a thread for a failure of the test.
+    monkeypatch.setattr(threading, "excepthook", lambda _: ended.set())
+    monkeypatch.setattr(Batcher, "take", lambda _: 1 / 0)
+    before = device.is_alive
+    waiting = device.submit(lambda: None)
+    with pytest.raises(CancelledError):
+        waiting.result(10)
+    assert ended.wait(10)
+    device._thread.join(10)
+    assert (before, device.is_alive) == (True, False)
+    with pytest.raises(RuntimeError, match="closed"):
+        device.submit(lambda: None)
+
+
 def test_a_closed_device_cancels_what_waits_and_takes_nothing_more(pipeline: Pipeline) -> None:
     device = Device("test")
     gate = threading.Event()
@@ -210,6 +329,32 @@ def test_a_closed_device_cancels_what_waits_and_takes_nothing_more(pipeline: Pip
             future.result(10)
     with pytest.raises(RuntimeError, match="closed"):
         device.submit(lambda: None)
+
+
+def test_what_comes_while_the_device_closes_is_taken_or_refused_and_never_forgotten() -> None:
+    device = Device("test")
+    entered, gate, queue = threading.Event(), threading.Event(), device._queue
+
+    class Slow:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(queue, name)
+
+        def put(self, row: Any) -> None:
+            if row is not None:
+                entered.set()
+                assert gate.wait(30)
+            queue.put(row)
+
+    device.submit(lambda: setattr(device, "_queue", Slow())).result(10)
+    with ThreadPoolExecutor(2) as pool:
+        coming = pool.submit(device.submit, lambda: None)
+        assert entered.wait(30)
+        closing = pool.submit(device.close)
+        # It was open when somebody came, so that he is let in first.
+        wait([closing], 0.5)
+        gate.set()
+        closing.result(10)
+        assert not wait([coming.result(10)], 10).not_done
 
 
 def test_events_are_told_as_the_caption_grows(device: Device, pipeline: Pipeline) -> None:

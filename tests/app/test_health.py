@@ -74,6 +74,16 @@ def test_draining_is_alive_and_not_ready(open_client: Open, jpeg: bytes) -> None
     assert client.post("/v1/models/captioner/predict", files={"image": jpeg}).status_code == 200
 
 
+def test_a_service_whose_device_runs_nothing_any_more_is_not_ready(open_client: Open) -> None:
+    client = open_client()
+    (device,) = service(client).runner._devices.values()
+    device.close()
+    device._thread.join(10)
+    answer = client.get("/readyz")
+    assert (answer.status_code, "retry-after" in answer.headers) == (503, True)
+    assert client.get("/healthz").status_code == 200
+
+
 @pytest.mark.parametrize("path", ["/healthz", "/readyz"])
 def test_probes_may_ask_for_the_head_only(client: TestClient, path: str) -> None:
     answer = client.head(path)

@@ -13,7 +13,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from app.api.body import _SLICE
+from app.api.parts import _SLICE
 from app.errors import ServiceError
 from tests.app.conftest import service
 from tests.app.media import video

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from fastapi.testclient import TestClient
 
 from app.engine.registry import Registry
@@ -171,6 +172,15 @@ def test_what_was_replaced_is_freed(served: TestClient, jpeg: bytes) -> None:
     _until(lambda: not any(network() is not None for network in old), "a replaced network stays in memory")
 
 
+def test_the_memory_of_an_unloaded_network_is_given_back_on_a_gpu_too(
+    served: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emptied: list[bool] = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(True))
+    assert served.post(f"{URL}/unload", headers=ADMIN).status_code == 204
+    assert emptied == [True]
+
+
 # Resting
 
 
@@ -236,6 +246,34 @@ def test_all_who_ask_for_a_resting_model_wait_for_one_load(
         answers = list(pool.map(lambda _: ask(client, jpeg), range(6)))
     assert len(set(answers)) == 1
     assert loads == ["captioner"]
+
+
+def test_an_unloading_is_not_undone_by_whoever_waited_for_the_model_to_wake(
+    open_client: Open, root: Path, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = open_client(model_dir=[root], admin_key="secret")
+    state = service(client)
+    tiny_captioner(root / "poet", "poet")
+    state.registry.unload("captioner", rest=True)
+    gate, real = threading.Event(), Registry.load
+
+    def slow(self: Registry, name: str, prepare: Any) -> Any:
+        assert gate.wait(30)
+        return real(self, name, prepare)
+
+    monkeypatch.setattr(Registry, "load", slow)
+    with ThreadPoolExecutor(3) as pool:
+        # One loads, the unloading waits for its turn, and the waking behind it.
+        loading = pool.submit(load, client, "poet")
+        _until(state.swaps._lock.locked, "nothing is being loaded")
+        unloading = pool.submit(client.post, f"{URL}/unload", headers=ADMIN)
+        _until(lambda: len(state.swaps._lock._waiters or ()) == 1, "nothing waits to be unloaded")
+        asking = pool.submit(client.post, f"{URL}/predict", files={"image": jpeg})
+        _until(lambda: len(state.swaps._lock._waiters or ()) == 2, "nothing waits to be loaded again")
+        gate.set()
+        assert (loading.result(30).status_code, unloading.result(30).status_code) == (200, 204)
+        assert asking.result(30).status_code == 404
+    assert client.get(URL).status_code == 404
 
 
 def test_a_resting_model_whose_folder_broke_is_not_available(open_client: Open, root: Path, jpeg: bytes) -> None:

@@ -183,11 +183,12 @@ def test_panels_and_alerts_use_what_the_service_counts(expression: str) -> None:
     assert used <= metrics() or expression.startswith("up{")
 
 
-def test_every_series_is_listed_in_the_guide() -> None:
+def test_every_series_is_listed_in_the_guide_as_it_describes_itself() -> None:
     guide = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
-    listed = set(re.findall(r"^\| `(fusionrnn_\w+)` \|", guide, re.MULTILINE))
+    listed = set(re.findall(r"^\| `(fusionrnn_\w+)` \| (\w+) \| (.+) \|$", guide, re.MULTILINE))
     shown = [family for family in Metrics()._registry.collect() if family.name.startswith("fusionrnn")]
-    assert listed == {family.name + "_total" * (family.type == "counter") for family in shown}
+    names = {family.name: family.name + "_total" * (family.type == "counter") for family in shown}
+    assert listed == {(names[family.name], family.type, family.documentation) for family in shown}
 
 
 def test_the_autoscaler_by_steps_uses_what_the_service_counts() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from app.search.folder import Listing, Update, photos_and_videos, update
-from app.search.index import FolderIndex, Hit, IndexFault
+from app.search.index import FolderIndex, Hit, IndexFault, Known
 from app.search.moments import Annotator, Question
 from models.media.limits import MediaLimits
 from models.pipeline import Pipeline
@@ -189,6 +189,47 @@ def test_a_damaged_vector_is_said_to_be(index: FolderIndex, folder: Path, annota
         index._database.execute("UPDATE moments SET vector = x'00'")
     with pytest.raises(IndexFault, match="damaged"):
         index.search(np.ones(annotator.size, np.float32), 3)
+
+
+def test_a_full_disk_is_told_and_what_was_looked_at_stays(
+    index: FolderIndex, folder: Path, annotator: Annotator
+) -> None:
+    run(index, folder, annotator)
+    (pages,) = index._database.execute("PRAGMA page_count").fetchone()
+    index._database.execute(f"PRAGMA max_page_count = {pages}")
+    for number in range(50):
+        (folder / f"{number}.png").write_bytes(picture((number, 0, 0)))
+    with pytest.raises(IndexFault, match=r"my.index cannot be read or written: database or disk is full"):
+        run(index, folder, annotator)
+    assert {"red.png", "film.mp4"} < index.paths()
+    index._database.execute("PRAGMA max_page_count = 1000000")
+    assert run(index, folder, annotator).unchanged >= 4
+    assert len(index.paths()) == 54
+
+
+KNOWN = Known(1, 1, "")
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda index: index.known("red.png"),
+        lambda index: index.paths(),
+        lambda index: index.put("red.png", KNOWN, []),
+        lambda index: index.copy("red.png", KNOWN),
+        lambda index: index.remove(["red.png"]),
+        len,
+        lambda index: index.search(np.zeros(8, np.float32), 1),
+        lambda index: index.folder,
+    ],
+    ids=["known", "paths", "put", "copy", "remove", "len", "search", "folder"],
+)
+def test_whatever_fails_in_the_database_is_the_indexs_fault(
+    index: FolderIndex, use: Callable[[FolderIndex], Any]
+) -> None:
+    index._database.close()
+    with pytest.raises(IndexFault, match=r"my.index"):
+        use(index)
 
 
 def test_an_empty_index_finds_nothing(index: FolderIndex, annotator: Annotator) -> None:
