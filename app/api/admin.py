@@ -18,6 +18,7 @@ _PROBLEMS = problems(
         403: "Not the admin key, or the server has none",
         404: "No such model",
         409: "The folder cannot be served, or several processes serve",
+        503: "Models are still being loaded",
     }
 )
 

@@ -47,9 +47,12 @@ class Swaps:
         """Load the folder of that name as it is now, warm it up, and only then let it take over.
 
         Raises:
+            Unavailable: those that are served at first are still being loaded, this one perhaps among them.
             NotFound: there is no such folder.
             LoadFailed: it cannot be served; what had the name still is.
         """
+        if not self.registry.loaded:
+            raise Unavailable("Models are still being loaded.", _RETRY)
         async with self._lock:
             pipeline = await asyncio.to_thread(self._load, name)
             self.use(name)

@@ -130,6 +130,16 @@ def test_an_unloaded_model_is_gone_until_it_is_loaded(served: TestClient, jpeg: 
     assert ask(served, jpeg) == before
 
 
+def test_nothing_is_loaded_beside_the_first_loading(open_client: Open, root: Path) -> None:
+    client = open_client(model_dir=[root], admin_key="secret")
+    registry = service(client).registry
+    registry.loaded = False
+    answer = load(client)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "10")
+    registry.loaded = True
+    assert load(client).status_code == 200
+
+
 def test_under_load_nobody_fails_and_nobody_gets_a_mix(served: TestClient, root: Path, jpeg: bytes) -> None:
     folder = root / "captioner"
     wanted = {}
