@@ -206,6 +206,14 @@ def test_faults_of_steps_are_named(tmp_path: Path, fusion: str, change: Change, 
     assert len(stage.corpus.train.targets) == 5
 
 
+def test_a_fault_in_vectors_of_text_names_their_file(tmp_path: Path) -> None:
+    stage = make_stage(
+        tmp_path, "classification", RECURRENT, change=_set("train", 0, text=LONGER), training="left_out = 0.3"
+    )
+    ((where, _),) = stage.corpus.report.faults.found[OTHER]
+    assert where == f"train.jsonl, line 1 (vectors/train-0-audio.npy, {LONGER})"
+
+
 def test_paired_steps_are_checked_for_one_target_a_bundle_too(tmp_path: Path) -> None:
     def change(split: str, lines: list[dict[str, Any]]) -> None:
         for line in lines:
