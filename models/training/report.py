@@ -25,6 +25,7 @@ REMEDIES = {
     "examples that contradict each other": "The same media have another target: keep the right one.",
     "examples listed twice": "Remove all but one of them: an example counts as often as it is listed.",
     "rare classes": "Three examples are the least to learn and to measure a class by: collect more, or merge classes.",
+    "classes that differ in case only": "They are learned as different classes: write them alike if they are one.",
     "text cut": "Longer texts lose their end: raise `max_tokens` of the text features where that matters.",
     "labels unseen in training": "Add training examples of these classes, or remove them from val.jsonl.",
     "features that are not finite": "Mend the arrays: NaN and infinity would spread to every weight.",

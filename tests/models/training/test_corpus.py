@@ -71,6 +71,11 @@ def _set(split: str, line: int, **fields: Any) -> Change:
         (_set("train", 4, image="image/train-1.png"), "examples listed twice", "line 5 (image/train-1.png): as line 2"),
         (_set("train", 1, label="violet"), "rare classes", "'violet' has 1"),
         (
+            lambda split, lines: [line.update(label="Red") for line in lines[::3]],
+            "classes that differ in case only",
+            "train.jsonl: 'Red', 'red'",
+        ),
+        (
             _set("train", 5, image="image/train-1.png"),
             "examples that contradict each other",
             "line 6 (image/train-1.png): another target than line 2",
@@ -86,9 +91,15 @@ def test_faults_that_are_reported(tmp_path: Path, change: Change, kind: str, sai
         "duplicates between train and val",
         "examples listed twice",
         "examples that contradict each other",
+        "classes that differ in case only",
     )
     left_out = 0 if kind in kept else 1
     assert sum(split.total - split.used for split in corpus.report.splits.values()) == left_out
+
+
+def test_spaces_around_a_label_make_no_other_class(tmp_path: Path) -> None:
+    corpus = load(tmp_path, IMAGE, change=_set("train", 0, label=" blue\u00a0"))
+    assert corpus.report.splits["train"].target == {"classes": {"blue": 4, "green": 4, "red": 4}}
 
 
 @pytest.mark.parametrize(
