@@ -109,6 +109,10 @@ def load_corpus(
         )
         used = {name: _spellable(part, config, tokenizer, faults) for name, part in used.items()}
     check_left_out(experiment, splits, {name: len(part.rows) for name, part in used.items()}, faults)
+    if len(used["val"].rows) == 1:
+        faults.add(
+            "one example to measure by", "val.jsonl", f"only {used['val'].examples().examples[0].name()} is used"
+        )
     report = Report(
         {
             name: split_report(

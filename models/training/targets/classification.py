@@ -51,6 +51,8 @@ class ClassTarget(Target):
                 faults.add("rare classes", "train.jsonl", f"'{label}' has {count}")
         for alike in _alike(counts):
             faults.add("classes that differ in case only", "train.jsonl", ", ".join(f"'{label}'" for label in alike))
+        for label in sorted(counts.keys() - set(val)):
+            faults.add("classes that are not measured", "val.jsonl", f"'{label}' has 0")
         for label, count in sorted(Counter(val).items()):
             if label not in counts:
                 faults.add("labels unseen in training", "val.jsonl", f"'{label}' has {count}")

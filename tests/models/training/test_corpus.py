@@ -69,7 +69,12 @@ def _set(split: str, line: int, **fields: Any) -> Change:
         ),
         (_set("train", 1, image="aGVs" * 5000), "missing files", "line 2: aGVsaGVs"),
         (_set("train", 4, image="image/train-1.png"), "examples listed twice", "line 5 (image/train-1.png): as line 2"),
-        (_set("train", 1, label="violet"), "rare classes", "'violet' has 1"),
+        (lambda split, lines: lines[1].update(label="violet"), "rare classes", "'violet' has 1"),
+        (
+            lambda split, lines: [line.update(label="red") for line in lines if split == "val"],
+            "classes that are not measured",
+            "val.jsonl: 'green' has 0",
+        ),
         (
             lambda split, lines: [line.update(label="Red") for line in lines[::3]],
             "classes that differ in case only",
@@ -91,6 +96,7 @@ def test_faults_that_are_reported(tmp_path: Path, change: Change, kind: str, sai
         "duplicates between train and val",
         "examples listed twice",
         "examples that contradict each other",
+        "classes that are not measured",
         "classes that differ in case only",
     )
     left_out = 0 if kind in kept else 1
@@ -218,6 +224,16 @@ def test_a_modality_that_no_example_has_stops(tmp_path: Path) -> None:
             "train.jsonl, line 2: 'value' must be a finite number, or a list",
         ),
         ("regression", _set("train", 1, value=[10**400]), "up to 1e+30 on either side of 0"),
+        (
+            "regression",
+            lambda split, lines: [line.update(value=7) for line in lines],
+            "targets that are all equal: 1. There is nothing to learn",
+        ),
+        (
+            "regression",
+            lambda split, lines: [lines.pop() for _ in range(5) if split == "val"],
+            "one example to measure by: 1. Its figures say hardly anything",
+        ),
         ("transcription", _set("train", 1, target_text=""), "'target_text' must be a sentence"),
         ("captioning", _set("train", 1, captions={"en": []}), "at least one caption in 'en'"),
     ],
