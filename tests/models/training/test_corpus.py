@@ -204,6 +204,16 @@ def test_files_are_hashed_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert read.examples[0].digests == whole
 
 
+def test_the_most_frequent_size_of_vectors_is_read(tmp_path: Path) -> None:
+    (tmp_path / "data" / "vectors").mkdir(parents=True)
+    np.save(tmp_path / "data" / "vectors" / "wide.npy", np.zeros((2, 8), np.float32))
+    corpus = load(tmp_path, VECTORS, change=_set("train", 0, video="vectors/wide.npy"))
+    assert corpus.vectors == {"video": 4}
+    ((where, what),) = corpus.report.faults.found["vectors of another size"]
+    assert where == "train.jsonl, line 1 (vectors/wide.npy)"
+    assert "have the shape 2 x 8" in what
+
+
 def test_a_modality_that_no_example_has_stops(tmp_path: Path) -> None:
     def change(split: str, lines: list[dict[str, Any]]) -> None:
         for line in lines:
