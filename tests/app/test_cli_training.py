@@ -122,4 +122,4 @@ def test_manifest(tmp_path: Path) -> None:
     (tmp_path / "good" / "empty.txt").touch()
     code, shown, complaint = run("manifest", tmp_path)
     assert "Left out, as empty: good/empty.txt" in complaint
-    assert (code, "8 examples in train.jsonl, 2 in val.jsonl" in shown) == (0, True)
+    assert (code, "10 examples, 8 in train.jsonl, 2 in val.jsonl" in shown) == (0, True)
