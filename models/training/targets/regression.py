@@ -41,6 +41,8 @@ class NumberTarget(Target):
     def value(fields: Mapping[str, Any], name: str, modalities: Collection[str]) -> tuple[float, ...]:  # noqa: ARG004
         value = fields.get(name)
         items: list[Any] = value if isinstance(value, list) else [value]
+        if any(isinstance(item, str) for item in items):
+            raise ValueError(f"'{name}' must be a number, not the text {value!r}: write numbers without quotes")
         if not items or not all(_is_number(item) for item in items):
             raise ValueError(
                 f"'{name}' must be a finite number, or a list of such, up to {_MOST:g} on either side of 0, "

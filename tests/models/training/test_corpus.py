@@ -233,6 +233,7 @@ def test_a_modality_that_no_example_has_stops(tmp_path: Path) -> None:
             _set("train", 1, value=1e300),
             "train.jsonl, line 2: 'value' must be a finite number, or a list",
         ),
+        ("regression", _set("train", 1, value="1.5"), "not the text '1.5': write numbers without quotes"),
         ("regression", _set("train", 1, value=[10**400]), "up to 1e+30 on either side of 0"),
         (
             "regression",
@@ -269,7 +270,13 @@ def test_captions_of_every_language_are_needed(tmp_path: Path) -> None:
         load(tmp_path, IMAGE, task="captioning", change=_set("train", 1, captions={"en": ["a"]}))
 
 
-@pytest.mark.parametrize(("line", "said"), [("{", "line 3, is not JSON"), ("[]", "line 3, must hold a JSON object")])
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{", "line 3, is not JSON .*: write one JSON object a line, such as"),
+        ("[]", "line 3, is no JSON object: write one"),
+    ],
+)
 def test_a_broken_manifest_is_named_by_line(tmp_path: Path, line: str, said: str) -> None:
     data = make_data(tmp_path / "data", train=2, val=2)
     with (data / "train.jsonl").open("a") as file:
