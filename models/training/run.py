@@ -1,9 +1,8 @@
 """From an experiment's TOML file and a data folder to a checkpoint folder that is served."""
 
-import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,12 +20,12 @@ from models.tasks import task_of
 from models.training.baselines import without_input
 from models.training.calibration import scaled, temperature
 from models.training.card import model_card
+from models.training.claim import CHECKPOINT, claim
 from models.training.commands import train_command
 from models.training.confusion import draw_confusion
 from models.training.corpus import Corpus, Part, load_corpus
 from models.training.curves import draw_curves
 from models.training.evaluation import measure
-from models.training.examples import Split
 from models.training.experiment import Experiment, ExperimentError, load_experiment
 from models.training.manifest import DataError
 from models.training.metrics.classes import confusion, expected_calibration_error
@@ -35,8 +34,6 @@ from models.training.splits import read_splits
 from models.training.stage import FusionStage, Trained
 from models.training.targets import STEP_TARGETS, TARGETS, Target
 from models.training.trainer import DivergedError, Trainer
-
-CHECKPOINT = "checkpoint"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +82,7 @@ def _train(experiment: Experiment, data: Path, out: Path, cache: Path) -> _Outco
     target = (STEP_TARGETS if experiment.by_step else TARGETS)[experiment.task](experiment)
     faults = Faults()
     splits = read_splits(experiment, target, data, faults)
-    _claim(experiment, splits.values(), out)
+    claim(experiment, splits.values(), out)
     corpus = load_corpus(experiment, target, splits, cache, faults)
     print(corpus.report.text(), flush=True)
     (out / "report.json").write_text(json.dumps(corpus.report.as_json(), indent=2) + "\n", encoding="utf-8")
@@ -115,25 +112,6 @@ def _train(experiment: Experiment, data: Path, out: Path, cache: Path) -> _Outco
     config = _config(experiment, target, corpus, defaults)
     save_checkpoint(out / CHECKPOINT, config, network, corpus.tokenizer)
     return _Outcome(config, network, corpus, target, notes)
-
-
-def _claim(experiment: Experiment, splits: Iterable[Split], out: Path) -> None:
-    """Make ``out`` this run's folder: what another experiment, or other data, began there cannot be gone on with."""
-    out.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256()
-    for split in splits:
-        digest.update((split.folder / f"{split.name}.jsonl").read_bytes())
-        # The media as well: files of the same names may hold something else by now.
-        digest.update(json.dumps([dict(example.digests) for example in split.examples]).encode())
-    mine = json.dumps({"experiment": experiment.model_dump(mode="json"), "data": digest.hexdigest()}, indent=2) + "\n"
-    record = out / "experiment.json"
-    if record.exists() and record.read_text(encoding="utf-8") == mine:
-        return
-    if record.exists() and (out / "resume.pt").exists():
-        raise DataError(
-            f"{out} holds a run of another experiment, or of other data: give another --out, or delete the folder"
-        )
-    record.write_text(mine, encoding="utf-8")
 
 
 def _check_words(experiment: Experiment, target: Target, corpus: Corpus) -> None:

@@ -135,8 +135,28 @@ def test_a_folder_of_another_experiment_is_not_gone_on_with(tmp_path: Path, data
     toml = make_experiment(tmp_path / "my.toml", "regression", TEXT, FUSED, training=training)
     cli_train(str(toml), data, tmp_path / "run")
     make_experiment(toml, "regression", TEXT, FUSED, training=training + "\nrate = 0.5")
-    with pytest.raises(DataError, match="another experiment, or of other data: give another --out"):
+    with pytest.raises(DataError) as refused:
         cli_train(str(toml), data, tmp_path / "run")
+    first, *differences = str(refused.value).splitlines()
+    assert "another experiment, or of other data: give another --out" in first
+    assert differences == ["  training.rate: 0.001 there, 0.5 here"]
+
+
+def test_what_needs_no_training_may_change_afterwards(tmp_path: Path, data: Path) -> None:
+    toml = make_experiment(tmp_path / "my.toml", "classification", TEXT, FUSED, training="epochs = 1")
+    cli_train(str(toml), data, tmp_path / "run")
+    folder = tmp_path / "run" / "checkpoint"
+    log, weights = (tmp_path / "run" / "log.jsonl").read_text(), (folder / "model.safetensors").read_bytes()
+    make_experiment(
+        toml, "classification", TEXT, FUSED, "[defaults]\ntop_k = 2\n", training="epochs = 1",
+        top='version = "1.1.0"\ndescription = "Tells colours."\nterms = "Mine."',
+    )  # fmt: skip
+    cli_train(str(toml), data, tmp_path / "run")
+    config = Pipeline.load(folder).config
+    assert (config.version, config.description, config.defaults["top_k"]) == ("1.1.0", "Tells colours.", 2)
+    assert "Mine." in (folder / "README.md").read_text()
+    assert (tmp_path / "run" / "log.jsonl").read_text() == log
+    assert (folder / "model.safetensors").read_bytes() == weights
 
 
 def test_a_folder_whose_media_changed_is_not_gone_on_with(tmp_path: Path) -> None:
@@ -147,7 +167,9 @@ def test_a_folder_whose_media_changed_is_not_gone_on_with(tmp_path: Path) -> Non
     photo = folder / "image" / "train-1.png"
     kept = photo.read_bytes()
     photo.write_bytes((folder / "image" / "train-4.png").read_bytes())
-    with pytest.raises(DataError, match="another experiment, or of other data: give another --out"):
+    with pytest.raises(
+        DataError, match=r"another experiment, or of other data: .*\n  the data: another train.jsonl or"
+    ):
         cli_train(str(toml), folder, tmp_path / "run")
     # Nothing was lost by asking.
     assert sorted((tmp_path / "run" / "cache").iterdir()) == cache
