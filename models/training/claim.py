@@ -27,13 +27,18 @@ def claim(experiment: Experiment, splits: Iterable[Split], out: Path) -> None:
     mine = {"experiment": experiment.model_dump(mode="json"), "data": _digest(splits)}
     record = out / _RECORD
     before = _read(record)
+    temporary = record.with_suffix(".tmp")
+    if before is None and out.is_dir() and any(path != temporary for path in out.iterdir()):
+        raise DataError(f"{out} is not empty, and holds no run of an experiment: give another --out")
     if before is not None and (out / "resume.pt").exists() and (odd := list(_differences(before, mine))):
         raise DataError(
             f"{out} holds a run of another experiment, or of other data: give another --out, or delete the folder.\n"
             + "\n".join(f"  {difference}" for difference in odd)
         )
     out.mkdir(parents=True, exist_ok=True)
-    record.write_text(json.dumps(mine, indent=2) + "\n", encoding="utf-8")
+    # Half of it would not be known for ours.
+    temporary.write_text(json.dumps(mine, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(record)
 
 
 def _digest(splits: Iterable[Split]) -> str:

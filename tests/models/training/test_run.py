@@ -159,6 +159,15 @@ def test_what_needs_no_training_may_change_afterwards(tmp_path: Path, data: Path
     assert (folder / "model.safetensors").read_bytes() == weights
 
 
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, data: Path) -> None:
+    toml = make_experiment(tmp_path / "my.toml", "regression", TEXT, FUSED, training="epochs = 1")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "experiment.json").write_text('{"name": "mine"}')
+    with pytest.raises(DataError, match="is not empty, and holds no run of an experiment: give another --out"):
+        cli_train(str(toml), data, tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["experiment.json"]
+
+
 def test_a_folder_whose_media_changed_is_not_gone_on_with(tmp_path: Path) -> None:
     folder = make_data(tmp_path / "data", train=6, val=3)
     toml = make_experiment(tmp_path / "my.toml", "classification", IMAGE, FUSED, training="epochs = 1")
