@@ -6,9 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from models.checkpoint import METRICS
+from models.checkpoint import CONFIG, METRICS, CheckpointError
 from models.features import Modality
 from models.pipeline import Pipeline
+from models.training.claim import CHECKPOINT
 from models.training.commands import evaluate_command
 from models.training.evaluation import (
     captioning,
@@ -46,6 +47,8 @@ def evaluate(folder: Path, data: Path, split: str, target: str | None = None, *,
         CheckpointError: the folder is not a usable checkpoint.
         DataError: the data does not fit the checkpoint's task, or an example cannot be used.
     """
+    if not (folder / CONFIG).exists() and (folder / CHECKPOINT / CONFIG).exists():
+        raise CheckpointError(folder, f"this is the folder of a run: give {folder / CHECKPOINT}")
     pipeline = Pipeline.load(folder)
     before = pipeline.metrics or {}
     field = target or before.get("target")
