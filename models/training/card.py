@@ -57,6 +57,9 @@ def model_card(
     lines += ["## Figures", "", f"On {counted} of `{metrics['split']}`, which also chose {chose}, "]
     lines[-1] += "with 95 % bootstrap intervals:"
     lines += ["", *_table({config.name: metrics["figures"]} | dict(metrics.get("baselines", {}))), ""]
+    for name, found in metrics.get("alone", {}).items():
+        lines += [f"Beside a network of {name} alone, on the {found['n']} examples that have it:", ""]
+        lines += [*_table({config.name: found["fused"], f"{name} alone": found["figures"]}), ""]
     lines += [
         "## Limits",
         "",

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,8 @@ def train_experiment(
         metrics["target"] = experiment.target
     _describe(folder, experiment, outcome, metrics)
     if baselines:
-        metrics["baselines"] = _baselines(experiment, outcome, data, out)
+        metrics["baselines"] = _constant(experiment, outcome)
+        metrics["alone"] = _alone(experiment, outcome, data, out)
         _describe(folder, experiment, outcome, metrics)
     return metrics
 
@@ -177,25 +178,53 @@ def _measured(folder: Path, outcome: _Outcome) -> dict[str, Any]:
     return measure(Pipeline.load(folder), outcome.corpus.val.examples())
 
 
-def _baselines(experiment: Experiment, outcome: _Outcome, data: Path, out: Path) -> dict[str, Any]:
+def _constant(experiment: Experiment, outcome: _Outcome) -> dict[str, Any]:
+    """Figures of the best constant answer on the same examples."""
     train, val = outcome.corpus.train, outcome.corpus.val
     items = outcome.target.items
     groups = [len(value) for value in val.targets] if experiment.by_step else None
-    found: dict[str, Any] = without_input(experiment.task, items(train.targets), items(val.targets), groups)
-    if len(experiment.modalities) > 1 and experiment.task != "embedding":
-        for name in experiment.modalities:
-            if experiment.by_step and not all(_sets_steps(part, name) for part in (train, val)):
-                print(f"No baseline of {name} alone: no example has a target for each of its steps", flush=True)
-                continue
-            print(f"Baseline: {name} alone", flush=True)
-            folder = out / "baselines" / name
-            try:
-                alone = _train(_alone(experiment, name), data, folder, folder / "cache")
-                found[f"{name} alone"] = _measured(folder / CHECKPOINT, alone)["figures"]
-            except (DataError, DivergedError) as error:
-                # What is lacking alone need not be lacking together, and is no reason to lose the other baselines.
-                print(f"No baseline of {name} alone: {error}", flush=True)
+    return dict(without_input(experiment.task, items(train.targets), items(val.targets), groups))
+
+
+def _alone(experiment: Experiment, outcome: _Outcome, data: Path, out: Path) -> dict[str, Any]:
+    """By modality, figures of a network of it alone and of the fused one, both on the examples that have it."""
+    if len(experiment.modalities) < 2 or experiment.task == "embedding":
+        return {}
+    found: dict[str, Any] = {}
+    train, val = outcome.corpus.train, outcome.corpus.val
+    for name in experiment.modalities:
+        if experiment.by_step and not all(_sets_steps(part, name) for part in (train, val)):
+            print(f"No baseline of {name} alone: no example has a target for each of its steps", flush=True)
+            continue
+        print(f"Baseline: {name} alone", flush=True)
+        folder = out / "baselines" / name
+        try:
+            alone = _train(_of_one(experiment, name), data, folder, folder / "cache")
+            found[name] = _compared(folder / CHECKPOINT, alone, out / CHECKPOINT, outcome)
+        except (DataError, DivergedError) as error:
+            # What is lacking alone need not be lacking together, and is no reason to lose the other baselines.
+            print(f"No baseline of {name} alone: {error}", flush=True)
     return found
+
+
+def _compared(folder: Path, alone: _Outcome, fused: Path, outcome: _Outcome) -> dict[str, Any]:
+    """Figures of both checkpoints on the validation examples that both can use.
+
+    Raises:
+        DataError: there is none.
+    """
+    splits = [each.corpus.val.examples() for each in (alone, outcome)]
+    lines = set.intersection(*({example.line for example in split.examples} for split in splits))
+    if not lines:
+        raise DataError("no example of val.jsonl is used by both")
+    mine, its = (
+        replace(split, examples=[example for example in split.examples if example.line in lines]) for split in splits
+    )
+    return {
+        "n": len(lines),
+        "figures": measure(Pipeline.load(folder), mine)["figures"],
+        "fused": measure(Pipeline.load(fused), its)["figures"],
+    }
 
 
 def _sets_steps(part: Part, name: Modality) -> bool:
@@ -203,7 +232,7 @@ def _sets_steps(part: Part, name: Modality) -> bool:
     return any(count == len(value) for count, value in zip(part.lengths[name], part.targets, strict=True))
 
 
-def _alone(experiment: Experiment, name: Modality) -> Experiment:
+def _of_one(experiment: Experiment, name: Modality) -> Experiment:
     """The experiment with one modality, and nothing that needs two."""
     plan = experiment.training.model_copy(
         update={"modality_dropout": 0.0, "balance": "none", "auxiliary": 0.0, "left_out": 0.999}

@@ -80,7 +80,8 @@ def test_it_learns_calibrates_and_beats_the_constant_answer(tmp_path: Path, data
     metrics = json.loads((tmp_path / "run" / "checkpoint" / "metrics.json").read_text())
     assert metrics["figures"]["accuracy"][0] == 1
     assert metrics["baselines"]["always 'blue'"]["accuracy"][0] == pytest.approx(1 / 3, abs=1e-3)
-    assert {"text alone", "image alone"} <= metrics["baselines"].keys()
+    assert {name: found["n"] for name, found in metrics["alone"].items()} == {"text": 12, "image": 12}
+    assert metrics["alone"]["text"]["fused"] == metrics["figures"]
     assert metrics["calibration"]["error_after"] <= metrics["calibration"]["error_before"]
     assert metrics["figures"]["expected_calibration_error"] == pytest.approx(
         metrics["calibration"]["error_after"], abs=0.01
@@ -200,10 +201,33 @@ def test_baselines_go_on_where_a_modality_cannot_be_trained_alone(
     toml = make_experiment(tmp_path / "my.toml", "classification", IMAGE, AUDIO, TEXT, FUSED, training="epochs = 1")
     cli_train(str(toml), folder, tmp_path / "run", baselines=True)
     metrics = json.loads((tmp_path / "run" / "checkpoint" / "metrics.json").read_text())
-    assert metrics["baselines"].keys() == {"always 'blue'", "text alone"}
+    assert metrics["baselines"].keys() == {"always 'blue'"}
+    assert metrics["alone"].keys() == {"text"}
     said = capsys.readouterr().out
     assert "No baseline of image alone: 3 of 3 examples of val.jsonl cannot be used" in said
     assert "No baseline of audio alone: The data cannot be trained on.\ntoo few classes: 1." in said
+
+
+def test_a_modality_alone_is_compared_on_the_examples_that_have_it(tmp_path: Path) -> None:
+    def change(split: str, lines: list[dict[str, Any]]) -> None:
+        for line in lines[:4] if split == "val" else ():
+            # Where the picture is missing, the text says another colour.
+            del line["image"]
+            line["text"] = "a red thing" if line["label"] != "red" else "a blue thing"
+
+    folder = make_data(tmp_path / "data", change=change)
+    toml = make_experiment(
+        tmp_path / "my.toml", "classification", TEXT, IMAGE, FUSED,
+        training="epochs = 8\nbatch_size = 8\nrate = 0.02\nminimum_count = 1",
+    )  # fmt: skip
+    cli_train(str(toml), folder, tmp_path / "run", baselines=True)
+    metrics = json.loads((tmp_path / "run" / "checkpoint" / "metrics.json").read_text())
+    image = metrics["alone"]["image"]
+    assert (metrics["n"], metrics["alone"]["text"]["n"], image["n"]) == (12, 12, 8)
+    # All that is wrong together is wrong where there is no picture.
+    assert metrics["figures"]["accuracy"][0] < image["fused"]["accuracy"][0] == 1
+    card = (tmp_path / "run" / "checkpoint" / "README.md").read_text()
+    assert "Beside a network of image alone, on the 8 examples that have it:" in card
 
 
 def test_a_photo_on_several_lines_is_measured_as_one(tmp_path: Path) -> None:

@@ -157,7 +157,8 @@ def test_baselines_count_steps_and_leave_out_a_modality_that_has_too_few(tmp_pat
     toml = make_experiment(tmp_path / "my.toml", "regression", UTTERANCES, RECURRENT, PER_STEP, training="epochs = 1")
     cli_train(str(toml), data, tmp_path / "run", baselines=True)
     metrics = json.loads((tmp_path / "run" / "checkpoint" / "metrics.json").read_text())
-    assert metrics["baselines"].keys() == {"always the median", "audio alone"}
+    assert metrics["baselines"].keys() == {"always the median"}
+    assert metrics["alone"].keys() == {"audio"}
     values = [value for line in (data / "val.jsonl").read_text().splitlines() for value in json.loads(line)["value"]]
     # Remarks, -1, are the most, so the median's error is 2 at each answer.
     assert metrics["baselines"]["always the median"]["mae"][0] == pytest.approx(
