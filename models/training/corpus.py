@@ -108,7 +108,8 @@ def load_corpus(
             head=target.head(tokenizer), vocabulary=tokenizer.size, vectors=vectors, labels=None, defaults={}
         )
         used = {name: _spellable(part, config, tokenizer, faults) for name, part in used.items()}
-    check_left_out(experiment, splits, {name: len(part.rows) for name, part in used.items()}, faults)
+    for part in used.values():
+        check_left_out(part.split, len(part.rows), experiment.training.left_out, faults)
     if len(used["val"].rows) == 1:
         faults.add(
             "one example to measure by", "val.jsonl", f"only {used['val'].examples().examples[0].name()} is used"

@@ -84,13 +84,13 @@ class Faults:
         return lines
 
     def stop_if_fatal(self) -> None:
-        """Stop where training could not start.
+        """Stop where training could not start, and measuring would say nothing.
 
         Raises:
             DataError: naming each fatal fault, where it is and the remedy.
         """
         if fatal := FATAL & self.found.keys():
-            raise DataError("The data cannot be trained on.\n" + "\n".join(self.lines(frozenset(fatal))))
+            raise DataError("The data cannot be used.\n" + "\n".join(self.lines(frozenset(fatal))))
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,8 @@ def train_experiment(
     folder = out / CHECKPOINT
     metrics = _measured(folder, outcome) | {"command": train_command(path, data, out, seed, baselines=baselines)}
     metrics |= {"seed": experiment.training.seed, **outcome.notes}
+    if "left_out" in experiment.training.model_fields_set:  # `evaluate` goes by it too
+        metrics["left_out"] = experiment.training.left_out
     if experiment.target is not None:
         metrics["target"] = experiment.target
     _describe(folder, experiment, outcome, metrics)

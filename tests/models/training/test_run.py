@@ -205,7 +205,7 @@ def test_baselines_go_on_where_a_modality_cannot_be_trained_alone(
     assert metrics["alone"].keys() == {"text"}
     said = capsys.readouterr().out
     assert "No baseline of image alone: 3 of 3 examples of val.jsonl cannot be used" in said
-    assert "No baseline of audio alone: The data cannot be trained on.\ntoo few classes: 1." in said
+    assert "No baseline of audio alone: The data cannot be used.\ntoo few classes: 1." in said
 
 
 def test_a_modality_alone_is_compared_on_the_examples_that_have_it(tmp_path: Path) -> None:
@@ -277,6 +277,29 @@ def test_a_target_that_is_not_there_is_refused_with_the_fields_that_are(tmp_path
     toml = make_experiment(tmp_path / "my.toml", "classification", TEXT, top='target = "emotion"')
     with pytest.raises(DataError, match="there is no 'emotion', but image, audio, text, label, value, target_text, ca"):
         cli_train(str(toml), data, tmp_path / "run")
+
+
+def test_what_training_left_out_is_left_out_of_measuring(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def change(split: str, lines: list[dict[str, Any]]) -> None:
+        if split == "val":
+            lines[0]["label"], lines[1]["image"] = None, "broken.png"
+
+    folder = make_data(tmp_path / "data", train=6, val=6, change=change)
+    (folder / "broken.png").write_bytes((folder / "image" / "val-1.png").read_bytes()[:60])
+    toml = make_experiment(tmp_path / "my.toml", "classification", IMAGE, FUSED, training="epochs = 1\nleft_out = 0.4")
+    cli_train(str(toml), folder, tmp_path / "run")
+    trained = json.loads((tmp_path / "run" / "checkpoint" / "metrics.json").read_text())
+    assert "On 4 of 6 examples of `val`" in (tmp_path / "run" / "checkpoint" / "README.md").read_text()
+    capsys.readouterr()
+    found = cli_evaluate(tmp_path / "run" / "checkpoint", folder)
+    assert (found["n"], found["total"], found["figures"]) == (4, 6, trained["figures"])
+    said = capsys.readouterr().err
+    assert "Measured on 4 of the 6 examples of val.jsonl." in said
+    assert "val.jsonl, line 1: 'label' must be a label" in said
+    assert "val.jsonl, line 2 (broken.png): " in said
+    (folder / "image" / "val-2.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"3 of 6 examples of val.jsonl cannot be used; `left_out` .* allows 40%"):
+        cli_evaluate(tmp_path / "run" / "checkpoint", folder)
 
 
 def test_defaults_are_served(tmp_path: Path, data: Path) -> None:

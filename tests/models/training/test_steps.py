@@ -237,14 +237,14 @@ def test_what_cannot_be_measured_is_named(tmp_path: Path) -> None:
     )
     cli_train(str(toml), data, tmp_path / "run")
     for change, said in (
-        (_set("val", 1, label=["remark"]), r"line 2 .* has 1 targets and 4 steps: give it one a step"),
+        (_set("val", 1, label=["remark"]), r"line 2 .*: 1 targets, but 4 steps"),
         (
             _set("val", 0, label=["remark", "joke", "remark"]),
             r"line 1 .* the label 'joke', which the checkpoint does not",
         ),
         (
             _set("val", 0, audio="vectors/val-3-audio.npy"),
-            r"line 1 .* cannot be used: This network pairs the modalities step by step, and text has",
+            r"steps that do not pair: 1\. .*\n.*line 1 .*: This network pairs the modalities step by step",
         ),
     ):
         make_conversations(tmp_path / "data", train=6, val=4, change=change)
