@@ -30,7 +30,9 @@ def predict(
     image: Files = None,
     video: Files = None,
     audio: Files = None,
-    text: Annotated[list[str] | None, typer.Option()] = None,
+    text: Annotated[
+        list[str] | None, typer.Option(help="The text itself; of a checkpoint that reads vectors as text, their file.")
+    ] = None,
     option: Options = None,
     explain: Annotated[bool, typer.Option("--explain", help="Say what the network looked at.")] = False,
     url: Url = None,
@@ -70,6 +72,8 @@ def _predict_here(
 
     settings = settings_of(model_dir=model_dir, device=device)
     pipeline = load(find(model, settings), settings.device)
+    if "text" in bundle and "text" in pipeline.accepts and not pipeline.is_written("text"):
+        bundle = bundle | {"text": _files(bundle["text"])}
     rules = Rules.of(pipeline, settings.limits, settings.max_request_bytes)
     try:
         posted = check_parts(bundle, rules)
@@ -87,28 +91,48 @@ def _predict_here(
     return head | result.model_dump(exclude_none=True)
 
 
+def _files(names: list[str]) -> list[bytes]:
+    """The files that the values of --text name, where the checkpoint's text is no string."""
+    try:
+        return [Path(name).read_bytes() for name in names]
+    except (OSError, ValueError) as error:
+        fail(f"--text: this checkpoint reads vectors as text, so give the name of their .npy file: {error}")
+
+
 def _predict_there(
     url: str, model: str, bundle: dict[str, list[Any]], options: dict[str, str], explain: bool
 ) -> dict[str, Any]:
-    from urllib.error import HTTPError, URLError
-    from urllib.parse import quote, unquote, urlsplit
-    from urllib.request import Request, urlopen
+    from urllib.parse import quote
 
-    place = urlsplit(address(url))
-    # As curl reads it: NAME:PASSWORD@ before the host is for a proxy that asks for them.
-    who, _, host = place.netloc.rpartition("@")
-    url = place._replace(netloc=host).geturl()
+    place = f"{address(url).rstrip('/')}/v1/models/{quote(model, safe='')}"
+    if "text" in bundle:
+        # Of what is written the card bounds the characters, of vectors only the bytes.
+        takes = _asked(place)["modalities"].get("text")
+        if takes is not None and "characters" not in takes["limits"]:
+            bundle = bundle | {"text": _files(bundle["text"])}
     encoded = {
         name: [item if isinstance(item, str) else base64.b64encode(item).decode() for item in items]
         for name, items in bundle.items()
     }
-    body = json.dumps(encoded | options | ({"explain": True} if explain else {})).encode()
+    return _asked(f"{place}/predict", encoded | options | ({"explain": True} if explain else {}))
+
+
+def _asked(url: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The server's answer to a JSON body, or to none."""
+    from urllib.error import HTTPError, URLError
+    from urllib.parse import unquote, urlsplit
+    from urllib.request import Request, urlopen
+
+    place = urlsplit(url)
+    # As curl reads it: NAME:PASSWORD@ before the host is for a proxy that asks for them.
+    who, _, host = place.netloc.rpartition("@")
+    url = place._replace(netloc=host).geturl()
     headers = {"Content-Type": "application/json", "Accept": "application/json"}
     if who:
         headers["Authorization"] = f"Basic {base64.b64encode(unquote(who).encode()).decode()}"
-    request = Request(f"{url.rstrip('/')}/v1/models/{quote(model, safe='')}/predict", body, headers)  # noqa: S310 - checked
+    request = Request(url, None if body is None else json.dumps(body).encode(), headers)  # noqa: S310 - checked
     try:
-        with urlopen(request, timeout=_HTTP_SECONDS) as answer:  # noqa: S310 - checked above
+        with urlopen(request, timeout=_HTTP_SECONDS) as answer:  # noqa: S310 - checked
             value: dict[str, Any] = json.load(answer)
     except HTTPError as error:
         with error:
@@ -118,5 +142,5 @@ def _predict_there(
                 problem = {"title": f"HTTP status {error.code}", "detail": error.reason}
         fail(told(problem))
     except (URLError, OSError) as error:
-        fail(f"{url} does not answer: {error}")
+        fail(f"{place.scheme}://{host} does not answer: {error}")
     return value

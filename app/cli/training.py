@@ -21,7 +21,8 @@ def manifest(
         written = write_manifests(data, share=share)
     except DataError as error:
         fail(str(error))
-    typer.echo(f"{data}: {written.train} examples in train.jsonl, {written.val} in val.jsonl")
+    counts = ", ".join(f"{count} in {name}.jsonl" for name, count in written.examples.items())
+    typer.echo(f"{data}: {sum(written.examples.values())} examples, {counts}")
     if written.ignored:
         typer.echo(f"No medium: {', '.join(written.ignored[:10])}", err=True)
     if written.empty:

@@ -52,11 +52,15 @@ def model_card(
     if report.faults.found:
         lines += ["What was noticed about the data:", ""]
         lines += [f"- {kind}: {len(items)}" for kind, items in report.faults.found.items()] + [""]
-    counted = f"{metrics['n']} examples" + (f" with {metrics['steps']} steps" if "steps" in metrics else "")
+    of = f" of {metrics['total']}" if "total" in metrics else ""
+    counted = f"{metrics['n']}{of} examples" + (f" with {metrics['steps']} steps" if "steps" in metrics else "")
     chose = "the epoch and the temperature" if "calibration" in metrics else "the epoch"
     lines += ["## Figures", "", f"On {counted} of `{metrics['split']}`, which also chose {chose}, "]
     lines[-1] += "with 95 % bootstrap intervals:"
     lines += ["", *_table({config.name: metrics["figures"]} | dict(metrics.get("baselines", {}))), ""]
+    for name, found in metrics.get("alone", {}).items():
+        lines += [f"Beside a network of {name} alone, on the {found['n']} examples that have it:", ""]
+        lines += [*_table({config.name: found["fused"], f"{name} alone": found["figures"]}), ""]
     lines += [
         "## Limits",
         "",

@@ -4,7 +4,7 @@ The features are extracted by the same objects that serve; what they cost is pai
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -108,7 +108,12 @@ def load_corpus(
             head=target.head(tokenizer), vocabulary=tokenizer.size, vectors=vectors, labels=None, defaults={}
         )
         used = {name: _spellable(part, config, tokenizer, faults) for name, part in used.items()}
-    check_left_out(experiment, splits, {name: len(part.rows) for name, part in used.items()}, faults)
+    for part in used.values():
+        check_left_out(part.split, len(part.rows), experiment.training.left_out, faults)
+    if len(used["val"].rows) == 1:
+        faults.add(
+            "one example to measure by", "val.jsonl", f"only {used['val'].examples().examples[0].name()} is used"
+        )
     report = Report(
         {
             name: split_report(
@@ -143,9 +148,7 @@ def _ragged(
         try:
             media = features.decode(name, given, MediaLimits(), most)
         except MediaError as error:
-            # The reader of ready vectors refuses these itself; elsewhere they can come only of the features.
-            kind = "features that are not finite" if " NaN " in error.detail else "unreadable media"
-            raise Unusable(kind, str(error)) from error
+            raise Unusable(fault_of(error), str(error)) from error
         if not media:
             return None, []
         tensor = features.extract(media, tokenizer)
@@ -162,6 +165,14 @@ def _ragged(
     }
     room = experiment.training.cache_gigabytes * 1e9
     return cached_ragged(cache, f"{name}-{split.name}", key, len(split.examples), compute, most_bytes=room)
+
+
+def fault_of(error: MediaError) -> str:
+    """The kind of fault that a medium has which cannot be read."""
+    # The reader of ready vectors refuses these itself; elsewhere they can come only of the features.
+    if " NaN " in error.detail:
+        return "features that are not finite"
+    return "vectors of another size" if (error.limit or "").endswith(" numbers a vector") else "unreadable media"
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,16 +240,21 @@ def _tokenizer(experiment: Experiment, target: Target, train: Split, *, reads: b
 
 
 def _vector_size(train: Split, name: Modality) -> int:
-    """Size of the vectors in the first file of a modality of ready features; a bad file is refused later, by name."""
-    paths: Iterable[str] = (example.parts[name][0] for example in train.examples if name in example.parts)
-    for path in paths:
-        try:
-            array = np.load(train.folder / path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError):
-            continue
-        if array.ndim in (1, 2) and array.shape[-1]:
-            return int(array.shape[-1])
-    raise DataError(f"train.jsonl names no readable .npy file of vectors [T, D] under '{name}'")
+    """The most frequent size of a modality's ready vectors; files of another are left out later, by name."""
+    paths = (path for example in train.examples for path in example.parts.get(name, ()))
+    sizes = Counter(size for path in paths if (size := _width(train.folder / path)))
+    if not sizes:
+        raise DataError(f"train.jsonl names no readable .npy file of vectors [T, D] under '{name}'")
+    return sizes.most_common(1)[0][0]
+
+
+def _width(path: Path) -> int:
+    """Size of the vectors in a file, of which only the header is read; 0 where there are none."""
+    try:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError):
+        return 0
+    return int(array.shape[-1]) if isinstance(array, np.ndarray) and array.ndim in (1, 2) else 0
 
 
 def _size(vectors: Mapping[Modality, int], name: Modality) -> dict[str, int] | None:

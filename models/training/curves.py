@@ -35,9 +35,12 @@ def draw_curves(log: Path, picture: Path) -> None:
 
 
 def log_lines(log: Path) -> list[dict[str, Any]]:
-    """What a trainer's ``log.jsonl`` says; lines that a kill cut off are skipped."""
+    """What a trainer's ``log.jsonl`` says; lines that a kill cut off are skipped.
+
+    An epoch that was finished, but not saved, is there again after a kill: the last time counts.
+    """
     read = (_whole(line) for line in log.read_text(encoding="utf-8").splitlines())
-    return [line for line in read if line is not None]
+    return list({(line["stage"], line["epoch"], line["kind"]): line for line in read if line is not None}.values())
 
 
 def _whole(line: str) -> dict[str, Any] | None:

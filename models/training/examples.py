@@ -32,10 +32,12 @@ class Example:
     digests: Mapping[Modality, str]
     """SHA-256 of the content of each part."""
 
+    files: tuple[str, ...]
+    """Those of the ``parts`` that are paths."""
+
     def name(self) -> str:
         """How a message calls it."""
-        files = [item for part, items in self.parts.items() for item in items if part != "text"]
-        return f"line {self.line}" + (f" ({', '.join(files[:3])})" if files else "")
+        return f"line {self.line}" + (f" ({', '.join(self.files[:3])})" if self.files else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ def read_split(
             said = ", ".join(f"{len(found[part])} of {part}, and {accepts[part]} may be served" for part in many)
             faults.add("more items than max_items", where, said)
             continue
-        files = [item for part, items in found.items() if part not in inline for item in items]
+        files = tuple(item for part, items in found.items() if part not in inline for item in items)
         missing = [item for item in files if not _is_file(folder / item)]
         if missing:
             faults.add("missing files", where, ", ".join(_short(item) for item in missing))
@@ -123,7 +125,7 @@ def read_split(
                 "unreadable media", f"{where} ({', '.join(_short(item) for item in files)})", str(error.strerror)
             )
             continue
-        examples.append(Example(line, found, target, digests))
+        examples.append(Example(line, found, target, digests, files))
     return Split(folder, name, examples, len(manifest.examples), inline)
 
 

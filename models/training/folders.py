@@ -2,6 +2,8 @@
 
     my/alarm/a.jpg  my/alarm/a.wav  my/alarm/a.txt  my/calm/b.jpg ...
 
+or divided already: my/train/alarm/a.jpg ... my/val/alarm/c.jpg ..., perhaps with my/test as well.
+
 Files of one stem are one example. What a file is, is told from its content; plain text is what its name ends in .txt.
 """
 
@@ -15,38 +17,43 @@ from typing import Any
 from models.media.sniff import HEAD, sniff
 from models.training.manifest import DataError
 
-_MANIFESTS = ("train.jsonl", "val.jsonl")
+_DRAWN = ("train", "val")
+"""The splits that are made where the folder is not divided."""
+
+_GIVEN = ("train", "val", "test")
+_HELD_OUT = {"val", "valid", "validation", "dev", "eval", "test"}
+"""Names of folders that beside ``train`` are no classes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
     """What ``write_manifests`` wrote: examples of each split; files that are no medium, and texts without a word."""
 
-    train: int
-    val: int
+    examples: dict[str, int]
     ignored: list[str]
     empty: list[str]
 
 
 def write_manifests(folder: Path, *, share: float = 0.2) -> Written:
-    """Write ``train.jsonl`` and ``val.jsonl`` of a folder with one subfolder a class.
+    """Write ``train.jsonl`` and ``val.jsonl`` of a folder with one subfolder a class, or with such a folder a split.
 
-    Of each class the share ``share``, at least one, goes to ``val.jsonl``: those whose names' hashes are lowest, so a
-    folder gives the same split whatever is added to it, as far as the shares allow.
+    Of a folder that is not divided, the share ``share`` of each class, at least one, goes to ``val.jsonl``: those whose
+    names' hashes are lowest, so a folder gives the same split whatever is added to it, as far as the shares allow.
 
     Raises:
         DataError: there are manifests already, or nothing to list, or a text or a name that is not UTF-8.
     """
-    present = [name for name in _MANIFESTS if (folder / name).exists()]
+    given = _given(folder)
+    splits: dict[str, list[dict[str, Any]]] = {name: [] for name in given or _DRAWN}
+    present = [f"{name}.jsonl" for name in splits if (folder / f"{name}.jsonl").exists()]
     if present:
         raise DataError(f"{folder} already has {' and '.join(present)}: remove them to have them written anew")
-    labels = sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] not in "._")
-    if len(labels) < 2:
-        raise DataError(f"{folder} has {len(labels)} subfolders: give it one a class, at least two")
-    splits: dict[str, list[dict[str, Any]]] = {name: [] for name in _MANIFESTS}
     ignored: list[str] = []
     empty: list[str] = []
-    for label in labels:
+    for split in given:
+        for label in _labels(folder / split):
+            splits[split] += _examples(folder, label, ignored, empty).values()
+    for label in [] if given else _labels(folder):
         examples = _examples(folder, label, ignored, empty)
         if len(examples) < 2:
             raise DataError(
@@ -54,15 +61,39 @@ def write_manifests(folder: Path, *, share: float = 0.2) -> Written:
             )
         held_out = max(1, round(share * len(examples)))
         for place, (_, example) in enumerate(sorted(examples.items(), key=lambda item: _hash(item[0]))):
-            splits["val.jsonl" if place < held_out else "train.jsonl"].append(example | {"label": label.name})
+            splits["val" if place < held_out else "train"].append(example)
     for name, lines in splits.items():
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        (folder / name).write_text(text, encoding="utf-8")
-    return Written(len(splits["train.jsonl"]), len(splits["val.jsonl"]), ignored, empty)
+        (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
+    return Written({name: len(lines) for name, lines in splits.items()}, ignored, empty)
+
+
+def _given(folder: Path) -> list[str]:
+    """The splits that a folder is divided into already; none where its subfolders are classes."""
+    names = {path.name for path in _subfolders(folder)}
+    if "train" not in names or not names & _HELD_OUT:
+        return []
+    if "val" not in names or names - set(_GIVEN):
+        raise DataError(
+            f"{folder} is divided into {', '.join(sorted(names))}: call the two that are needed 'train' and 'val', "
+            "a third one 'test', and leave no other beside them"
+        )
+    return [name for name in _GIVEN if name in names]
+
+
+def _labels(folder: Path) -> list[Path]:
+    labels = _subfolders(folder)
+    if len(labels) < 2:
+        raise DataError(f"{folder} has {len(labels)} subfolders: give it one a class, at least two")
+    return labels
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] not in "._")
 
 
 def _examples(folder: Path, label: Path, ignored: list[str], empty: list[str]) -> dict[str, dict[str, Any]]:
-    """Examples by the path of their stem, each with its media by part."""
+    """Examples by the path of their stem, each with its media by part and its label."""
     found: dict[str, dict[str, Any]] = {}
     for path in sorted(file for file in label.rglob("*") if file.is_file() and file.name[0] not in "._"):
         name = _name(path, folder)
@@ -78,7 +109,7 @@ def _examples(folder: Path, label: Path, ignored: list[str], empty: list[str]) -
         if part in example:
             raise DataError(f"{name} and {example[part]} are both the {part} of one example: give them other names")
         example[part] = text or name
-    return found
+    return {stem: example | {"label": label.name} for stem, example in found.items()}
 
 
 def _name(path: Path, folder: Path) -> str:

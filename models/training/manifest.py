@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+_A_LINE = 'one JSON object a line, such as {"image": "a.jpg", "label": "cat"}'
+
 
 class DataError(ValueError):
     """A data folder cannot be trained on; the message names the file, the line and the remedy."""
@@ -40,7 +42,7 @@ def read_manifest(folder: Path, split: str, *, media: tuple[str, ...] = ()) -> M
         try:
             example = json.loads(line)
         except json.JSONDecodeError as error:
-            raise DataError(f"{path}, line {number}, is not JSON: {error.msg}") from error
+            raise DataError(f"{path}, line {number}, is not JSON ({error.msg}): write {_A_LINE}") from error
         except ValueError as error:
             raise DataError(f"{path}, line {number}, has a number of thousands of digits: mend it") from error
         except RecursionError as error:
@@ -48,14 +50,14 @@ def read_manifest(folder: Path, split: str, *, media: tuple[str, ...] = ()) -> M
         if _has_half_characters(line, example):
             raise DataError(f"{path}, line {number}, has half of a character, a lone \\ud800 to \\udfff: remove it")
         if not isinstance(example, dict):
-            raise DataError(f'{path}, line {number}, must hold a JSON object, such as {{"image": "a.jpg"}}')
+            raise DataError(f"{path}, line {number}, is no JSON object: write {_A_LINE}")
         absent = [field for field in media if field not in example]
         if absent:
             raise DataError(f"{path}, line {number}, lacks {', '.join(absent)}")
         examples.append(example)
         lines.append(number)
     if not examples:
-        raise DataError(f"{path} has no examples: write one JSON object a line")
+        raise DataError(f"{path} has no examples: write {_A_LINE}")
     named = [str(example[field]) for example in examples for field in media]
     missing = [name for name in named if not (folder / name).is_file()]
     if missing:
@@ -68,7 +70,14 @@ def _text(path: Path) -> str:
         # Editors on Windows begin a file with a byte order mark, which is no part of the text.
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
-        raise DataError(f"{path} does not exist: a data folder needs train.jsonl and val.jsonl") from error
+        there = sorted(file.name for file in path.parent.glob("*.jsonl"))
+        others = sorted(file.name for file in path.parent.glob(f"{path.stem}.*"))
+        raise DataError(
+            f"{path} does not exist"
+            + (f", but {', '.join(there)}" if there else "")
+            + f": put {_A_LINE} into it"
+            + (f"; {', '.join(others)} is not read" if others else "")
+        ) from error
     except OSError as error:
         raise DataError(f"{path} cannot be read ({error.strerror}): it must be a file that you may read") from error
     except UnicodeDecodeError as error:

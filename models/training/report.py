@@ -19,12 +19,17 @@ REMEDIES = {
     "more items than max_items": "Raise `max_items` of [modalities.NAME], or list fewer: a request may hold no more.",
     "missing files": "Paths are relative to the data folder: put the files there, or remove the lines.",
     "unreadable media": "Check that the files open elsewhere; convert or replace them.",
+    "vectors of another size": "Extract all of a modality alike: the size that most files of train.jsonl have is read.",
     "silent features": "These examples hold nothing that the encoder could read; check the media.",
     "duplicates between train and val": "Remove them from one of the two: they make the validation figures too good.",
     "media in both train and val": "Keep a medium's examples in one of the two: what is known of it is measured again.",
     "examples that contradict each other": "The same media have another target: keep the right one.",
     "examples listed twice": "Remove all but one of them: an example counts as often as it is listed.",
     "rare classes": "Three examples are the least to learn and to measure a class by: collect more, or merge classes.",
+    "classes that differ in case only": "They are learned as different classes: write them alike if they are one.",
+    "classes that are not measured": "Add examples of them to val.jsonl: the figures say nothing of these classes.",
+    "targets that are all equal": "There is nothing to learn: check that the field holds what it should.",
+    "one example to measure by": "Its figures say hardly anything: collect more, or move some over from train.jsonl.",
     "text cut": "Longer texts lose their end: raise `max_tokens` of the text features where that matters.",
     "labels unseen in training": "Add training examples of these classes, or remove them from val.jsonl.",
     "features that are not finite": "Mend the arrays: NaN and infinity would spread to every weight.",
@@ -79,13 +84,13 @@ class Faults:
         return lines
 
     def stop_if_fatal(self) -> None:
-        """Stop where training could not start.
+        """Stop where training could not start, and measuring would say nothing.
 
         Raises:
             DataError: naming each fatal fault, where it is and the remedy.
         """
         if fatal := FATAL & self.found.keys():
-            raise DataError("The data cannot be trained on.\n" + "\n".join(self.lines(frozenset(fatal))))
+            raise DataError("The data cannot be used.\n" + "\n".join(self.lines(frozenset(fatal))))
 
 
 @dataclass(frozen=True, slots=True)

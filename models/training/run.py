@@ -1,10 +1,9 @@
 """From an experiment's TOML file and a data folder to a checkpoint folder that is served."""
 
-import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +20,12 @@ from models.tasks import task_of
 from models.training.baselines import without_input
 from models.training.calibration import calibrate
 from models.training.card import model_card
+from models.training.claim import CHECKPOINT, claim
 from models.training.commands import train_command
 from models.training.confusion import draw_confusion
 from models.training.corpus import Corpus, Part, load_corpus
 from models.training.curves import draw_curves
 from models.training.evaluation import measure
-from models.training.examples import Split
 from models.training.experiment import Experiment, ExperimentError, load_experiment
 from models.training.manifest import DataError
 from models.training.metrics.classes import confusion
@@ -35,8 +34,6 @@ from models.training.splits import read_splits
 from models.training.stage import FusionStage, Trained
 from models.training.targets import STEP_TARGETS, TARGETS, Target
 from models.training.trainer import DivergedError, Trainer
-
-CHECKPOINT = "checkpoint"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +69,14 @@ def train_experiment(
     folder = out / CHECKPOINT
     metrics = _measured(folder, outcome) | {"command": train_command(path, data, out, seed, baselines=baselines)}
     metrics |= {"seed": experiment.training.seed, **outcome.notes}
+    if "left_out" in experiment.training.model_fields_set:  # `evaluate` goes by it too
+        metrics["left_out"] = experiment.training.left_out
     if experiment.target is not None:
         metrics["target"] = experiment.target
     _describe(folder, experiment, outcome, metrics)
     if baselines:
-        metrics["baselines"] = _baselines(experiment, outcome, data, out)
+        metrics["baselines"] = _constant(experiment, outcome)
+        metrics["alone"] = _alone(experiment, outcome, data, out)
         _describe(folder, experiment, outcome, metrics)
     return metrics
 
@@ -85,7 +85,7 @@ def _train(experiment: Experiment, data: Path, out: Path, cache: Path) -> _Outco
     target = (STEP_TARGETS if experiment.by_step else TARGETS)[experiment.task](experiment)
     faults = Faults()
     splits = read_splits(experiment, target, data, faults)
-    _claim(experiment, splits.values(), out)
+    claim(experiment, splits.values(), out)
     corpus = load_corpus(experiment, target, splits, cache, faults)
     print(corpus.report.text(), flush=True)
     (out / "report.json").write_text(json.dumps(corpus.report.as_json(), indent=2) + "\n", encoding="utf-8")
@@ -115,25 +115,6 @@ def _train(experiment: Experiment, data: Path, out: Path, cache: Path) -> _Outco
     config = _config(experiment, target, corpus, defaults)
     save_checkpoint(out / CHECKPOINT, config, network, corpus.tokenizer)
     return _Outcome(config, network, corpus, target, notes)
-
-
-def _claim(experiment: Experiment, splits: Iterable[Split], out: Path) -> None:
-    """Make ``out`` this run's folder: what another experiment, or other data, began there cannot be gone on with."""
-    out.mkdir(parents=True, exist_ok=True)
-    digest = hashlib.sha256()
-    for split in splits:
-        digest.update((split.folder / f"{split.name}.jsonl").read_bytes())
-        # The media as well: files of the same names may hold something else by now.
-        digest.update(json.dumps([dict(example.digests) for example in split.examples]).encode())
-    mine = json.dumps({"experiment": experiment.model_dump(mode="json"), "data": digest.hexdigest()}, indent=2) + "\n"
-    record = out / "experiment.json"
-    if record.exists() and record.read_text(encoding="utf-8") == mine:
-        return
-    if record.exists() and (out / "resume.pt").exists():
-        raise DataError(
-            f"{out} holds a run of another experiment, or of other data: give another --out, or delete the folder"
-        )
-    record.write_text(mine, encoding="utf-8")
 
 
 def _check_words(experiment: Experiment, target: Target, corpus: Corpus) -> None:
@@ -195,25 +176,53 @@ def _measured(folder: Path, outcome: _Outcome) -> dict[str, Any]:
     return measure(Pipeline.load(folder), outcome.corpus.val.examples())
 
 
-def _baselines(experiment: Experiment, outcome: _Outcome, data: Path, out: Path) -> dict[str, Any]:
+def _constant(experiment: Experiment, outcome: _Outcome) -> dict[str, Any]:
+    """Figures of the best constant answer on the same examples."""
     train, val = outcome.corpus.train, outcome.corpus.val
     items = outcome.target.items
     groups = [len(value) for value in val.targets] if experiment.by_step else None
-    found: dict[str, Any] = without_input(experiment.task, items(train.targets), items(val.targets), groups)
-    if len(experiment.modalities) > 1 and experiment.task != "embedding":
-        for name in experiment.modalities:
-            if experiment.by_step and not all(_sets_steps(part, name) for part in (train, val)):
-                print(f"No baseline of {name} alone: no example has a target for each of its steps", flush=True)
-                continue
-            print(f"Baseline: {name} alone", flush=True)
-            folder = out / "baselines" / name
-            try:
-                alone = _train(_alone(experiment, name), data, folder, folder / "cache")
-                found[f"{name} alone"] = _measured(folder / CHECKPOINT, alone)["figures"]
-            except (DataError, DivergedError) as error:
-                # What is lacking alone need not be lacking together, and is no reason to lose the other baselines.
-                print(f"No baseline of {name} alone: {error}", flush=True)
+    return dict(without_input(experiment.task, items(train.targets), items(val.targets), groups))
+
+
+def _alone(experiment: Experiment, outcome: _Outcome, data: Path, out: Path) -> dict[str, Any]:
+    """By modality, figures of a network of it alone and of the fused one, both on the examples that have it."""
+    if len(experiment.modalities) < 2 or experiment.task == "embedding":
+        return {}
+    found: dict[str, Any] = {}
+    train, val = outcome.corpus.train, outcome.corpus.val
+    for name in experiment.modalities:
+        if experiment.by_step and not all(_sets_steps(part, name) for part in (train, val)):
+            print(f"No baseline of {name} alone: no example has a target for each of its steps", flush=True)
+            continue
+        print(f"Baseline: {name} alone", flush=True)
+        folder = out / "baselines" / name
+        try:
+            alone = _train(_of_one(experiment, name), data, folder, folder / "cache")
+            found[name] = _compared(folder / CHECKPOINT, alone, out / CHECKPOINT, outcome)
+        except (DataError, DivergedError) as error:
+            # What is lacking alone need not be lacking together, and is no reason to lose the other baselines.
+            print(f"No baseline of {name} alone: {error}", flush=True)
     return found
+
+
+def _compared(folder: Path, alone: _Outcome, fused: Path, outcome: _Outcome) -> dict[str, Any]:
+    """Figures of both checkpoints on the validation examples that both can use.
+
+    Raises:
+        DataError: there is none.
+    """
+    splits = [each.corpus.val.examples() for each in (alone, outcome)]
+    lines = set.intersection(*({example.line for example in split.examples} for split in splits))
+    if not lines:
+        raise DataError("no example of val.jsonl is used by both")
+    mine, its = (
+        replace(split, examples=[example for example in split.examples if example.line in lines]) for split in splits
+    )
+    return {
+        "n": len(lines),
+        "figures": measure(Pipeline.load(folder), mine)["figures"],
+        "fused": measure(Pipeline.load(fused), its)["figures"],
+    }
 
 
 def _sets_steps(part: Part, name: Modality) -> bool:
@@ -221,7 +230,7 @@ def _sets_steps(part: Part, name: Modality) -> bool:
     return any(count == len(value) for count, value in zip(part.lengths[name], part.targets, strict=True))
 
 
-def _alone(experiment: Experiment, name: Modality) -> Experiment:
+def _of_one(experiment: Experiment, name: Modality) -> Experiment:
     """The experiment with one modality, and nothing that needs two."""
     plan = experiment.training.model_copy(
         update={"modality_dropout": 0.0, "balance": "none", "auxiliary": 0.0, "left_out": 0.999}

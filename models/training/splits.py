@@ -26,7 +26,8 @@ def read_splits(experiment: Experiment, target: Target, folder: Path, faults: Fa
     most = {name: plan.max_items for name, plan in experiment.modalities.items()}
     accepts = accepted(most, [_features(experiment, name) for name in parts])
     splits = {name: read_split(folder, name, accepts, inline, target.read, faults) for name in SPLITS}
-    check_left_out(experiment, splits, {name: len(split.examples) for name, split in splits.items()}, faults)
+    for split in splits.values():
+        check_left_out(split, len(split.examples), experiment.training.left_out, faults)
     train, val = (splits[name] for name in SPLITS)
     _check_modalities(train, parts, faults)
     target.fit([example.target for example in train.examples], [example.target for example in val.examples], faults)
@@ -49,21 +50,18 @@ def ready_in(experiment: Experiment) -> frozenset[Modality]:
     return frozenset(name for name in experiment.modalities if experiment.features(name)["type"] == READY)
 
 
-def check_left_out(
-    experiment: Experiment, splits: Mapping[str, Split], used: Mapping[str, int], faults: Faults
-) -> None:
-    """Stop where faults leave more than `left_out` of a split's examples out, or all; ``used`` counts the others.
+def check_left_out(split: Split, used: int, most: float, faults: Faults) -> None:
+    """Stop where faults leave more than the share ``most`` of a split out, or all; ``used`` counts the others.
 
     Raises:
         DataError: with the faults.
     """
-    for name, split in splits.items():
-        left_out = split.total - used[name]
-        if left_out > experiment.training.left_out * split.total or used[name] == 0:
-            raise DataError(
-                f"{left_out} of {split.total} examples of {name}.jsonl cannot be used; `left_out` in [training] allows "
-                f"{experiment.training.left_out:.0%}.\n" + "\n".join(faults.lines())
-            )
+    left_out = split.total - used
+    if left_out > most * split.total or used == 0:
+        raise DataError(
+            f"{left_out} of {split.total} examples of {split.name}.jsonl cannot be used; `left_out` in [training] "
+            f"allows {most:.0%}.\n" + "\n".join(faults.lines())
+        )
 
 
 def _features(experiment: Experiment, name: Modality) -> type[Features]:

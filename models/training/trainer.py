@@ -264,8 +264,10 @@ class Trainer:
             self._at = _Position(**state["position"])
             self.model.load_state_dict(state["model"])
         except (RuntimeError, ValueError, LookupError, TypeError, OSError, EOFError, pickle.UnpicklingError) as error:
-            reason = str(error).partition("\n")[0]
-            raise ResumeError(f"{path} cannot be gone on from: {reason}; delete it to train from the start") from error
+            reason = str(error).partition("\n")[0] or type(error).__name__
+            raise ResumeError(
+                f"{path} is damaged, or of another network: delete it to train from the start ({reason})"
+            ) from error
         return state
 
 

@@ -10,11 +10,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from app.cli import app
 from models.checkpoint import save_checkpoint
+from models.config import CheckpointConfig
+from models.network import FusionRNN
 from tests.app.conftest import running_server
 from tests.models.tasks.checkpoints import checkpoint, described
 from tests.support import encoded_photo, tiny_captioner, tiny_tokenizer
@@ -47,6 +50,34 @@ def test_predict_with_and_without_a_server(zoo: Path, photo_file: Path) -> None:
     assert len(alone["captions"]) == 2
     assert [caption["text"] for caption in served["captions"]] == [caption["text"] for caption in alone["captions"]]
     assert alone.keys() == served.keys() - {"id"}
+
+
+def test_a_text_of_vectors_is_given_by_the_name_of_their_file(tmp_path: Path) -> None:
+    config = CheckpointConfig.model_validate(
+        {
+            "name": "talk",
+            "version": "0.0.1",
+            "task": "regression",
+            "description": "Random weights, for tests.",
+            "modalities": {"text": {"features": {"type": "vectors", "size": 3}}},
+            "network": {
+                "encoders": {"text": {"type": "vectors-mean", "size": 3, "width": 4}},
+                "fusion": {"type": "concat", "width": 4},
+                "head": {"type": "regression"},
+            },
+        }
+    )
+    save_checkpoint(tmp_path / "zoo" / "talk", config, FusionRNN(config.network))
+    np.save(tmp_path / "talk.npy", np.ones((2, 3), np.float32))
+    asked = ("predict", "talk", "--text", tmp_path / "talk.npy")
+    code, here, _ = run(*asked, "--model-dir", tmp_path / "zoo", "--device", "cpu")
+    assert code == 0
+    with running_server(tmp_path / "zoo") as (address, _):
+        code, there, _ = run(*asked, "--url", f"http://{address}")
+    assert code == 0
+    assert json.loads(there)["value"] == pytest.approx(json.loads(here)["value"])
+    code, _, complaint = run("predict", "talk", "--text", "words", "--model-dir", tmp_path / "zoo")
+    assert (code, "give the name of their .npy file" in complaint) == (1, True)
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,8 @@ def test_train_then_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     code, shown, _ = run("evaluate", checkpoint, "--data", data)
     assert (code, json.loads(shown)["n"]) == (0, 3)
     assert metrics.read_text() == trained
+    code, _, complaint = run("evaluate", tmp_path / "run", "--data", data)
+    assert (code, complaint) == (1, f"run: this is the folder of a run: give {checkpoint}\n")
     code, again, _ = run("evaluate", checkpoint, "--data", data, "--save")
     assert (code, again) == (0, shown)
     assert json.loads(metrics.read_text()) == json.loads(trained) | json.loads(shown)
@@ -122,4 +124,4 @@ def test_manifest(tmp_path: Path) -> None:
     (tmp_path / "good" / "empty.txt").touch()
     code, shown, complaint = run("manifest", tmp_path)
     assert "Left out, as empty: good/empty.txt" in complaint
-    assert (code, "8 examples in train.jsonl, 2 in val.jsonl" in shown) == (0, True)
+    assert (code, "10 examples, 8 in train.jsonl, 2 in val.jsonl" in shown) == (0, True)

@@ -2,13 +2,12 @@
 
 import json
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from models.checkpoint import METRICS
-from models.features import Modality
+from models.checkpoint import CONFIG, METRICS, CheckpointError
 from models.pipeline import Pipeline
+from models.training.claim import CHECKPOINT
 from models.training.commands import evaluate_command
 from models.training.evaluation import (
     captioning,
@@ -19,10 +18,11 @@ from models.training.evaluation import (
     transcription,
 )
 from models.training.evaluation.answers import by_step
-from models.training.examples import Split, read_split
-from models.training.manifest import DataError
-from models.training.report import Faults
-from models.training.targets import STEP_TARGETS, TARGETS
+from models.training.evaluation.examples import read_examples, usable_examples
+from models.training.examples import Split
+from models.training.experiment import TrainingPlan
+
+__all__ = ["ELSEWHERE", "EVALUATORS", "evaluate", "measure", "merged", "read_examples"]
 
 ELSEWHERE = "elsewhere"
 EVALUATORS: dict[str, Callable[[Pipeline, Split], dict[str, Any]]] = {
@@ -44,12 +44,15 @@ def evaluate(folder: Path, data: Path, split: str, target: str | None = None, *,
 
     Raises:
         CheckpointError: the folder is not a usable checkpoint.
-        DataError: the data does not fit the checkpoint's task, or an example cannot be used.
+        DataError: the data does not fit the checkpoint's task, or more examples than in training cannot be used.
     """
+    if not (folder / CONFIG).exists() and (folder / CHECKPOINT / CONFIG).exists():
+        raise CheckpointError(folder, f"this is the folder of a run: give {folder / CHECKPOINT}")
     pipeline = Pipeline.load(folder)
     before = pipeline.metrics or {}
     field = target or before.get("target")
-    metrics = measure(pipeline, read_examples(pipeline, data, split, field))
+    left_out = before.get("left_out", TrainingPlan().left_out)
+    metrics = measure(pipeline, usable_examples(pipeline, data, split, field, left_out=left_out))
     metrics["command"] = evaluate_command(folder, data, split, target)
     metrics |= {"target": field} if field else {}
     if save:
@@ -78,7 +81,7 @@ def _same_data(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def measure(pipeline: Pipeline, examples: Split) -> dict[str, Any]:
-    """Data set, split, number of examples (and of their steps, where each is answered to), and the task's figures.
+    """Data set, split, number of examples (of how many, and of their steps, where that says more), and the figures.
 
     Raises:
         DataError: an example does not fit the checkpoint.
@@ -87,25 +90,8 @@ def measure(pipeline: Pipeline, examples: Split) -> dict[str, Any]:
         "dataset": examples.folder.resolve().name,
         "split": examples.name,
         "n": len(examples.examples),
+        **({"total": examples.total} if examples.total > len(examples.examples) else {}),
         **({"steps": sum(len(example.target) for example in examples.examples)} if by_step(pipeline) else {}),
         "command": "",
         "figures": EVALUATORS[pipeline.config.task](pipeline, examples),
     }
-
-
-def read_examples(pipeline: Pipeline, data: Path, split: str, target: str | None) -> Split:
-    """The examples of a split for a checkpoint.
-
-    Raises:
-        DataError: one of them cannot be used: measuring on the others would say too much.
-    """
-    kind, faults = (STEP_TARGETS if by_step(pipeline) else TARGETS)[pipeline.config.task], Faults()
-    modalities = pipeline.config.modalities
-    inline: frozenset[Modality] = frozenset(
-        () if "text" in modalities and modalities["text"].features.type == "vectors" else ("text",)
-    )
-    read = partial(kind.value, name=target or kind.field, modalities=list(modalities))
-    examples = read_split(data, split, pipeline.accepts, inline, read, faults)
-    if faults.found:
-        raise DataError(f"{split}.jsonl cannot be measured on.\n" + "\n".join(faults.lines()))
-    return examples

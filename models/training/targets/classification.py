@@ -1,7 +1,7 @@
 """Classes: a label an example, cross-entropy, accuracy and macro-F1."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ _RARE = 3
 
 
 class ClassTarget(Target):
-    """``label``: a string, or a whole number or truth value that is written as one."""
+    """``label``: a string without the spaces around it, or a whole number or truth value that is written as one."""
 
     field = "label"
     score = "macro_f1"
@@ -39,7 +39,7 @@ class ClassTarget(Target):
         if not isinstance(value, str) or not value.strip():
             remedy = "; one label a step needs `per = 'step'` in [head]" if isinstance(value, list) else ""
             raise ValueError(f"'{name}' must be a label: a string or a whole number, not {value!r}{remedy}")
-        return value
+        return value.strip()
 
     def fit(self, train: Sequence[str], val: Sequence[str], faults: Faults) -> None:
         counts = Counter(train)
@@ -49,6 +49,10 @@ class ClassTarget(Target):
         for label, count in sorted(counts.items()):
             if count < _RARE:
                 faults.add("rare classes", "train.jsonl", f"'{label}' has {count}")
+        for alike in _alike(counts):
+            faults.add("classes that differ in case only", "train.jsonl", ", ".join(f"'{label}'" for label in alike))
+        for label in sorted(counts.keys() - set(val)):
+            faults.add("classes that are not measured", "val.jsonl", f"'{label}' has 0")
         for label, count in sorted(Counter(val).items()):
             if label not in counts:
                 faults.add("labels unseen in training", "val.jsonl", f"'{label}' has {count}")
@@ -100,3 +104,11 @@ class ClassTarget(Target):
     def value_of(self, values: Mapping[str, float]) -> float:
         # Small validation sets tie often: of equally right epochs the one is best that is surer of it.
         return values[self.score] - 1e-3 * values["cross_entropy"]
+
+
+def _alike(labels: Iterable[str]) -> list[list[str]]:
+    """Labels that are equal up to case, together."""
+    found: dict[str, list[str]] = {}
+    for label in sorted(labels):
+        found.setdefault(label.casefold(), []).append(label)
+    return [group for group in found.values() if len(group) > 1]

@@ -41,6 +41,8 @@ class NumberTarget(Target):
     def value(fields: Mapping[str, Any], name: str, modalities: Collection[str]) -> tuple[float, ...]:  # noqa: ARG004
         value = fields.get(name)
         items: list[Any] = value if isinstance(value, list) else [value]
+        if any(isinstance(item, str) for item in items):
+            raise ValueError(f"'{name}' must be a number, not the text {value!r}: write numbers without quotes")
         if not items or not all(_is_number(item) for item in items):
             raise ValueError(
                 f"'{name}' must be a finite number, or a list of such, up to {_MOST:g} on either side of 0, "
@@ -59,11 +61,14 @@ class NumberTarget(Target):
     def _check_spread(self, columns: NDArray[np.float64], faults: Faults) -> None:
         """Targets are learned in float32, which has seven digits: they must suffice to tell the targets apart."""
         for index, column in enumerate(columns.T):
-            if not len(column) or column.max() == column.min():
+            if not len(column):
+                continue
+            what = f"'{self.name}'" + (f"[{index}]" if self.size > 1 else "")
+            if column.max() == column.min():
+                faults.add("targets that are all equal", "train.jsonl", f"{what} is {column[0]:g} in all examples")
                 continue
             spread, size = float(column.std()), float(np.abs(column).max())
             if spread < _LEAST or spread < _STEPS * np.spacing(np.float32(size)):
-                what = f"'{self.name}'" + (f"[{index}]" if self.size > 1 else "")
                 said = f"{what} has a standard deviation of {spread:.3g} and numbers up to {size:.9g}"
                 faults.add("targets too alike for float32", "train.jsonl", said)
 

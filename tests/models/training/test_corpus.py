@@ -69,7 +69,17 @@ def _set(split: str, line: int, **fields: Any) -> Change:
         ),
         (_set("train", 1, image="aGVs" * 5000), "missing files", "line 2: aGVsaGVs"),
         (_set("train", 4, image="image/train-1.png"), "examples listed twice", "line 5 (image/train-1.png): as line 2"),
-        (_set("train", 1, label="violet"), "rare classes", "'violet' has 1"),
+        (lambda split, lines: lines[1].update(label="violet"), "rare classes", "'violet' has 1"),
+        (
+            lambda split, lines: [line.update(label="red") for line in lines if split == "val"],
+            "classes that are not measured",
+            "val.jsonl: 'green' has 0",
+        ),
+        (
+            lambda split, lines: [line.update(label="Red") for line in lines[::3]],
+            "classes that differ in case only",
+            "train.jsonl: 'Red', 'red'",
+        ),
         (
             _set("train", 5, image="image/train-1.png"),
             "examples that contradict each other",
@@ -86,9 +96,16 @@ def test_faults_that_are_reported(tmp_path: Path, change: Change, kind: str, sai
         "duplicates between train and val",
         "examples listed twice",
         "examples that contradict each other",
+        "classes that are not measured",
+        "classes that differ in case only",
     )
     left_out = 0 if kind in kept else 1
     assert sum(split.total - split.used for split in corpus.report.splits.values()) == left_out
+
+
+def test_spaces_around_a_label_make_no_other_class(tmp_path: Path) -> None:
+    corpus = load(tmp_path, IMAGE, change=_set("train", 0, label=" blue\u00a0"))
+    assert corpus.report.splits["train"].target == {"classes": {"blue": 4, "green": 4, "red": 4}}
 
 
 @pytest.mark.parametrize(
@@ -187,6 +204,16 @@ def test_files_are_hashed_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert read.examples[0].digests == whole
 
 
+def test_the_most_frequent_size_of_vectors_is_read(tmp_path: Path) -> None:
+    (tmp_path / "data" / "vectors").mkdir(parents=True)
+    np.save(tmp_path / "data" / "vectors" / "wide.npy", np.zeros((2, 8), np.float32))
+    corpus = load(tmp_path, VECTORS, change=_set("train", 0, video="vectors/wide.npy"))
+    assert corpus.vectors == {"video": 4}
+    ((where, what),) = corpus.report.faults.found["vectors of another size"]
+    assert where == "train.jsonl, line 1 (vectors/wide.npy)"
+    assert "have the shape 2 x 8" in what
+
+
 def test_a_modality_that_no_example_has_stops(tmp_path: Path) -> None:
     def change(split: str, lines: list[dict[str, Any]]) -> None:
         for line in lines:
@@ -206,7 +233,18 @@ def test_a_modality_that_no_example_has_stops(tmp_path: Path) -> None:
             _set("train", 1, value=1e300),
             "train.jsonl, line 2: 'value' must be a finite number, or a list",
         ),
+        ("regression", _set("train", 1, value="1.5"), "not the text '1.5': write numbers without quotes"),
         ("regression", _set("train", 1, value=[10**400]), "up to 1e+30 on either side of 0"),
+        (
+            "regression",
+            lambda split, lines: [line.update(value=7) for line in lines],
+            "targets that are all equal: 1. There is nothing to learn",
+        ),
+        (
+            "regression",
+            lambda split, lines: [lines.pop() for _ in range(5) if split == "val"],
+            "one example to measure by: 1. Its figures say hardly anything",
+        ),
         ("transcription", _set("train", 1, target_text=""), "'target_text' must be a sentence"),
         ("captioning", _set("train", 1, captions={"en": []}), "at least one caption in 'en'"),
     ],
@@ -232,7 +270,13 @@ def test_captions_of_every_language_are_needed(tmp_path: Path) -> None:
         load(tmp_path, IMAGE, task="captioning", change=_set("train", 1, captions={"en": ["a"]}))
 
 
-@pytest.mark.parametrize(("line", "said"), [("{", "line 3, is not JSON"), ("[]", "line 3, must hold a JSON object")])
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{", "line 3, is not JSON .*: write one JSON object a line, such as"),
+        ("[]", "line 3, is no JSON object: write one"),
+    ],
+)
 def test_a_broken_manifest_is_named_by_line(tmp_path: Path, line: str, said: str) -> None:
     data = make_data(tmp_path / "data", train=2, val=2)
     with (data / "train.jsonl").open("a") as file:

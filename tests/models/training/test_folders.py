@@ -27,13 +27,31 @@ def lines(folder: Path, split: str) -> list[dict[str, str]]:
 def test_files_of_one_name_are_one_example(tmp_path: Path) -> None:
     (make(tmp_path) / "calm" / "notes.bin").write_bytes(b"\0\1\2")
     written = write_manifests(tmp_path)
-    assert (written.train, written.val, written.ignored) == (16, 4, ["calm/notes.bin"])
+    assert (written.examples, written.ignored) == ({"train": 16, "val": 4}, ["calm/notes.bin"])
     train, val = lines(tmp_path, "train"), lines(tmp_path, "val")
     assert sorted(line["label"] for line in val) == ["alarm", "alarm", "calm", "calm"]
     assert not {line["image"] for line in train} & {line["image"] for line in val}
     everything = {line["image"]: line for line in train + val}
     assert everything["calm/3.jpg"] == {"image": "calm/3.jpg", "text": "calm 3", "label": "calm"}
     assert everything["calm/4.jpg"] == {"image": "calm/4.jpg", "label": "calm"}
+
+
+def test_a_folder_that_is_divided_already_stays_so(tmp_path: Path) -> None:
+    for split, count in (("train", 3), ("val", 2), ("test", 1)):
+        make(tmp_path / split, count)
+    assert write_manifests(tmp_path).examples == {"train": 6, "val": 4, "test": 2}
+    assert lines(tmp_path, "test") == [{"image": f"test/{label}/0.jpg", "label": label} for label in ("alarm", "calm")]
+    assert {line["label"] for line in lines(tmp_path, "train")} == {"alarm", "calm"}
+
+
+@pytest.mark.parametrize("other", ["valid", "test"])
+def test_splits_of_other_names_are_not_taken_for_classes(tmp_path: Path, other: str) -> None:
+    make(tmp_path / "train", 2)
+    make(tmp_path / other, 2)
+    with pytest.raises(
+        DataError, match=rf"is divided into .*{other}.*: call the two that are needed 'train' and 'val'"
+    ):
+        write_manifests(tmp_path)
 
 
 def test_content_decides_what_a_file_is(tmp_path: Path) -> None:

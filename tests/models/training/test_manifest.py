@@ -41,3 +41,19 @@ def test_a_manifest_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").mkdir()
     with pytest.raises(DataError, match=r"train.jsonl cannot be read \(Is a directory\): it must be a file"):
         read_manifest(tmp_path, "train")
+
+
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        ((), r'test.jsonl does not exist: put one JSON object a line, such as {"image": .*} into it$'),
+        (("train.jsonl", "val.jsonl"), r"test.jsonl does not exist, but train.jsonl, val.jsonl: put"),
+        (("test.csv",), r"test.jsonl does not exist: .*; test.csv is not read$"),
+    ],
+    ids=["none", "others", "csv"],
+)
+def test_a_missing_manifest_is_refused_with_what_is_there(tmp_path: Path, there: tuple[str, ...], said: str) -> None:
+    for name in there:
+        (tmp_path / name).touch()
+    with pytest.raises(DataError, match=said):
+        read_manifest(tmp_path, "test")

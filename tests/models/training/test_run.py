@@ -80,7 +80,8 @@ def test_it_learns_calibrates_and_beats_the_constant_answer(tmp_path: Path, data
     metrics = json.loads((tmp_path / "run" / "checkpoint" / "metrics.json").read_text())
     assert metrics["figures"]["accuracy"][0] == 1
     assert metrics["baselines"]["always 'blue'"]["accuracy"][0] == pytest.approx(1 / 3, abs=1e-3)
-    assert {"text alone", "image alone"} <= metrics["baselines"].keys()
+    assert {name: found["n"] for name, found in metrics["alone"].items()} == {"text": 12, "image": 12}
+    assert metrics["alone"]["text"]["fused"] == metrics["figures"]
     assert metrics["calibration"]["error_after"] <= metrics["calibration"]["error_before"]
     assert metrics["figures"]["expected_calibration_error"] == pytest.approx(
         metrics["calibration"]["error_after"], abs=0.01
@@ -135,8 +136,37 @@ def test_a_folder_of_another_experiment_is_not_gone_on_with(tmp_path: Path, data
     toml = make_experiment(tmp_path / "my.toml", "regression", TEXT, FUSED, training=training)
     cli_train(str(toml), data, tmp_path / "run")
     make_experiment(toml, "regression", TEXT, FUSED, training=training + "\nrate = 0.5")
-    with pytest.raises(DataError, match="another experiment, or of other data: give another --out"):
+    with pytest.raises(DataError) as refused:
         cli_train(str(toml), data, tmp_path / "run")
+    first, *differences = str(refused.value).splitlines()
+    assert "another experiment, or of other data: give another --out" in first
+    assert differences == ["  training.rate: 0.001 there, 0.5 here"]
+
+
+def test_what_needs_no_training_may_change_afterwards(tmp_path: Path, data: Path) -> None:
+    toml = make_experiment(tmp_path / "my.toml", "classification", TEXT, FUSED, training="epochs = 1")
+    cli_train(str(toml), data, tmp_path / "run")
+    folder = tmp_path / "run" / "checkpoint"
+    log, weights = (tmp_path / "run" / "log.jsonl").read_text(), (folder / "model.safetensors").read_bytes()
+    make_experiment(
+        toml, "classification", TEXT, FUSED, "[defaults]\ntop_k = 2\n", training="epochs = 1",
+        top='version = "1.1.0"\ndescription = "Tells colours."\nterms = "Mine."',
+    )  # fmt: skip
+    cli_train(str(toml), data, tmp_path / "run")
+    config = Pipeline.load(folder).config
+    assert (config.version, config.description, config.defaults["top_k"]) == ("1.1.0", "Tells colours.", 2)
+    assert "Mine." in (folder / "README.md").read_text()
+    assert (tmp_path / "run" / "log.jsonl").read_text() == log
+    assert (folder / "model.safetensors").read_bytes() == weights
+
+
+def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, data: Path) -> None:
+    toml = make_experiment(tmp_path / "my.toml", "regression", TEXT, FUSED, training="epochs = 1")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "experiment.json").write_text('{"name": "mine"}')
+    with pytest.raises(DataError, match="holds experiment.json.* and no run of an experiment: give another --out"):
+        cli_train(str(toml), data, tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["experiment.json"]
 
 
 def test_a_folder_whose_media_changed_is_not_gone_on_with(tmp_path: Path) -> None:
@@ -147,7 +177,9 @@ def test_a_folder_whose_media_changed_is_not_gone_on_with(tmp_path: Path) -> Non
     photo = folder / "image" / "train-1.png"
     kept = photo.read_bytes()
     photo.write_bytes((folder / "image" / "train-4.png").read_bytes())
-    with pytest.raises(DataError, match="another experiment, or of other data: give another --out"):
+    with pytest.raises(
+        DataError, match=r"another experiment, or of other data: .*\n  the data: another train.jsonl or"
+    ):
         cli_train(str(toml), folder, tmp_path / "run")
     # Nothing was lost by asking.
     assert sorted((tmp_path / "run" / "cache").iterdir()) == cache
@@ -169,10 +201,33 @@ def test_baselines_go_on_where_a_modality_cannot_be_trained_alone(
     toml = make_experiment(tmp_path / "my.toml", "classification", IMAGE, AUDIO, TEXT, FUSED, training="epochs = 1")
     cli_train(str(toml), folder, tmp_path / "run", baselines=True)
     metrics = json.loads((tmp_path / "run" / "checkpoint" / "metrics.json").read_text())
-    assert metrics["baselines"].keys() == {"always 'blue'", "text alone"}
+    assert metrics["baselines"].keys() == {"always 'blue'"}
+    assert metrics["alone"].keys() == {"text"}
     said = capsys.readouterr().out
     assert "No baseline of image alone: 3 of 3 examples of val.jsonl cannot be used" in said
-    assert "No baseline of audio alone: The data cannot be trained on.\ntoo few classes: 1." in said
+    assert "No baseline of audio alone: The data cannot be used.\ntoo few classes: 1." in said
+
+
+def test_a_modality_alone_is_compared_on_the_examples_that_have_it(tmp_path: Path) -> None:
+    def change(split: str, lines: list[dict[str, Any]]) -> None:
+        for line in lines[:4] if split == "val" else ():
+            # Where the picture is missing, the text says another colour.
+            del line["image"]
+            line["text"] = "a red thing" if line["label"] != "red" else "a blue thing"
+
+    folder = make_data(tmp_path / "data", change=change)
+    toml = make_experiment(
+        tmp_path / "my.toml", "classification", TEXT, IMAGE, FUSED,
+        training="epochs = 8\nbatch_size = 8\nrate = 0.02\nminimum_count = 1",
+    )  # fmt: skip
+    cli_train(str(toml), folder, tmp_path / "run", baselines=True)
+    metrics = json.loads((tmp_path / "run" / "checkpoint" / "metrics.json").read_text())
+    image = metrics["alone"]["image"]
+    assert (metrics["n"], metrics["alone"]["text"]["n"], image["n"]) == (12, 12, 8)
+    # All that is wrong together is wrong where there is no picture.
+    assert metrics["figures"]["accuracy"][0] < image["fused"]["accuracy"][0] == 1
+    card = (tmp_path / "run" / "checkpoint" / "README.md").read_text()
+    assert "Beside a network of image alone, on the 8 examples that have it:" in card
 
 
 def test_a_photo_on_several_lines_is_measured_as_one(tmp_path: Path) -> None:
@@ -222,6 +277,29 @@ def test_a_target_that_is_not_there_is_refused_with_the_fields_that_are(tmp_path
     toml = make_experiment(tmp_path / "my.toml", "classification", TEXT, top='target = "emotion"')
     with pytest.raises(DataError, match="there is no 'emotion', but image, audio, text, label, value, target_text, ca"):
         cli_train(str(toml), data, tmp_path / "run")
+
+
+def test_what_training_left_out_is_left_out_of_measuring(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def change(split: str, lines: list[dict[str, Any]]) -> None:
+        if split == "val":
+            lines[0]["label"], lines[1]["image"] = None, "broken.png"
+
+    folder = make_data(tmp_path / "data", train=6, val=6, change=change)
+    (folder / "broken.png").write_bytes((folder / "image" / "val-1.png").read_bytes()[:60])
+    toml = make_experiment(tmp_path / "my.toml", "classification", IMAGE, FUSED, training="epochs = 1\nleft_out = 0.4")
+    cli_train(str(toml), folder, tmp_path / "run")
+    trained = json.loads((tmp_path / "run" / "checkpoint" / "metrics.json").read_text())
+    assert "On 4 of 6 examples of `val`" in (tmp_path / "run" / "checkpoint" / "README.md").read_text()
+    capsys.readouterr()
+    found = cli_evaluate(tmp_path / "run" / "checkpoint", folder)
+    assert (found["n"], found["total"], found["figures"]) == (4, 6, trained["figures"])
+    said = capsys.readouterr().err
+    assert "Measured on 4 of the 6 examples of val.jsonl." in said
+    assert "val.jsonl, line 1: 'label' must be a label" in said
+    assert "val.jsonl, line 2 (broken.png): " in said
+    (folder / "image" / "val-2.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"3 of 6 examples of val.jsonl cannot be used; `left_out` .* allows 40%"):
+        cli_evaluate(tmp_path / "run" / "checkpoint", folder)
 
 
 def test_defaults_are_served(tmp_path: Path, data: Path) -> None:

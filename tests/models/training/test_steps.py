@@ -157,7 +157,8 @@ def test_baselines_count_steps_and_leave_out_a_modality_that_has_too_few(tmp_pat
     toml = make_experiment(tmp_path / "my.toml", "regression", UTTERANCES, RECURRENT, PER_STEP, training="epochs = 1")
     cli_train(str(toml), data, tmp_path / "run", baselines=True)
     metrics = json.loads((tmp_path / "run" / "checkpoint" / "metrics.json").read_text())
-    assert metrics["baselines"].keys() == {"always the median", "audio alone"}
+    assert metrics["baselines"].keys() == {"always the median"}
+    assert metrics["alone"].keys() == {"audio"}
     values = [value for line in (data / "val.jsonl").read_text().splitlines() for value in json.loads(line)["value"]]
     # Remarks, -1, are the most, so the median's error is 2 at each answer.
     assert metrics["baselines"]["always the median"]["mae"][0] == pytest.approx(
@@ -206,6 +207,14 @@ def test_faults_of_steps_are_named(tmp_path: Path, fusion: str, change: Change, 
     assert len(stage.corpus.train.targets) == 5
 
 
+def test_a_fault_in_vectors_of_text_names_their_file(tmp_path: Path) -> None:
+    stage = make_stage(
+        tmp_path, "classification", RECURRENT, change=_set("train", 0, text=LONGER), training="left_out = 0.3"
+    )
+    ((where, _),) = stage.corpus.report.faults.found[OTHER]
+    assert where == f"train.jsonl, line 1 (vectors/train-0-audio.npy, {LONGER})"
+
+
 def test_paired_steps_are_checked_for_one_target_a_bundle_too(tmp_path: Path) -> None:
     def change(split: str, lines: list[dict[str, Any]]) -> None:
         for line in lines:
@@ -228,14 +237,14 @@ def test_what_cannot_be_measured_is_named(tmp_path: Path) -> None:
     )
     cli_train(str(toml), data, tmp_path / "run")
     for change, said in (
-        (_set("val", 1, label=["remark"]), r"line 2 .* has 1 targets and 4 steps: give it one a step"),
+        (_set("val", 1, label=["remark"]), r"line 2 .*: 1 targets, but 4 steps"),
         (
             _set("val", 0, label=["remark", "joke", "remark"]),
             r"line 1 .* the label 'joke', which the checkpoint does not",
         ),
         (
             _set("val", 0, audio="vectors/val-3-audio.npy"),
-            r"line 1 .* cannot be used: This network pairs the modalities step by step, and text has",
+            r"steps that do not pair: 1\. .*\n.*line 1 .*: This network pairs the modalities step by step",
         ),
     ):
         make_conversations(tmp_path / "data", train=6, val=4, change=change)

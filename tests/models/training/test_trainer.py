@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.training.curves import draw_curves
+from models.training.curves import draw_curves, log_lines
 from models.training.trainer import DivergedError, ResumeError, Schedule, Stage, Trainer, multiplies_bf16
 
 
@@ -125,10 +125,21 @@ def test_a_damaged_resume_file_is_named_with_the_remedy(tmp_path: Path) -> None:
     whole = path.read_bytes()
     for left in (b"", b"text", whole[: len(whole) // 2]):
         path.write_bytes(left)
-        with pytest.raises(ResumeError, match=r"resume.pt cannot be gone on from: .*; delete it to train from the st"):
+        with pytest.raises(ResumeError, match=r"resume.pt is damaged, .*: delete it to train from the start \(.+\)$"):
             run(tmp_path, {})
     path.unlink()
     run(tmp_path, {})
+
+
+def test_an_epoch_that_a_kill_had_done_twice_is_read_once(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    lines = [
+        {"stage": "one", "epoch": epoch, "kind": kind, "loss": loss}
+        for epoch, loss in ((1, 3.0), (2, 2.5), (2, 2.0))
+        for kind in ("train", "validation")
+    ]
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    assert log_lines(log) == lines[:2] + lines[4:]
 
 
 def test_training_learns_logs_and_draws(tmp_path: Path) -> None:

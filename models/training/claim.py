@@ -1,0 +1,82 @@
+"""The folder of a run: whose it is, and where its checkpoint lies."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from models.training.examples import Split
+from models.training.experiment import Experiment
+from models.training.manifest import DataError
+
+CHECKPOINT = "checkpoint"
+"""The folder in a run's folder that is served."""
+
+_RECORD = "experiment.json"
+_WRITTEN = (_RECORD, "resume.pt", "log.jsonl", "curves.png", CHECKPOINT)
+"""What a run writes into its folder, whoever else's stands there."""
+_UNTRAINED = frozenset({"version", "description", "terms", "defaults"})
+"""Keys of an experiment that may change after training, which does not depend on them."""
+
+
+def claim(experiment: Experiment, splits: Iterable[Split], out: Path) -> None:
+    """Make ``out`` this run's folder: what another experiment, or other data, began there cannot be gone on with.
+
+    Raises:
+        DataError: it is another's; the message says what differs.
+    """
+    mine = {"experiment": experiment.model_dump(mode="json"), "data": _digest(splits)}
+    record = out / _RECORD
+    before = _read(record)
+    temporary = record.with_suffix(".tmp")
+    if before is None and (strange := [name for name in _WRITTEN if (out / name).exists()]):
+        raise DataError(f"{out} holds {', '.join(strange)}, and no run of an experiment: give another --out")
+    if before is not None and (out / "resume.pt").exists() and (odd := list(_differences(before, mine))):
+        raise DataError(
+            f"{out} holds a run of another experiment, or of other data: give another --out, or delete the folder.\n"
+            + "\n".join(f"  {difference}" for difference in odd)
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    # Half of it would not be known for ours.
+    temporary.write_text(json.dumps(mine, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(record)
+
+
+def _digest(splits: Iterable[Split]) -> str:
+    digest = hashlib.sha256()
+    for split in splits:
+        digest.update((split.folder / f"{split.name}.jsonl").read_bytes())
+        # The media as well: files of the same names may hold something else by now.
+        digest.update(json.dumps([dict(example.digests) for example in split.examples]).encode())
+    return digest.hexdigest()
+
+
+def _read(record: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and found.keys() == {"experiment", "data"} else None
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    """What training depends on and is not as it was, in words."""
+    there, here = (dict(_flat(value["experiment"])) for value in (before, now))
+    for key in sorted(there.keys() | here.keys()):
+        if there.get(key) != here.get(key) and key.partition(".")[0] not in _UNTRAINED:
+            yield f"{key}: {_said(there, key)} there, {_said(here, key)} here"
+    if before["data"] != now["data"]:
+        yield "the data: another train.jsonl or val.jsonl, or another file that one of them names"
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _said(table: Mapping[str, Any], key: str) -> str:
+    return json.dumps(table[key], ensure_ascii=False) if key in table else "none"
