@@ -1,5 +1,6 @@
 """What the recipes of classifiers share."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -58,7 +59,9 @@ def seeds(folder: Path, seeds: range, epochs: int = 6) -> list[Run]:
 def test_every_seed_learns_and_a_second_call_reads_what_the_first_trained(tmp_path: Path) -> None:
     runs = seeds(tmp_path, range(2))
     assert [run.accuracy for run in runs] == [1, 1]
-    (tmp_path / "seed-0" / "log.jsonl").write_text('{"seconds": 40}\n{"seco\n{"seconds": 44}\n')
+    lines = [json.dumps({"stage": "train", "epoch": 1, "kind": "train", "seconds": 40}), '{"seco']
+    lines.append(json.dumps({"stage": "train", "epoch": 2, "kind": "train", "seconds": 44}))
+    (tmp_path / "seed-0" / "log.jsonl").write_text("\n".join(lines))
     assert minutes(tmp_path / "seed-0") == 1.4
     assert minutes(tmp_path / "seed-0", tmp_path / "seed-0") == 2.8
     assert not np.array_equal(runs[0].probabilities, runs[1].probabilities)
