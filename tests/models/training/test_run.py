@@ -164,7 +164,7 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, data: Path) ->
     toml = make_experiment(tmp_path / "my.toml", "regression", TEXT, FUSED, training="epochs = 1")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "experiment.json").write_text('{"name": "mine"}')
-    with pytest.raises(DataError, match="holds experiment.json.* and no run of an experiment: give another --out"):
+    with pytest.raises(DataError, match=r"holds experiment\.json.* and no run of an experiment: give another --out"):
         cli_train(str(toml), data, tmp_path / "run")
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["experiment.json"]
 
