@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from packaging.utils import canonicalize_name
 
 from benchmarks.serving import servers
 from benchmarks.serving.bench import Bench
@@ -13,6 +14,7 @@ from benchmarks.serving.goodput import Effort
 from benchmarks.serving.servers import SERVERS, Server, ServerFault, running
 from benchmarks.serving.workloads import WORKLOADS
 from tests.repository.project import ROOT
+from tests.repository.test_dependencies import third_party
 
 (TEXT,) = (workload for workload in WORKLOADS if workload.name == "w3")
 PEERS = ROOT / "benchmarks" / "serving" / "peers"
@@ -25,6 +27,8 @@ def test_a_peer_has_exact_pins_of_all_that_it_brings(server: Server) -> None:
     pins = dict(line.split("==") for line in lines)
     assert server.name in pins
     assert pins["torch"] == "2.13.0"
+    needed = {name for name, users in third_party("models").items() if any("/training/" not in user for user in users)}
+    assert needed <= {canonicalize_name(name) for name in pins}, "it computes with the package models"
 
 
 def test_every_file_of_pins_belongs_to_a_peer() -> None:
