@@ -100,7 +100,11 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
     for name, most in _MOST_BYTES.items():
         size = (folder / name).stat().st_size if (folder / name).is_file() else None
         if size is None and name in (CONFIG, WEIGHTS):
-            raise CheckpointError(folder, f"{name} is missing")
+            # As in the folder of a run, which has the checkpoint's own in it.
+            inner = next(folder.glob(f"*/{name}"), None)
+            raise CheckpointError(
+                folder, f"{name} is missing{f'; give {inner.parent}, which has one' if inner else ''}"
+            )
         if size is not None and size > most:
             raise CheckpointError(folder, f"{name} has {size} bytes, more than the {most} allowed")
     config = _config(folder)

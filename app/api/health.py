@@ -15,14 +15,12 @@ class Health(BaseModel):
     status: str
 
 
-@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", summary="Alive")
 async def healthz() -> Health:
     """200 as long as the event loop turns, whatever the models do."""
     return Health(status="ok")
 
 
-@router.head("/readyz", include_in_schema=False)
 @router.get("/readyz", summary="Ready for requests", responses=problems({503: "Loading or draining"}))
 async def readyz(request: Request) -> Health:
     """200 once every checkpoint is loaded and warmed up; 503 with Retry-After while it cannot answer."""

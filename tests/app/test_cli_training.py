@@ -34,8 +34,10 @@ def test_train_then_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     code, shown, _ = run("evaluate", checkpoint, "--data", data)
     assert (code, json.loads(shown)["n"]) == (0, 3)
     assert metrics.read_text() == trained
-    code, _, complaint = run("evaluate", tmp_path / "run", "--data", data)
-    assert (code, complaint) == (1, f"run: this is the folder of a run: give {checkpoint}\n")
+    for command in (["evaluate", tmp_path / "run", "--data", data], ["models", "verify", tmp_path / "run"]):
+        code, _, complaint = run(*command)
+        assert code == 1
+        assert complaint.endswith(f"run: config.json is missing; give {checkpoint}, which has one\n")
     code, again, _ = run("evaluate", checkpoint, "--data", data, "--save")
     assert (code, again) == (0, shown)
     assert json.loads(metrics.read_text()) == json.loads(trained) | json.loads(shown)

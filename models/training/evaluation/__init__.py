@@ -5,9 +5,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from models.checkpoint import CONFIG, METRICS, CheckpointError
+from models.checkpoint import METRICS
 from models.pipeline import Pipeline
-from models.training.claim import CHECKPOINT
 from models.training.commands import evaluate_command
 from models.training.evaluation import (
     captioning,
@@ -46,8 +45,6 @@ def evaluate(folder: Path, data: Path, split: str, target: str | None = None, *,
         CheckpointError: the folder is not a usable checkpoint.
         DataError: the data does not fit the checkpoint's task, or more examples than in training cannot be used.
     """
-    if not (folder / CONFIG).exists() and (folder / CHECKPOINT / CONFIG).exists():
-        raise CheckpointError(folder, f"this is the folder of a run: give {folder / CHECKPOINT}")
     pipeline = Pipeline.load(folder)
     before = pipeline.metrics or {}
     field = target or before.get("target")
