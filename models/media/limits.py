@@ -14,28 +14,28 @@ class MediaLimits:
     """The most that one medium may hold. A value equal to its limit is accepted."""
 
     image_bytes: _Count = 32 * 2**20
-    """Bytes of an encoded image."""
+    """Most bytes of an encoded image."""
 
     image_pixels: _Count = 64_000_000
-    """Width times height of an image, as its header states them."""
+    """Most pixels of an image, width times height as its header states them."""
 
     audio_bytes: _Count = 64 * 2**20
-    """Bytes of an encoded sound."""
+    """Most bytes of an encoded sound."""
 
     audio_seconds: _Seconds = 600
-    """Seconds of a sound."""
+    """Most seconds of a sound."""
 
     video_bytes: _Count = 256 * 2**20
-    """Bytes of an encoded video."""
+    """Most bytes of an encoded video."""
 
     video_seconds: _Seconds = 600
-    """Seconds of a video, and of its sound track."""
+    """Most seconds of a video, and of its sound track."""
 
     video_pixels: _Count = 4096 * 2304
-    """Width times height of one frame."""
+    """Most pixels of one frame of a video, width times height."""
 
     video_frames: _Count = 36_000
-    """Frames in a video, whether or not they are wanted: 600 seconds at 60 frames a second."""
+    """Most frames in a video, whether or not they are wanted: 600 seconds at 60 frames a second."""
 
     text_characters: _Count = 20_000
-    """Unicode code points of a text, as sent."""
+    """Most characters (Unicode code points) of a text, as sent."""
