@@ -28,7 +28,7 @@ def test_every_setting_has_a_row_with_its_default_and_meaning() -> None:
     assert rows["PORT"] == " whole number, 0 to 65,535 | `8000` | TCP port to listen on; 0 takes a free one. "
     assert rows["DEVICE"].startswith(" `auto`, `cpu`, `cuda` | `auto` | ")
     assert rows["ADMIN_KEY"].startswith(" secret | | ")
-    assert rows["LIMITS__IMAGE_BYTES"] == " whole number, at least 1 | `33554432` | Bytes of an encoded image. "
+    assert rows["LIMITS__IMAGE_BYTES"] == " whole number, at least 1 | `33554432` | Most bytes of an encoded image. "
     assert str(ROOT) not in page, "it says of this machine what differs on the next"
 
 
