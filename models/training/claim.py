@@ -9,6 +9,7 @@ from typing import Any
 from models.training.examples import Split
 from models.training.experiment import Experiment
 from models.training.manifest import DataError
+from models.training.nested import flat
 
 CHECKPOINT = "checkpoint"
 """The folder in a run's folder that is served."""
@@ -62,20 +63,12 @@ def _read(record: Path) -> dict[str, Any] | None:
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     """What training depends on and is not as it was, in words."""
-    there, here = (dict(_flat(value["experiment"])) for value in (before, now))
+    there, here = (dict(flat(value["experiment"], ".")) for value in (before, now))
     for key in sorted(there.keys() | here.keys()):
         if there.get(key) != here.get(key) and key.partition(".")[0] not in _UNTRAINED:
             yield f"{key}: {_said(there, key)} there, {_said(here, key)} here"
     if before["data"] != now["data"]:
         yield "the data: another train.jsonl or val.jsonl, or another file that one of them names"
-
-
-def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _said(table: Mapping[str, Any], key: str) -> str:

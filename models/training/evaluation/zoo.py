@@ -8,6 +8,7 @@ from typing import Any
 from models.pipeline import Pipeline
 from models.training.evaluation import measure, read_examples
 from models.training.manifest import DataError
+from models.training.nested import flat
 
 Figures = dict[str, Any]
 Measured = Callable[[Path, Path, Path], Figures]
@@ -45,7 +46,7 @@ def measure_all(folders: Sequence[Path], data: Path, cache: Path) -> Iterator[Li
         how = ZOO.get(pipeline.config.name)
         if how is None:
             continue
-        recorded, found = _recorded(pipeline.metrics or {}), dict(_flat(how(folder, data, cache)))
+        recorded, found = _recorded(pipeline.metrics or {}), dict(flat(how(folder, data, cache), ", "))
         for figure in [*found, *(key for key in recorded if key not in found)]:
             yield Line(pipeline.config.name, figure, recorded.get(figure), found.get(figure))
 
@@ -54,7 +55,7 @@ def _recorded(metrics: Mapping[str, Any]) -> Figures:
     """The figures of a metrics.json by name: what stands under ``figures`` and ``baselines`` needs no other name."""
     groups = {name: value for name, value in metrics.items() if isinstance(value, Mapping)}
     plain = {name: groups.pop(name, {}) for name in ("baselines", "figures")}
-    return {name: value for group in (*plain.values(), groups) for name, value in _flat(group)}
+    return {name: value for group in (*plain.values(), groups) for name, value in flat(group, ", ")}
 
 
 def _on(dataset: str, target: str | None = None) -> Measured:
@@ -111,11 +112,3 @@ ZOO: Mapping[str, Measured] = {
     "sound-events": _sounds,
     "voice-commands": _commands,
 }
-
-
-def _flat(figures: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in figures.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}, ")
-        else:
-            yield f"{prefix}{name}", value
