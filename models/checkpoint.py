@@ -102,9 +102,8 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
         if size is None and name in (CONFIG, WEIGHTS):
             # As in the folder of a run, which has the checkpoint's own in it.
             inner = next(folder.glob(f"*/{name}"), None)
-            raise CheckpointError(
-                folder, f"{name} is missing{f'; give {inner.parent}, which has one' if inner else ''}"
-            )
+            remedy = "" if inner is None else f"; give {inner.parent}, which has one"
+            raise CheckpointError(folder, f"{name} is missing{remedy}")
         if size is not None and size > most:
             raise CheckpointError(folder, f"{name} has {size} bytes, more than the {most} allowed")
     config = _config(folder)
