@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from models.config import CheckpointConfig
+from models.config import CheckpointConfig, NetworkConfig
 from models.features.text import TextTokenizer
 from models.network import FusionRNN
 from models.refusals import first_fault
@@ -109,10 +109,8 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
     config = _config(folder)
     tokenizer = _tokenizer(folder)
     _check_vocabulary(folder, config, tokenizer)
-    # Built without memory or initial values: a checkpoint brings every one of them.
     try:
-        with torch.device("meta"), _Uninitialized():
-            network = FusionRNN(config.network)
+        network = skeleton(config.network)
     except ValueError as error:
         raise CheckpointError(folder, f"{CONFIG}, network: {error}") from error
     network.load_state_dict(_weights(folder, network.state_dict()), strict=True, assign=True)
@@ -120,6 +118,16 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
     metrics = _json(folder, METRICS) if (folder / METRICS).is_file() else None
     card = _text(folder, CARD) if (folder / CARD).is_file() else None
     return Checkpoint(config, network, tokenizer, metrics, card, _digest(folder))
+
+
+def skeleton(config: NetworkConfig) -> FusionRNN:
+    """A network without memory or initial values, on the meta device: a checkpoint brings every one of them.
+
+    Raises:
+        ValueError: its parts do not fit each other.
+    """
+    with torch.device("meta"), _Uninitialized():
+        return FusionRNN(config)
 
 
 class _Uninitialized(TorchFunctionMode):

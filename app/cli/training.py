@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.common import ModelDir, fail, import_plugins, settings_of
+from app.cli.common import ModelDir, fail, find, import_plugins, settings_of
 
 
 def manifest(
@@ -36,6 +36,10 @@ def train(
     seed: Annotated[
         int | None, typer.Option(min=0, max=2**31 - 1, help="Of everything random, instead of the experiment's.")
     ] = None,
+    start: Annotated[
+        list[str] | None,
+        typer.Option(help="Checkpoint to go on from, by its name or folder; repeatable. For an experiment."),
+    ] = None,
     baselines: Annotated[
         bool, typer.Option("--baselines", help="Also train each modality alone, and measure the constant answer.")
     ] = False,
@@ -44,8 +48,9 @@ def train(
     from models.training import TRAINING_ERRORS, cli_train
 
     import_plugins()
+    folders = [find(name, settings_of()) for name in start or ()]
     try:
-        cli_train(recipe, data, out, seed, baselines=baselines)
+        cli_train(recipe, data, out, seed, start=folders, baselines=baselines)
     except TRAINING_ERRORS as error:
         fail(str(error))
     checkpoint = out / "checkpoint"

@@ -20,10 +20,22 @@ TRAINING_ERRORS = (CheckpointError, DataError, DivergedError, ResumeError)
 EXPERIMENT_ENDING = ".toml"
 
 
-def cli_train(recipe: str, data: Path, out: Path, seed: int | None = None, *, baselines: bool = False) -> None:
+def cli_train(
+    recipe: str,
+    data: Path,
+    out: Path,
+    seed: int | None = None,
+    *,
+    start: Sequence[Path] = (),
+    baselines: bool = False,
+) -> None:
     """Run the recipe called ``recipe``, or the experiment in that TOML file, on ``data``; or resume it.
 
+    Args:
+        start: checkpoint folders that an experiment goes on from.
+
     Raises:
+        CheckpointError: one of them is not usable.
         DataError: no such recipe or file, or the data cannot be trained on, or ``out`` cannot be written to.
         ResumeError: what an interrupted run left in ``out`` is damaged.
     """
@@ -35,7 +47,7 @@ def cli_train(recipe: str, data: Path, out: Path, seed: int | None = None, *, ba
         )
     _check_out(out)
     try:
-        _train(recipe, data, out, seed, baselines=baselines)
+        _train(recipe, data, out, seed, start, baselines=baselines)
     except OSError as error:
         raise DataError(
             f"{error.filename or out} cannot be written or read ({error.strerror or error}): "
@@ -43,16 +55,17 @@ def cli_train(recipe: str, data: Path, out: Path, seed: int | None = None, *, ba
         ) from error
 
 
-def _train(recipe: str, data: Path, out: Path, seed: int | None, *, baselines: bool) -> None:
+def _train(recipe: str, data: Path, out: Path, seed: int | None, start: Sequence[Path], *, baselines: bool) -> None:
     if recipe.endswith(EXPERIMENT_ENDING):
         from models.training.run import train_experiment
 
-        train_experiment(Path(recipe), data, out, seed=seed, baselines=baselines)
+        train_experiment(Path(recipe), data, out, seed=seed, start=start, baselines=baselines)
         return
     from models.training.recipes import recipe_called
 
-    if baselines:
-        raise DataError("--baselines belong to an experiment, a file that ends in .toml; recipes bring their own")
+    if baselines or start:
+        given = "--baselines" if baselines else "--start"
+        raise DataError(f"{given} belongs to an experiment, a file that ends in .toml; recipes bring their own")
     recipe_called(recipe).train(data, out, seed or 0)
 
 

@@ -44,6 +44,7 @@ def model_card(
         "",
         experiment.terms or "Source and terms of the data were not stated (`terms` in the experiment).",
         "",
+        *(["The weights go on from those of " + ", ".join(metrics["start"]) + ".", ""] if "start" in metrics else []),
         "```",
         *(line for name, split in report.splits.items() for line in split.lines(name)),
         "```",

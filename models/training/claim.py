@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,17 @@ _UNTRAINED = frozenset({"version", "description", "terms", "defaults"})
 """Keys of an experiment that may change after training, which does not depend on them."""
 
 
-def claim(experiment: Experiment, splits: Iterable[Split], out: Path) -> None:
+def claim(experiment: Experiment, start: Sequence[str], splits: Iterable[Split], out: Path) -> None:
     """Make ``out`` this run's folder: what another experiment, or other data, began there cannot be gone on with.
+
+    Args:
+        start: what the weights go on from.
 
     Raises:
         DataError: it is another's; the message says what differs.
     """
-    mine = {"experiment": experiment.model_dump(mode="json"), "data": _digest(splits)}
+    described = experiment.model_dump(mode="json") | ({"start": list(start)} if start else {})
+    mine = {"experiment": described, "data": _digest(splits)}
     record = out / _RECORD
     before = _read(record)
     temporary = record.with_suffix(".tmp")
@@ -64,7 +68,9 @@ def _read(record: Path) -> dict[str, Any] | None:
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     """What training depends on and is not as it was, in words."""
     there, here = (dict(flat(value["experiment"], ".")) for value in (before, now))
-    for key in sorted(there.keys() | here.keys()):
+    # What a run goes on from also says what its parts are.
+    keys = ["start"] if there.get("start") != here.get("start") else sorted(there.keys() | here.keys())
+    for key in keys:
         if there.get(key) != here.get(key) and key.partition(".")[0] not in _UNTRAINED:
             yield f"{key}: {_said(there, key)} there, {_said(here, key)} here"
     if before["data"] != now["data"]:

@@ -1,6 +1,7 @@
 """The command lines that metrics and pages record, so that whoever reads one can give it again."""
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -15,9 +16,18 @@ def shown(path: Path) -> str:
     return shlex.quote(str(path))
 
 
-def train_command(recipe: Path | str, data: Path, out: Path, seed: int | None, *, baselines: bool = False) -> str:
+def train_command(
+    recipe: Path | str,
+    data: Path,
+    out: Path,
+    seed: int | None,
+    *,
+    start: Sequence[Path] = (),
+    baselines: bool = False,
+) -> str:
     """The ``fusionrnn train`` that trains the same again; ``seed`` where it was given."""
     words = [f"fusionrnn train {shown(Path(recipe))} --data {shown(data)} --out {shown(out)}"]
+    words += [f"--start {shown(folder)}" for folder in start]
     words += [f"--seed {seed}"] if seed else []
     words += ["--baselines"] if baselines else []
     return " ".join(words)

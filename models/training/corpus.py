@@ -15,7 +15,7 @@ from torch import Tensor
 
 from models.config import CheckpointConfig
 from models.features import FEATURES, Features, Modality
-from models.features.text import TextTokenizer, frequent, split_words
+from models.features.text import TextTokenizer, frequent, split_words, start_token
 from models.media.errors import MediaError
 from models.media.limits import MediaLimits
 from models.registry import FUSIONS
@@ -75,9 +75,17 @@ class Corpus:
 
 
 def load_corpus(
-    experiment: Experiment, target: Target, splits: Mapping[str, Split], cache: Path, faults: Faults
+    experiment: Experiment,
+    target: Target,
+    splits: Mapping[str, Split],
+    cache: Path,
+    faults: Faults,
+    known: TextTokenizer | None = None,
 ) -> Corpus:
     """Featurize both splits, as ``read_splits`` gives them, and check what comes of them; ``faults`` goes on.
+
+    Args:
+        known: the words that are known from before; those of the data come behind them.
 
     Raises:
         DataError: the data cannot be trained on; the message says what, where and what to do.
@@ -85,7 +93,7 @@ def load_corpus(
     names, ready, parts = list(experiment.modalities), ready_in(experiment), parts_of(experiment)
     vectors = {name: _vector_size(splits["train"], name) for name in ready}
     reads = any(experiment.features(name)["type"] == "tokens" for name in names)
-    tokenizer = _tokenizer(experiment, target, splits["train"], reads=reads)
+    tokenizer = _tokenizer(experiment, target, splits["train"], known, reads=reads)
     features = {name: FEATURES.parse(experiment.features(name, _size(vectors, name))) for name in names}
     ragged = {
         split.name: {
@@ -228,15 +236,20 @@ def _spellable(part: Part, config: CheckpointConfig, tokenizer: TextTokenizer, f
     return replace(part, rows=part.rows[kept], targets=[part.targets[place] for place in kept])
 
 
-def _tokenizer(experiment: Experiment, target: Target, train: Split, *, reads: bool) -> TextTokenizer | None:
+def _tokenizer(
+    experiment: Experiment, target: Target, train: Split, known: TextTokenizer | None, *, reads: bool
+) -> TextTokenizer | None:
     """The vocabulary of what is read and written, or None where neither is text."""
     texts: list[str] = list(target.texts([example.target for example in train.examples]))
     if reads:
         texts += [text for example in train.examples for text in example.parts.get("text", ())]
     if not texts:
         return None
-    counts: Counter[str] = Counter(word for text in texts for word in split_words(text))
-    return TextTokenizer.build(frequent(counts, experiment.training.minimum_count), target.languages())
+    split = split_words if known is None else known.split
+    words = frequent(Counter(word for text in texts for word in split(text)), experiment.training.minimum_count)
+    if known is None:
+        return TextTokenizer.build(words, target.languages())
+    return known.extended([*map(start_token, target.languages()), *words])
 
 
 def _vector_size(train: Split, name: Modality) -> int:

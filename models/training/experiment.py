@@ -5,9 +5,10 @@ it in. A key that is not known is refused with the name that was probably meant.
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -20,6 +21,7 @@ from models.refusals import fault, first_fault, nearest
 from models.registry import ENCODERS, FUSIONS, HEADS, ComponentConfig, Registry
 from models.training.augmentation import AUGMENTATIONS, FITTING
 from models.training.manifest import DataError
+from models.training.plan import TrainingPlan
 
 DEFAULT_PARTS: dict[str, tuple[str, str]] = {
     "image": ("pixels", "image-small"),
@@ -28,6 +30,9 @@ DEFAULT_PARTS: dict[str, tuple[str, str]] = {
     "video": ("frames", "video-rnn"),
 }
 """Features and encoder of a modality that names none."""
+
+DICTATED = frozenset({"blank", "classes", "kind", "languages", "outputs", "vocabulary"})
+"""Keys of parts that follow from the data."""
 
 READY = "vectors"
 """Features whose medium is an array in a file, whatever modality it stands for."""
@@ -62,36 +67,6 @@ class ModalityPlan(_Strict):
             if name not in AUGMENTATIONS:
                 raise ValueError(f"there is no augmentation '{name}'{nearest(name, AUGMENTATIONS)}")
         return value
-
-
-class TrainingPlan(_Strict):
-    """``[training]``: how long, how fast, and what holds the modalities together."""
-
-    epochs: int = Field(30, ge=1, le=100_000)
-    batch_size: int = Field(32, ge=1, le=65_536)
-    rate: float = Field(1e-3, gt=0, le=10, description="Peak learning rate: linear warm-up, then a cosine")
-    encoder_rate: float | None = Field(
-        None, ge=0, le=10, description="Peak rate of the encoders; 0 freezes them; as `rate` where it is left out"
-    )
-    weight_decay: float = Field(1e-4, ge=0, le=10)
-    warmup_steps: int = Field(20, ge=1, le=1_000_000, description="At most a tenth of all steps")
-    averaging: float = Field(0.99, ge=0, lt=1, description="Decay of the moving average of the weights")
-    clip: float = Field(1.0, gt=0, le=1e6, description="Largest norm of the gradient")
-    patience: int = Field(8, ge=1, le=100_000, description="Epochs without a better validation figure before the end")
-    seed: int = Field(0, ge=0, lt=2**31)
-    modality_dropout: float = Field(
-        0.0, ge=0, lt=1, description="Chance that a modality is hidden: 0 at first, this from half-way on"
-    )
-    auxiliary: float = Field(0.0, ge=0, le=100, description="Weight of the losses of single-modality heads")
-    balance: Literal["none", "ogm-ge"] = Field("none", description="Gradient modulation (Peng et al. 2022)")
-    contrastive_loss: Literal["info-nce", "max-violation"] = Field("info-nce", description="Of an embedding")
-    class_weights: Literal["none", "balanced"] = Field("none", description="'balanced' weighs rare classes up")
-    label_smoothing: float = Field(0.0, ge=0, lt=1)
-    minimum_count: int = Field(2, ge=1, le=1000, description="Training texts' words seen less often are <unk>")
-    left_out: float = Field(
-        0.1, ge=0, lt=1, description="Share of a split's examples that faults may leave out before the run stops"
-    )
-    cache_gigabytes: float = Field(20, gt=0, le=100_000, description="Most disk space of the cached features")
 
 
 class Experiment(_Strict):
@@ -208,7 +183,7 @@ class Experiment(_Strict):
         for name in self.modalities:
             where = f"modalities.{name}"
             _check_part(FEATURES, self.features(name), f"{where}.features", {"size"})
-            _check_part(ENCODERS, self.encoder(name), f"{where}.encoder", {"vocabulary", "size"})
+            _check_part(ENCODERS, self.encoder(name), f"{where}.encoder", {*DICTATED, "size"})
             self._check_reader(name)
             self._check_augmentation(name)
         if self._voted and "type" not in self.head and "decision" not in HEADS_OF[self.task]:
@@ -216,8 +191,8 @@ class Experiment(_Strict):
                 f"[fusion] type 'decision' takes votes on a class or a number, which the task '{self.task}' does not "
                 "ask for: choose another"
             )
-        _check_part(FUSIONS, self.fusion_table(), "fusion", {"outputs"})
-        _check_part(HEADS, self.head_table({}), "head", {"classes", "outputs", "vocabulary", "languages", "kind"})
+        _check_part(FUSIONS, self.fusion_table(), "fusion", DICTATED)
+        _check_part(HEADS, self.head_table({}), "head", DICTATED)
         self._check_steps()
 
     def _check_steps(self) -> None:
@@ -257,8 +232,8 @@ class Experiment(_Strict):
                 )
 
 
-def load_experiment(path: Path) -> Experiment:
-    """Read and check an experiment's TOML file.
+def load_experiment(path: Path, plan: Callable[[Experiment], Experiment] = lambda found: found) -> Experiment:
+    """Read and check an experiment's TOML file; ``plan`` fills in the parts that it does not name.
 
     Raises:
         ExperimentError: the file is not TOML, has an unknown key, or a value out of bounds.
@@ -272,7 +247,7 @@ def load_experiment(path: Path) -> Experiment:
         raise ExperimentError(f"{path} is not TOML: {error}") from error
     try:
         _check_keys(table)
-        experiment = Experiment.model_validate(table)
+        experiment = plan(Experiment.model_validate(table))
         experiment.check_parts()
     except ValidationError as error:
         raise ExperimentError(f"{path}: {first_fault(error)}") from error
@@ -301,7 +276,7 @@ def _refuse_unknown(table: dict[str, Any], model: type[BaseModel], where: str) -
             raise ExperimentError(f"{where} has an unknown key '{key}'{nearest(key, model.model_fields)}")
 
 
-def _check_part(registry: Registry[Any], table: dict[str, Any], where: str, dictated: set[str]) -> None:
+def _check_part(registry: Registry[Any], table: dict[str, Any], where: str, dictated: AbstractSet[str]) -> None:
     kind = table["type"]
     if not isinstance(kind, str) or kind not in registry.names():
         raise ExperimentError(

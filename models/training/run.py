@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from models.training.metrics.classes import confusion
 from models.training.report import Faults
 from models.training.splits import read_splits
 from models.training.stage import FusionStage, Trained
+from models.training.start import Start
 from models.training.targets import STEP_TARGETS, TARGETS, Target
 from models.training.trainer import DivergedError, Trainer
 
@@ -49,44 +50,56 @@ class _Outcome:
 
 
 def train_experiment(
-    path: Path, data: Path, out: Path, *, seed: int | None = None, baselines: bool = False
+    path: Path,
+    data: Path,
+    out: Path,
+    *,
+    seed: int | None = None,
+    start: Sequence[Path] = (),
+    baselines: bool = False,
 ) -> dict[str, Any]:
     """Train in ``out``, resuming what is there, write the checkpoint folder ``out/checkpoint``, and return its metrics.
 
     Args:
         seed: instead of the experiment's.
+        start: checkpoint folders to go on from.
         baselines: also train each modality alone, and measure the constant answer.
 
     Raises:
+        CheckpointError: a folder to start from is not a usable checkpoint.
         ExperimentError: the TOML file has an unknown key or parts that do not fit.
         DataError: the data cannot be trained on.
         DivergedError: the loss stopped being a number.
     """
-    experiment = load_experiment(path)
+    begun = Start.load(start)
+    experiment = load_experiment(path, begun.plan)
     if seed is not None:
         experiment = experiment.model_copy(update={"training": experiment.training.model_copy(update={"seed": seed})})
-    outcome = _train(experiment, data, out, out / "cache")
+    outcome = _train(experiment, begun, data, out, out / "cache")
     folder = out / CHECKPOINT
-    metrics = _measured(folder, outcome) | {"command": train_command(path, data, out, seed, baselines=baselines)}
+    command = train_command(path, data, out, seed, start=start, baselines=baselines)
+    metrics = _measured(folder, outcome) | {"command": command}
     metrics |= {"seed": experiment.training.seed, **outcome.notes}
     if "left_out" in experiment.training.model_fields_set:  # `evaluate` goes by it too
         metrics["left_out"] = experiment.training.left_out
     if experiment.target is not None:
         metrics["target"] = experiment.target
+    if begun.checkpoints:
+        metrics["start"] = begun.names()
     _describe(folder, experiment, outcome, metrics)
     if baselines:
         metrics["baselines"] = _constant(experiment, outcome)
-        metrics["alone"] = _alone(experiment, outcome, data, out)
+        metrics["alone"] = _alone(experiment, begun, outcome, data, out)
         _describe(folder, experiment, outcome, metrics)
     return metrics
 
 
-def _train(experiment: Experiment, data: Path, out: Path, cache: Path) -> _Outcome:
+def _train(experiment: Experiment, start: Start, data: Path, out: Path, cache: Path) -> _Outcome:
     target = (STEP_TARGETS if experiment.by_step else TARGETS)[experiment.task](experiment)
     faults = Faults()
     splits = read_splits(experiment, target, data, faults)
-    claim(experiment, splits.values(), out)
-    corpus = load_corpus(experiment, target, splits, cache, faults)
+    claim(experiment, start.names(), splits.values(), out)
+    corpus = load_corpus(experiment, target, splits, cache, faults, start.tokenizer(experiment))
     print(corpus.report.text(), flush=True)
     (out / "report.json").write_text(json.dumps(corpus.report.as_json(), indent=2) + "\n", encoding="utf-8")
     _check_words(experiment, target, corpus)
@@ -96,6 +109,8 @@ def _train(experiment: Experiment, data: Path, out: Path, cache: Path) -> _Outco
         network = FusionRNN(config.network)
     except ValueError as error:
         raise ExperimentError(f"The network cannot be built: {error}") from error
+    for line in start.carry(network, config, corpus.tokenizer):
+        print(line, flush=True)
     target.prepare(network, config, corpus.tokenizer, corpus.train.targets)
     try:
         task_of(Checkpoint(config, network, corpus.tokenizer, None, None, ""))
@@ -184,7 +199,7 @@ def _constant(experiment: Experiment, outcome: _Outcome) -> dict[str, Any]:
     return dict(without_input(experiment.task, items(train.targets), items(val.targets), groups))
 
 
-def _alone(experiment: Experiment, outcome: _Outcome, data: Path, out: Path) -> dict[str, Any]:
+def _alone(experiment: Experiment, start: Start, outcome: _Outcome, data: Path, out: Path) -> dict[str, Any]:
     """By modality, figures of a network of it alone and of the fused one, both on the examples that have it."""
     if len(experiment.modalities) < 2 or experiment.task == "embedding":
         return {}
@@ -197,7 +212,7 @@ def _alone(experiment: Experiment, outcome: _Outcome, data: Path, out: Path) -> 
         print(f"Baseline: {name} alone", flush=True)
         folder = out / "baselines" / name
         try:
-            alone = _train(_of_one(experiment, name), data, folder, folder / "cache")
+            alone = _train(_of_one(experiment, name), start, data, folder, folder / "cache")
             found[name] = _compared(folder / CHECKPOINT, alone, out / CHECKPOINT, outcome)
         except (DataError, DivergedError) as error:
             # What is lacking alone need not be lacking together, and is no reason to lose the other baselines.

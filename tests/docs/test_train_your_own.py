@@ -13,7 +13,8 @@ import soundfile
 from PIL import Image
 
 from models.training.augmentation import AUGMENTATIONS
-from models.training.experiment import DEFAULT_PARTS, Experiment, ModalityPlan, TrainingPlan
+from models.training.experiment import DEFAULT_PARTS, Experiment, ModalityPlan
+from models.training.plan import TrainingPlan
 from models.training.targets import TARGETS
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "train-your-own.md").read_text(encoding="utf-8")

@@ -19,7 +19,7 @@ from models.training.evaluation import (
 from models.training.evaluation.answers import by_step
 from models.training.evaluation.examples import read_examples, usable_examples
 from models.training.examples import Split
-from models.training.experiment import TrainingPlan
+from models.training.plan import TrainingPlan
 
 __all__ = ["ELSEWHERE", "EVALUATORS", "evaluate", "measure", "merged", "read_examples"]
 

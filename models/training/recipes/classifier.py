@@ -186,6 +186,8 @@ def publish(
 class StepwiseLinear(nn.Module):
     """What stands in for a recurrent network in the baseline without one: h_t = relu(W x_t + b), pooled likewise."""
 
+    causal = True
+
     def __init__(self, input_size: int, pooling: Pooling, output_size: int) -> None:
         super().__init__()
         self.output_size = output_size
@@ -205,6 +207,9 @@ class StepwiseLinear(nn.Module):
 def without_recurrence(network: FusionRNN, modality: str) -> None:
     """Take the recurrent network out of an encoder; its front end and pooling stay."""
     encoder: Any = network.encoders[modality]
-    rnn = encoder.rnn
-    size = next(iter(rnn.layers[0])).input_size
-    encoder.rnn = StepwiseLinear(size, rnn.pooling, rnn.output_size)
+    encoder.rnn = stepwise(encoder.rnn)
+
+
+def stepwise(rnn: Any) -> StepwiseLinear:
+    """A layer in place of a ``RecurrentEncoder``: it reads and gives vectors of the same sizes, and pools alike."""
+    return StepwiseLinear(next(iter(rnn.layers[0])).input_size, rnn.pooling, rnn.output_size)

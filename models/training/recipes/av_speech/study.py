@@ -238,7 +238,7 @@ def draw(rates: Mapping[str, Mapping[str, Sequence[float]]], picture: Path) -> N
 def study(checkpoint: Path, data_folder: Path, out: Path, cache: Path) -> None:
     """Measure, write a page of the checkpoint's name and its picture into ``out``, and the rates into its metrics."""
     pipeline = Pipeline.load(checkpoint)
-    found = transcribe(pipeline, _data(pipeline, data_folder, cache))
+    found = transcribe(pipeline, speech_data(pipeline, data_folder, cache))
     title = pipeline.config.name
     name = f"pictures/{title}-wer.png"
     rates = figures(found)
@@ -253,10 +253,11 @@ def study(checkpoint: Path, data_folder: Path, out: Path, cache: Path) -> None:
 def remeasured(checkpoint: Path, data_folder: Path, cache: Path) -> dict[str, dict[str, list[float]]]:
     """What ``study`` writes into the checkpoint's metrics beside its figures."""
     pipeline = Pipeline.load(checkpoint)
-    return _baselines(figures(transcribe(pipeline, _data(pipeline, data_folder, cache))))
+    return _baselines(figures(transcribe(pipeline, speech_data(pipeline, data_folder, cache))))
 
 
-def _data(pipeline: Pipeline, folder: Path, cache: Path) -> SpeechData:
+def speech_data(pipeline: Pipeline, folder: Path, cache: Path) -> SpeechData:
+    """GRID with the lips cut out as the checkpoint has them."""
     lips = pipeline.config.modalities["video"].features
     assert isinstance(lips, MouthFeatures)
     return SpeechData(folder, cache, mouth=MouthFeatures(causal=lips.causal))
