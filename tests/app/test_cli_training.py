@@ -63,7 +63,7 @@ def test_the_command_of_a_shipped_checkpoint_can_be_given_again(folder: Path) ->
     ("recipe", "arguments", "said"),
     [
         ("poet", (), "no recipe is called 'poet': there are "),
-        ("captioner", ("--baselines",), "--baselines belong to an experiment"),
+        ("captioner", ("--baselines",), "--baselines belongs to an experiment"),
         ("none.toml", (), "none.toml cannot be read"),
         ("my.toml", (), "train.jsonl does not exist"),
     ],

@@ -55,12 +55,13 @@ def test_the_guide_works_as_written(tmp_path: Path) -> None:
         timeout=110,
     )
     assert done.returncode == 0, done.stderr
-    *_, whole, sound_only = done.stdout.split("@@@\n")
+    *_, whole, sound_only, further = done.stdout.split("@@@\n")
     for answer, label in ((whole, "alarm"), (sound_only, "calm")):
         assert json.loads(answer)["predictions"][0]["label"] == label
     assert set(json.loads(sound_only)["modalities"]) == {"audio"}
     assert re.search(r"Serving my-first\. Try it at http://127\.0\.0\.1:\d+/docs", done.stdout)
     assert json.loads((tmp_path / "runs" / "my" / "checkpoint" / "metrics.json").read_text())["n"] == 6
+    assert "Goes on from voice-commands" in further
 
 
 def test_the_guide_names_every_key_with_its_default() -> None:
