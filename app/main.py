@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from app import errors, openapi
 from app.api import admin, collections, health, live, metrics, models, predict, stream
-from app.api.door import Door
+from app.api.admission import AdmissionMiddleware
 from app.api.head import Head
 from app.engine.service import Service
 from app.engine.sessions import Sessions
@@ -72,10 +72,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.service = service
     app.state.sessions = sessions
     app.add_middleware(Head)
-    app.add_middleware(Door, service=service)
+    app.add_middleware(AdmissionMiddleware, service=service)
     app.add_middleware(RequestLog, metrics=service.metrics)
     if settings.cors_origins:
-        # Around the door: a page must be able to read a refusal too.
+        # Around the admission: a page must be able to read a refusal too.
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,

@@ -17,7 +17,7 @@ _ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 
 class Metrics:
-    """One service's figures; ``Watcher`` of its devices."""
+    """One service's figures; ``DeviceObserver`` of its devices."""
 
     content_type = CONTENT_TYPE_PLAIN_0_0_4
 

@@ -22,7 +22,7 @@ from models.runtime import RuntimeName, accelerate
 from models.sequence import Padded, pad
 from models.streaming.fronts import refusal
 from models.tasks import task_of
-from models.tasks.streaming import Told
+from models.tasks.streaming import StreamSearch
 from models.tasks.task import Query, Result
 from models.tasks.writing import WritingTask
 
@@ -187,7 +187,7 @@ class Pipeline(Profile):
         return self.task.decoder if isinstance(self.task, WritingTask) else None
 
     @torch.inference_mode()
-    def searches(self, queries: Sequence[Query]) -> list[Told[Result]]:
+    def searches(self, queries: Sequence[Query]) -> list[StreamSearch[Result]]:
         """Each answer as a search over ``decoder()``, whose steps can be shared; the bundles are encoded together."""
         assert isinstance(self.task, WritingTask)
         found = self.task.searches(self._inputs(queries), queries)
@@ -264,7 +264,7 @@ def _noticed(result: Result, features: Extracted) -> Result:
     return result.model_copy(update={"notices": features.notices}) if features.notices else result
 
 
-def _finish(steps: Told[Result], features: Extracted) -> Told[Result]:
+def _finish(steps: StreamSearch[Result], features: Extracted) -> StreamSearch[Result]:
     """A search whose steps run without gradients, and whose result has the notices."""
     answer: StepAnswer | None = None
     while True:

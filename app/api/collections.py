@@ -26,13 +26,13 @@ from app.api.parts import declared
 from app.api.rules import Posted, Rules
 from app.api.service import service_of
 from app.api.uploads import TIMEOUT_HEADER, leaving, receive, refuse_query, wanted_within
-from app.engine.admission import Place
+from app.engine.admission import Reservation
 from app.engine.runner import Call
 from app.engine.service import Service
 from app.errors import BODY, Conflict, NotFound, Unavailable, UnsupportedType, WrongFields, problems
 from app.samples import coded, picture
 from app.search.collections import Collections
-from app.search.desk import Desk
+from app.search.executor import CollectionsExecutor
 from app.search.items import Collection, Item
 
 if TYPE_CHECKING:
@@ -52,11 +52,11 @@ _limit: TypeAdapter[int] = TypeAdapter(Annotated[int, Field(ge=1, le=_PAGE)])
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    app.state.desk = Desk(app.state.service.settings)
+    app.state.collections = CollectionsExecutor(app.state.service.settings)
     try:
         yield
     finally:
-        await asyncio.to_thread(app.state.desk.close)
+        await asyncio.to_thread(app.state.collections.close)
 
 
 def _body(parts: dict[str, dict[str, Any]], example: dict[str, Any]) -> dict[str, Any]:
@@ -108,7 +108,7 @@ _KNOWN = problems({404: _MISSING, 422: _WRONG} | _STORE)
 @router.get("", summary="The collections", responses=problems(_STORE))
 async def list_collections(request: Request) -> CollectionList:
     """Every collection, by name."""
-    return CollectionList(data=[CollectionCard.of(found) for found in await _desk(request).ask(Collections.all)])
+    return CollectionList(data=[CollectionCard.of(found) for found in await _collections(request).ask(Collections.all)])
 
 
 @router.get("/{name}", summary="A collection and its items", responses=_KNOWN)
@@ -121,7 +121,7 @@ async def get_collection(name: Name, request: Request, after: str | None = None)
     def look(store: Collections) -> tuple[Collection, list[Item], str | None]:
         return store.describe(name), *store.items(name, _PAGE, after)
 
-    collection, items, following = await _desk(request).ask(look)
+    collection, items, following = await _collections(request).ask(look)
     return ItemList.of(collection, data=[ItemCard.of(item) for item in items], next=following)
 
 
@@ -129,21 +129,21 @@ async def get_collection(name: Name, request: Request, after: str | None = None)
 async def delete_collection(name: Name, request: Request) -> None:
     """Forget all of its items."""
     _check_name(name)
-    await _desk(request).ask(lambda store: store.delete(name))
+    await _collections(request).ask(lambda store: store.delete(name))
 
 
 @router.get("/{name}/items/{item}", summary="An item", responses=_KNOWN)
 async def get_item(name: Name, item: ItemId, request: Request) -> ItemDetail:
     """What was seen of it: a caption in each language, for a video one of every second."""
     _check_name(name, item)
-    return await _detail(_desk(request), name, item)
+    return await _detail(_collections(request), name, item)
 
 
 @router.delete("/{name}/items/{item}", status_code=204, summary="Forget an item", responses=_KNOWN)
 async def delete_item(name: Name, item: ItemId, request: Request) -> None:
     """Forget it; the collection stays, also without any item."""
     _check_name(name, item)
-    await _desk(request).ask(lambda store: store.delete(name, item))
+    await _collections(request).ask(lambda store: store.delete(name, item))
 
 
 @router.put(
@@ -157,29 +157,29 @@ async def put_item(name: Name, item: ItemId, request: Request, response: Respons
     """Caption and embed an upload, a video each second, in place of what had the id; the same again costs nothing."""
     _check_name(name, item)
     refuse_query(request)
-    service, desk = service_of(request), _desk(request)
+    service, collections = service_of(request), _collections(request)
     service.check_loaded()
-    with _place(request, "put") as place:
+    with _reservation(request, "put") as reservation:
         annotator = await _annotator(service)
-        posted = await receive(request, _rules(service, annotator, ("image", "video")), service, place)
+        posted = await receive(request, _rules(service, annotator, ("image", "video")), service, reservation)
         part, data = _only(posted)
         assert isinstance(data, bytes)
         _check_kind(part, data)
         digest = await service.runner.offload(lambda: hashlib.sha256(data).hexdigest())
-        if not await desk.ask(lambda store: store.holds(name, item, annotator.model, annotator.writer, digest)):
-            await desk.ask(lambda store: store.require_room(name, item))
+        if not await collections.ask(lambda store: store.holds(name, item, annotator.model, annotator.writer, digest)):
+            await collections.ask(lambda store: store.require_room(name, item))
             async with leaving(request) as gone:
-                moments = await _watch(request, place, gone, annotator, data)
+                moments = await _watch(request, reservation, gone, annotator, data)
             kept = Item(
                 item, "image" if moments[0].seconds is None else "video", len(moments), digest, annotator.writer
             )
-            new = await desk.ask(lambda store: store.put(name, kept, moments, annotator.model), accepted=True)
+            new = await collections.ask(lambda store: store.put(name, kept, moments, annotator.model), accepted=True)
             response.status_code = 201 if new else 200
-            place.answered()
+            reservation.answered()
             # Not asked back from the store, where somebody may have deleted it since.
             seen = [MomentCard(time=moment.seconds, captions=moment.captions) for moment in moments]
             return ItemDetail.of(kept, moments=seen)
-    return await _detail(desk, name, item)
+    return await _detail(collections, name, item)
 
 
 @router.post(
@@ -201,12 +201,12 @@ async def search(name: Name, request: Request) -> SearchAnswer:
     """The items whose nearest moment is nearest to a text, or to a photo."""
     _check_name(name)
     refuse_query(request)
-    service, desk = service_of(request), _desk(request)
+    service, collections = service_of(request), _collections(request)
     service.check_loaded()
-    with _place(request, "search") as place:
+    with _reservation(request, "search") as reservation:
         annotator = await _annotator(service)
         posted = await receive(
-            request, _rules(service, annotator, ("image", "text"), options=("limit",)), service, place
+            request, _rules(service, annotator, ("image", "text"), options=("limit",)), service, reservation
         )
         part, content = _only(posted)
         try:
@@ -214,22 +214,22 @@ async def search(name: Name, request: Request) -> SearchAnswer:
         except ValidationError as error:
             said, bounds = f"'limit' is a whole number from 1 to {_PAGE}.", f">= 1 and <= {_PAGE}"
             raise WrongFields(said, "Send one, or leave it out.", field="limit", limit=bounds) from error
-        await desk.ask(lambda store: store.require(name))
-        until = asyncio.get_running_loop().time() + min(service.settings.deadline_seconds, place.remaining())
-        call = Call(annotator.embedder, request.state.timing, until, place)
+        await collections.ask(lambda store: store.require(name))
+        until = asyncio.get_running_loop().time() + min(service.settings.deadline_seconds, reservation.remaining())
+        call = Call(annotator.embedder, request.state.timing, until, reservation)
         bundle: dict[Modality, list[bytes | str]] = {part: [content]}
         _, features = await service.runner.prepare(call, bundle)
         answer = await service.runner.predict(call, features, annotator.embedder.options(), explain=False)
         vector = annotator.query_vector(answer)
-        found = await desk.ask(lambda store: store.search(name, vector, limit, annotator.model))
-        place.answered()
+        found = await collections.ask(lambda store: store.search(name, vector, limit, annotator.model))
+        reservation.answered()
     return SearchAnswer(data=[FoundItem.of(kept, moments) for kept, moments in found])
 
 
-def _desk(request: Request) -> Desk:
-    desk = request.app.state.desk
-    assert isinstance(desk, Desk)
-    return desk
+def _collections(request: Request) -> CollectionsExecutor:
+    collections = request.app.state.collections
+    assert isinstance(collections, CollectionsExecutor)
+    return collections
 
 
 def _check_name(name: str, item: str | None = None) -> None:
@@ -257,7 +257,7 @@ def _rules(
     return Rules(dict.fromkeys(accepts, 1), part_bytes, written, options, frozenset(), settings.max_request_bytes)
 
 
-def _place(request: Request, kind: str) -> Place:
+def _reservation(request: Request, kind: str) -> Reservation:
     service = service_of(request)
     nbytes = min(declared(request.headers), service.settings.max_request_bytes)
     # Others' requests run between the pictures of an upload, so they need not wait for its end.
@@ -306,17 +306,17 @@ async def _annotator(service: Service) -> "Annotator":
 
 
 async def _watch(
-    request: Request, place: Place, gone: "asyncio.Future[None]", annotator: "Annotator", data: bytes
+    request: Request, reservation: Reservation, gone: "asyncio.Future[None]", annotator: "Annotator", data: bytes
 ) -> "list[Moment]":
     """Look at an upload picture by picture: others' requests run in between, and one picture is held at a time."""
     service = service_of(request)
-    runner, seconds = service.runner, min(service.settings.collections_seconds, place.remaining())
+    runner, seconds = service.runner, min(service.settings.collections_seconds, reservation.remaining())
     until = asyncio.get_running_loop().time() + seconds
     pictures = annotator.pictures(data, service.settings.limits)
     moments = []
 
     def call(pipeline: "Pipeline") -> Call:
-        return Call(pipeline, request.state.timing, until, place, gone)
+        return Call(pipeline, request.state.timing, until, reservation, gone)
 
     def close() -> None:
         with suppress(ValueError):  # still at a picture that nobody waits for: it ends by itself
@@ -342,6 +342,6 @@ async def _watch(
     return moments
 
 
-async def _detail(desk: Desk, name: str, item: str) -> ItemDetail:
-    kept, moments = await desk.ask(lambda store: store.item(name, item))
+async def _detail(collections: CollectionsExecutor, name: str, item: str) -> ItemDetail:
+    kept, moments = await collections.ask(lambda store: store.item(name, item))
     return ItemDetail.of(kept, moments=[MomentCard.of(moment) for moment in moments])

@@ -102,8 +102,8 @@ def _event(part: Part, call: Call, head: dict[str, Any]) -> str:
     name, data = part
     if name != "result":
         return _written(name, data)
-    if call.place is not None:
-        call.place.answered()
+    if call.reservation is not None:
+        call.reservation.answered()
     return _written(name, head | data)
 
 

@@ -15,7 +15,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers
 
 from app.api.rules import CLOSE, OPTION_BYTES, Posted, Rules, check_enough
-from app.engine.admission import Place
+from app.engine.admission import Reservation
 from app.engine.runner import Runner
 from app.errors import BadRequest, ServiceError, TooLarge, UnsupportedType, WrongFields
 
@@ -31,9 +31,9 @@ def declared(headers: Headers) -> int:
 
 
 async def read_body(
-    headers: Headers, chunks: AsyncIterator[bytes], rules: Rules, runner: Runner, place: Place
+    headers: Headers, chunks: AsyncIterator[bytes], rules: Rules, runner: Runner, reservation: Reservation
 ) -> Posted:
-    """The parts of a request's body, the bytes of which are counted at its ``place``.
+    """The parts of a request's body, the bytes of which are counted at its ``reservation``.
 
     Raises:
         ServiceError: too large, unreadable, or not what the model takes.
@@ -50,10 +50,10 @@ async def read_body(
         if not parameters.get(b"boundary"):
             remedy = "Let your client set Content-Type by itself: it knows its boundary."
             raise BadRequest("The Content-Type multipart/form-data has no boundary.", remedy, headers=CLOSE)
-        posted = await _read_multipart(_bounded(chunks, rules, place), parameters[b"boundary"], rules)
+        posted = await _read_multipart(_bounded(chunks, rules, reservation), parameters[b"boundary"], rules)
     elif kind == b"application/json":
         body = bytearray()
-        async for chunk in _bounded(chunks, rules, place):
+        async for chunk in _bounded(chunks, rules, reservation):
             body += chunk
         # Decoding megabytes of base64 would hold up every other request; a sentence takes less time than the way there.
         if len(body) <= _SHORT_BODY:
@@ -64,15 +64,15 @@ async def read_body(
         remedy = "Send multipart/form-data, or application/json with base64 parts."
         raise UnsupportedType(f"A body of type '{kind.decode('latin-1')}' is not read.", remedy)
     check_enough(posted, rules)
-    place.received()
+    reservation.received()
     return posted
 
 
-async def _bounded(chunks: AsyncIterator[bytes], rules: Rules, place: Place) -> AsyncIterator[bytes]:
+async def _bounded(chunks: AsyncIterator[bytes], rules: Rules, reservation: Reservation) -> AsyncIterator[bytes]:
     received, most = 0, rules.body_bytes
     async for chunk in chunks:
         received += len(chunk)
-        place.receive(len(chunk))
+        reservation.receive(len(chunk))
         if received > most:
             raise _body_too_large(rules)
         yield chunk

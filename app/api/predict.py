@@ -13,7 +13,7 @@ from app.api.events import EVENTS, event_stream
 from app.api.rules import EXPLAIN, Posted, Rules, check_explain
 from app.api.service import service_of
 from app.api.uploads import leaving, receive, refuse_query
-from app.engine.admission import Place
+from app.engine.admission import Reservation
 from app.engine.runner import Call
 from app.engine.service import Service
 from app.errors import DeadlinePassed, NotAcceptable, Unavailable, WrongFields, from_validation
@@ -33,29 +33,29 @@ async def predict(request: Request) -> Response:
     runner, settings = service.runner, service.settings
     pipeline = await _awake(service, request)
     kind = _kind(request, pipeline)
-    place = _place(request)
+    reservation = _reservation(request)
     rules = Rules.of(pipeline, settings.limits, settings.max_request_bytes)
     refuse_query(request)
-    posted = await receive(request, rules, service, place)
+    posted = await receive(request, rules, service, reservation)
     explain, options = _options(pipeline, posted, rules)
     if explain and kind == EVENTS:
         remedy = "Ask for application/json to get the explanation, or leave explain out."
         raise WrongFields("A stream of events carries no explanation.", remedy, field=EXPLAIN)
-    until = asyncio.get_running_loop().time() + min(settings.deadline_seconds, place.remaining())
+    until = asyncio.get_running_loop().time() + min(settings.deadline_seconds, reservation.remaining())
     head = _head(pipeline, request.state.request_id)
     if kind == EVENTS:
         # It is the sending of events that notices when a client has left.
-        call = Call(pipeline, request.state.timing, until, place)
+        call = Call(pipeline, request.state.timing, until, reservation)
         return await event_stream(runner, call, posted.bundle, options, head)
     async with leaving(request) as gone:
-        call = Call(pipeline, request.state.timing, until, place, gone)
+        call = Call(pipeline, request.state.timing, until, reservation, gone)
         decoded, features = await runner.prepare(call, posted.bundle)
         # Tensors now: the bytes need not be held any longer, nor the pixels where nothing is drawn over them.
         drawn_on = decoded if kind == PNG else None
         del posted, decoded
         result = await runner.predict(call, features, options, explain=explain or kind == PNG)
         png = None if drawn_on is None else await runner.overlay(call, drawn_on, result)
-        place.answered()
+        reservation.answered()
         if png is not None:
             return Response(png, headers=_headers(call), media_type=PNG)
         return JSONResponse(head | result.model_dump(exclude_none=True), headers=_headers(call))
@@ -68,7 +68,7 @@ async def _awake(service: Service, request: Request) -> "Pipeline":
         pipeline = service.registry.get(name)
         service.swaps.use(name)
         return pipeline
-    seconds = min(service.settings.deadline_seconds, _place(request).remaining())
+    seconds = min(service.settings.deadline_seconds, _reservation(request).remaining())
     waking = asyncio.ensure_future(service.swaps.awake(name))
     await asyncio.wait([waking], timeout=max(seconds, 0))
     if not waking.done():
@@ -77,12 +77,12 @@ async def _awake(service: Service, request: Request) -> "Pipeline":
     return waking.result()
 
 
-def _place(request: Request) -> Place:
-    place = getattr(request.state, "place", None)
-    if not isinstance(place, Place):
-        # The door saw no such model, and now there is one.
+def _reservation(request: Request) -> Reservation:
+    reservation = getattr(request.state, "reservation", None)
+    if not isinstance(reservation, Reservation):
+        # The middleware saw no such model, and now there is one.
         raise Unavailable("The model was loaded at this moment.", 1)
-    return place
+    return reservation
 
 
 def _kind(request: Request, pipeline: "Pipeline") -> str:

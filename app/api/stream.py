@@ -22,7 +22,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from app import errors
 from app.api.messages import MODALITIES, SAID, START, Credit, End, Export, Flush, Start, parse
-from app.engine.line import POLICY, TOO_LARGE, TRY_LATER, Closed, Event, error_event
+from app.engine.connection import POLICY, TOO_LARGE, TRY_LATER, Event, SessionClosed, error_event
 from app.engine.live import Live
 from app.engine.sessions import Sessions
 from app.engine.stepper import exported
@@ -39,7 +39,7 @@ _CLOSE_SECONDS = 5.0
 _RETRY = 10
 
 
-class _Line:
+class _SocketConnection:
     """One WebSocket: ``Connection`` of the session that it carries."""
 
     def __init__(self, socket: WebSocket) -> None:
@@ -73,7 +73,7 @@ class _Line:
         """Take what comes until the far end leaves.
 
         Raises:
-            Closed: it sent what cannot be taken.
+            SessionClosed: it sent what cannot be taken.
         """
         while True:
             message = await self.socket.receive()
@@ -120,16 +120,16 @@ async def _serve(socket: WebSocket, sessions: Sessions, model: str) -> None:
         await socket.send_denial_response(refusal.response())
         return
     await socket.accept()
-    line = _Line(socket)
+    connection = _SocketConnection(socket)
     try:
-        live = await _begin(sessions, model, await _first(socket), line)
+        live = await _begin(sessions, model, await _first(socket), connection)
     except WebSocketDisconnect:
         return
     except ServiceError as error:
         refused.labels(error.kind).inc()
-        await _close(line, _code(error), error)
+        await _close(connection, _code(error), error)
         return
-    await _carry(sessions, live, line)
+    await _carry(sessions, live, connection)
 
 
 async def _first(socket: WebSocket) -> str:
@@ -176,23 +176,23 @@ plain = Route(_PATH, _plain, methods=["GET"])
 """For requests that ask for no WebSocket."""
 
 
-async def _carry(sessions: Sessions, live: Live, line: _Line) -> None:
+async def _carry(sessions: Sessions, live: Live, connection: _SocketConnection) -> None:
     """Let both ends talk until one of them stops."""
-    reading = asyncio.create_task(line.read(live, sessions.bounds.chunk_bytes))
-    writing = asyncio.create_task(line.write(live))
+    reading = asyncio.create_task(connection.read(live, sessions.bounds.chunk_bytes))
+    writing = asyncio.create_task(connection.write(live))
     try:
         await asyncio.wait([reading, writing], return_when=asyncio.FIRST_COMPLETED)
         code, error = _outcome(reading, writing)
         if code is not None:
-            if error is not None or live.connection is line:
+            if error is not None or live.connection is connection:
                 live.finish(code)
-            await _close(line, code, error)
+            await _close(connection, code, error)
     finally:
         # No waiting here: whoever cancels this must not keep it from tidying up.
         for task in (reading, writing):
             task.cancel()
             task.add_done_callback(_forgotten)
-        live.detach(line)
+        live.detach(connection)
         if live.over is not None:
             sessions.remove(live)
 
@@ -200,7 +200,7 @@ async def _carry(sessions: Sessions, live: Live, line: _Line) -> None:
 def _outcome(reading: "asyncio.Task[None]", writing: "asyncio.Task[int]") -> tuple[int | None, ServiceError | None]:
     """The code to close with, and what to say before; no code where the far end has left."""
     if reading.done() and (error := reading.exception()) is not None:
-        if isinstance(error, Closed):
+        if isinstance(error, SessionClosed):
             return error.code, error.error
         log.exception("unexpected error in a stream", exc_info=error)
         return POLICY, ServiceError("The server failed on this session.", "Start a new one.")
@@ -215,8 +215,8 @@ def _forgotten(task: "asyncio.Task[Any]") -> None:
         task.exception()
 
 
-async def _begin(sessions: Sessions, model: str, first: str, line: _Line) -> Live:
-    """The session that the first message asks for, attached to the line, and its welcome on the way.
+async def _begin(sessions: Sessions, model: str, first: str, connection: _SocketConnection) -> Live:
+    """The session that the first message asks for, attached to the connection, and its welcome on the way.
 
     Raises:
         ServiceError: there is none.
@@ -224,7 +224,7 @@ async def _begin(sessions: Sessions, model: str, first: str, line: _Line) -> Liv
     start: Start = parse(START, first, sessions.start_bytes)
     live = await (_new(sessions, model, start) if start.session is None else _known(sessions, model, start))
     try:
-        live.attach(line, None if start.session is None else start.received or 0)
+        live.attach(connection, None if start.session is None else start.received or 0)
     except ValueError as error:
         raise WrongFields(f"{error}.", "Go on from an exported state, or start anew.", field="received") from error
     if start.credit is not None:
@@ -270,14 +270,16 @@ async def _chunk(live: Live, data: bytes, most: int) -> None:
     if len(data) > most + HEADER.size:
         limit = f"{most} bytes"
         error = TooLarge(f"A chunk of {len(data)} bytes came.", "Send smaller chunks.", limit=limit)
-        raise Closed(TOO_LARGE, error)
+        raise SessionClosed(TOO_LARGE, error)
     if len(data) < HEADER.size:
-        raise Closed(POLICY, BadRequest("A chunk is shorter than its header.", f"Begin it with {HEADER.size} bytes."))
+        raise SessionClosed(
+            POLICY, BadRequest("A chunk is shorter than its header.", f"Begin it with {HEADER.size} bytes.")
+        )
     sequence, number, seconds = HEADER.unpack_from(data)
     modality = MODALITIES[number] if number < len(MODALITIES) else None
     if modality is None or modality not in live.session.readers:
         said = f"Chunk {sequence} is of modality {modality or number}, which this session does not have."
-        raise Closed(POLICY, BadRequest(said, "Send what session.start names."))
+        raise SessionClosed(POLICY, BadRequest(said, "Send what session.start names."))
     with _refusing(f"Chunk {sequence}", modality):
         await live.take(modality, sequence, data[HEADER.size :], seconds)
 
@@ -288,16 +290,18 @@ def _refusing(what: str, modality: str | None = None) -> Iterator[None]:
     try:
         yield
     except BadChunk as error:
-        raise Closed(POLICY, BadRequest(f"{what}: {error}.", "Start a new session.", modality=modality)) from error
+        raise SessionClosed(
+            POLICY, BadRequest(f"{what}: {error}.", "Start a new session.", modality=modality)
+        ) from error
     except Busy as error:
-        raise Closed(TRY_LATER, Unavailable(str(error), _RETRY)) from error
+        raise SessionClosed(TRY_LATER, Unavailable(str(error), _RETRY)) from error
 
 
 async def _told(live: Live, text: str, most: int) -> None:
     try:
         message: Flush | End | Export | Credit = parse(SAID, text, most)
     except ServiceError as error:
-        raise Closed(_code(error), error) from error
+        raise SessionClosed(_code(error), error) from error
     if isinstance(message, Credit):
         if message.events:
             live.more_events(message.events)
@@ -339,10 +343,10 @@ def _greeting(live: Live, advice: Event, pipeline: "Pipeline") -> Event:
     }
 
 
-async def _close(line: _Line, code: int, error: ServiceError | None = None) -> None:
+async def _close(connection: _SocketConnection, code: int, error: ServiceError | None = None) -> None:
     """Say why, and close; a far end that does not listen is not waited for."""
     with suppress(TimeoutError, RuntimeError, WebSocketDisconnect):
         async with asyncio.timeout(_CLOSE_SECONDS):
             if error is not None:
-                await line.send(error_event(error))
-            await line.socket.close(code)
+                await connection.send(error_event(error))
+            await connection.socket.close(code)

@@ -11,7 +11,7 @@ from starlette.datastructures import Headers
 
 from app.api.parts import read_body
 from app.api.rules import Posted, Rules
-from app.engine.admission import Place
+from app.engine.admission import Reservation
 from app.engine.service import Service
 from app.errors import UploadTimeout, WrongFields
 
@@ -55,7 +55,7 @@ def refuse_query(request: Request) -> None:
         raise WrongFields("Options in the address are not read.", "Send them as parts of the body.", field=field)
 
 
-async def receive(request: Request, rules: Rules, service: Service, place: Place) -> Posted:
+async def receive(request: Request, rules: Rules, service: Service, reservation: Reservation) -> Posted:
     """The parts of a body, which is given up if it takes too long, in all or between two pieces of it.
 
     Raises:
@@ -65,7 +65,7 @@ async def receive(request: Request, rules: Rules, service: Service, place: Place
     chunks = _steady(request.stream(), settings.upload_pause_seconds)
     try:
         async with asyncio.timeout(settings.upload_seconds):
-            return await read_body(request.headers, chunks, rules, service.runner, place)
+            return await read_body(request.headers, chunks, rules, service.runner, reservation)
     except TimeoutError as error:
         limit = f"{settings.upload_seconds:g} seconds"
         said = f"The body did not arrive within {limit}."

@@ -6,19 +6,32 @@ from typing import Annotated
 
 import typer
 
-from app.cli.common import ModelDir, fail, find, import_plugins, settings_of
+from app.cli.common import ModelDir, fail, find, import_plugins, pair, settings_of
 
 
 def manifest(
     data: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder with one subfolder a class.")],
     share: Annotated[float, typer.Option(min=0.01, max=0.9, help="Part of each class that is kept for val.")] = 0.2,
+    table: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="CSV or TSV file that says what the files are, a row each."),
+    ] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(help="field=name of the table's column, such as label=category; repeatable.")
+    ] = None,
 ) -> None:
-    """List a folder of files, sorted into classes, in train.jsonl and val.jsonl. Files of one name are one example."""
+    """List a folder of files, sorted into classes or described by a table, in train.jsonl and val.jsonl."""
     from models.training.folders import write_manifests
     from models.training.manifest import DataError
+    from models.training.table import write_table
 
+    if column and table is None:
+        fail("--column names a column of a --table.")
     try:
-        written = write_manifests(data, share=share)
+        if table is None:
+            written = write_manifests(data, share=share)
+        else:
+            written = write_table(table, data, dict(pair(item) for item in column or ()), share=share)
     except DataError as error:
         fail(str(error))
     counts = ", ".join(f"{count} in {name}.jsonl" for name, count in written.examples.items())

@@ -23,14 +23,14 @@ _STALLED = 1.0
 _LATE = 30.0
 """Seconds that the rest of a body may take, at its pace so far, for room to be kept for it."""
 _SHARE = 0.25
-"""Of all places, what requests may have that let others go first: they stay long."""
+"""Share of all reservations for requests that let others go first: they stay long."""
 _MEMORY = 0.95
 """What the measured speed keeps of its past with each request."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Most requests in the house, bytes and steps that they hold, and seconds that the last may have to wait."""
+    """Most requests at once, bytes and steps that they hold, and seconds that the last may have to wait."""
 
     requests: int
     nbytes: int
@@ -93,13 +93,13 @@ class Speed:
 
 
 class Admission:
-    """The places of the house; for the event loop's thread."""
+    """All reservations; for the event loop's thread."""
 
     def __init__(self, bounds: Bounds, metrics: Metrics, clock: Callable[[], float] = time.monotonic) -> None:
         self.bounds = bounds
         self.metrics = metrics
         self.clock = clock
-        self.places: set[Place] = set()
+        self.reservations: set[Reservation] = set()
         self.nbytes = 0
         self.steps = 0
         self._costs: dict[str, Cost] = {}
@@ -107,27 +107,31 @@ class Admission:
         self._room = asyncio.Event()
         self._room.set()
 
-    def enter(self, model: str, nbytes: int = 0, timeout: float = math.inf, *, interleaves: bool = False) -> "Place":
-        """A place for a request of ``nbytes``, as far as is known, which wants its answer within ``timeout`` seconds.
+    def enter(
+        self, model: str, nbytes: int = 0, timeout: float = math.inf, *, interleaves: bool = False
+    ) -> "Reservation":
+        """Let in a request of ``nbytes``, as far as is known, which wants its answer within ``timeout`` seconds.
 
         One that ``interleaves`` lets others go first between its parts: nobody waits for all of it.
-        Whoever comes into an empty house is let in: an estimate that is too high would otherwise stay so.
+        Whoever comes into an empty server is let in: an estimate that is too high would otherwise stay so.
 
         Raises:
             Unavailable: there is no room, or the answer would come too late; Retry-After is the backlog's time.
         """
-        place = Place(self, model, nbytes, timeout, interleaves)
-        if self.places:
-            self._check(place)
-        self.places.add(place)
+        reservation = Reservation(self, model, nbytes, timeout, interleaves)
+        if self.reservations:
+            self._check(reservation)
+        self.reservations.add(reservation)
         self.metrics.waiting.inc()
         self.hold(nbytes, 0)
-        return place
+        return reservation
 
     def backlog(self) -> float:
-        """Seconds until all that is in the house is answered."""
+        """Seconds until all that was admitted is answered."""
         now = self.clock()
-        return sum(place.left for place in self.places if not place.is_stalled(now)) / float(self._speed)
+        return sum(reservation.left for reservation in self.reservations if not reservation.is_stalled(now)) / float(
+            self._speed
+        )
 
     def cost(self, model: str) -> Cost:
         """What a request for ``model`` takes; all zero until the first was answered."""
@@ -143,7 +147,7 @@ class Admission:
             await self._room.wait()
 
     def hold(self, nbytes: int, steps: int) -> None:
-        """Count what a place holds more, or less."""
+        """Count what a reservation holds more, or less."""
         self.nbytes += nbytes
         self.steps += steps
         self.metrics.waiting_bytes.set(self.nbytes)
@@ -169,7 +173,7 @@ class Admission:
         self._speed.leave_out(self._speed.shared - began)
 
     def _note(self) -> None:
-        self._speed.note(self.clock(), sum(place.is_working for place in self.places))
+        self._speed.note(self.clock(), sum(reservation.is_working for reservation in self.reservations))
 
     def check_bytes(self, more: int) -> None:
         """Refuse ``more`` bytes where they do not fit beside those that are held.
@@ -180,31 +184,32 @@ class Admission:
         if self.nbytes + more > self.bounds.nbytes:
             # What was announced and does not come must keep nobody out.
             now = self.clock()
-            for place in self.places:
-                if place.is_late(now):
-                    place.hold_received()
+            for reservation in self.reservations:
+                if reservation.is_late(now):
+                    reservation.hold_received()
         if self.nbytes + more > self.bounds.nbytes:
             said = f"{self.nbytes} bytes are already waiting, of at most {self.bounds.nbytes}."
             raise self._refuse("bytes", said)
 
-    def _check(self, place: "Place") -> None:
-        bounds, waiting = self.bounds, len(self.places)
+    def _check(self, reservation: "Reservation") -> None:
+        bounds, waiting = self.bounds, len(self.reservations)
         if waiting >= bounds.requests:
             raise self._refuse("requests", f"{waiting} requests are already waiting.")
-        if place.interleaves:
-            others = sum(other.interleaves for other in self.places)
+        if reservation.interleaves:
+            others = sum(other.interleaves for other in self.reservations)
             if others >= max(_SHARE * bounds.requests, 1):
-                said = f"{others} requests for {place.model} are already waiting."
-                raise self._refuse("requests", said, self.cost(place.model).work)
-        self.check_bytes(place.nbytes)
+                said = f"{others} requests for {reservation.model} are already waiting."
+                raise self._refuse("requests", said, self.cost(reservation.model).work)
+        self.check_bytes(reservation.nbytes)
         if self.steps >= bounds.steps:
             raise self._refuse("steps", f"{self.steps} steps are already waiting, of at most {bounds.steps}.")
         backlog = self.backlog()
         if backlog > bounds.seconds:
             said = f"What is already waiting takes {backlog:.1f} seconds, more than the {bounds.seconds:g} allowed."
             raise self._refuse("time", said)
-        if backlog + place.left / float(self._speed) > _MARGIN * place.timeout:
-            said = f"What is already waiting takes {backlog:.1f} seconds: no answer within {place.timeout:g} seconds."
+        if backlog + reservation.left / float(self._speed) > _MARGIN * reservation.timeout:
+            said = f"What is already waiting takes {backlog:.1f} seconds: "
+            said += f"no answer within {reservation.timeout:g} seconds."
             raise self._refuse("time", said)
 
     def _refuse(self, reason: str, detail: str, seconds: float = 0.0) -> Unavailable:
@@ -213,13 +218,13 @@ class Admission:
 
 
 @dataclass(eq=False, slots=True)
-class Place:
-    """One request's part in the house, from its first byte to its answer's last; a context manager.
+class Reservation:
+    """What one request takes of the server, from its first byte to its answer's last; a context manager.
 
     ``left`` is the work, in seconds of a thread, that it is expected to be still.
     """
 
-    house: Admission
+    admission: Admission
     model: str
     nbytes: int
     timeout: float
@@ -236,12 +241,12 @@ class Place:
     _work: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
-        self.left = 0.0 if self.interleaves else self.house.cost(self.model).work
-        self.since = self.house.clock()
+        self.left = 0.0 if self.interleaves else self.admission.cost(self.model).work
+        self.since = self.admission.clock()
 
     @property
     def is_working(self) -> bool:
-        """Whether it is this house's turn to do something for it."""
+        """Whether it is its turn to do something for it."""
         return self.is_here and not self.is_done
 
     def receive(self, nbytes: int) -> None:
@@ -252,18 +257,18 @@ class Place:
         """
         self._received += nbytes
         if (more := self._received - self.nbytes) > 0:
-            if len(self.house.places) > 1:
-                self.house.check_bytes(more)
+            if len(self.admission.reservations) > 1:
+                self.admission.check_bytes(more)
             self._hold(self._received, self.steps)
 
     def received(self) -> None:
         """The body is here."""
         self.is_here = True
-        self._began = self.house.began()
+        self._began = self.admission.began()
 
     def decoded(self, work: float, steps: int) -> None:
         """The media are tensors now, of so many steps, and their bytes are given up; it took ``work`` seconds."""
-        usual = self.house.cost(self.model).steps
+        usual = self.admission.cost(self.model).steps
         if usual:
             self.left *= steps / usual
         self._spend(work)
@@ -277,14 +282,14 @@ class Place:
         """All is done but the sending."""
         if not self.is_done:
             self.is_done = True
-            self.house.cost(self.model).learn(self._work, self.steps)
+            self.admission.cost(self.model).learn(self._work, self.steps)
             self.left = 0.0
             self._hold(0, 0)
-            self.house.ended(self._work)
+            self.admission.ended(self._work)
 
     def remaining(self) -> float:
         """Seconds until its client wants the answer."""
-        return self.timeout - (self.house.clock() - self.since)
+        return self.timeout - (self.admission.clock() - self.since)
 
     def is_stalled(self, now: float) -> bool:
         """Whether its body has been arriving for so long that it may as well never be there."""
@@ -299,25 +304,25 @@ class Place:
         """Keep no room for what was announced; what comes of it must find room then."""
         self._hold(self._received, self.steps)
 
-    def __enter__(self) -> "Place":
+    def __enter__(self) -> "Reservation":
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        house = self.house
+        admission = self.admission
         self._hold(0, 0)
-        house.places.discard(self)
-        house.metrics.waiting.dec()
+        admission.reservations.discard(self)
+        admission.metrics.waiting.dec()
         if self.is_working and self.is_given_up:
-            house.ended(0.0)
+            admission.ended(0.0)
         elif self.is_working:
-            house.left_out(self._began)
+            admission.left_out(self._began)
 
     def _spend(self, work: float) -> None:
         self._work += work
         self.left = max(self.left - work, 0.0)
 
     def _hold(self, nbytes: int, steps: int) -> None:
-        self.house.hold(nbytes - self.nbytes, steps - self.steps)
+        self.admission.hold(nbytes - self.nbytes, steps - self.steps)
         self.nbytes, self.steps = nbytes, steps

@@ -18,7 +18,7 @@ from app.telemetry import log
 
 if TYPE_CHECKING:
     from models.decoding.decoder import SharedDecoder, StepAnswer, StepCall
-    from models.tasks.streaming import Event, Told
+    from models.tasks.streaming import Event, StreamSearch
 
 T = TypeVar("T")
 _ALONE = Lane("other")
@@ -38,11 +38,11 @@ class Search(Row):
 
     decoder: "SharedDecoder[Any]"
     tell: "Callable[[Event], object]"
-    steps_left: "Told[Any] | None" = None
+    steps_left: "StreamSearch[Any] | None" = None
     call: "StepCall | None" = None
 
 
-class Watcher(Protocol):
+class DeviceObserver(Protocol):
     """Who wants to know what a device does; called on its thread."""
 
     def batch(self, lane: str, rows: int, padded: int, real: int) -> None:
@@ -52,7 +52,7 @@ class Watcher(Protocol):
         """This many searches are under way."""
 
 
-class _Nobody:
+class _NoObserver:
     def batch(self, lane: str, rows: int, padded: int, real: int) -> None: ...
 
     def searching(self, rows: int) -> None: ...
@@ -91,13 +91,13 @@ def in_own_thread(threads: int, call: Callable[[], T]) -> T:
 class Device:
     """Runs networks; every method may be called from any thread."""
 
-    def __init__(self, name: str, threads: int = 0, delay: float = 0.0, watcher: Watcher | None = None) -> None:
+    def __init__(self, name: str, threads: int = 0, delay: float = 0.0, watcher: DeviceObserver | None = None) -> None:
         """A thread called ``name`` whose network steps run on ``threads`` threads; 0 leaves the choice to torch.
 
         ``delay``: seconds that a row may wait for others to share its batch, although the device is free.
         """
         self._threads = threads
-        self._watcher: Watcher = watcher or _Nobody()
+        self._watcher: DeviceObserver = watcher or _NoObserver()
         self._queue: queue.SimpleQueue[Row | None] = queue.SimpleQueue()
         self._calls, self._searches = Batcher(delay), Batcher(delay)
         self._under_way: list[Search] = []
@@ -125,7 +125,7 @@ class Device:
         return self.put(Row(_ALONE, lambda works: [works[0]()], work))
 
     def search(
-        self, decoder: "SharedDecoder[Any]", begin: "Callable[[], Told[T]]", tell: "Callable[[Event], object]"
+        self, decoder: "SharedDecoder[Any]", begin: "Callable[[], StreamSearch[T]]", tell: "Callable[[Event], object]"
     ) -> "Future[T]":
         """Run a search over ``decoder`` with shared steps; ``tell`` gets its events, on the device's thread."""
         return self.put(Search(_ALONE, lambda begins: [begins[0]()], begin, decoder=decoder, tell=tell))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from app.engine.line import NORMAL, POLICY, Closed, Connection, Event, error_event
+from app.engine.connection import NORMAL, POLICY, Connection, Event, SessionClosed, error_event
 from app.errors import OutOfBounds
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Live:
 
         Raises:
             BadChunk: it cannot be used, and neither can what follows; or a connection left while such a one was read.
-            Closed: there were too many gaps.
+            SessionClosed: there were too many gaps.
         """
         await self.settled()
         if self._reading is not None:
@@ -115,7 +115,7 @@ class Live:
             event = {"type": "error", "problem": "urn:fusionrnn:problem:gap", "expected": self.next_sequence}
             self.say(event | {"detail": said, "remedy": "Send again from there."})
             if self._gaps > _MOST_GAPS:
-                raise Closed(POLICY)
+                raise SessionClosed(POLICY)
             return
         await self._whole(self._read(modality, sequence, chunk, time), self.session.readers[modality].offload)
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
-from app.engine.admission import Admission, Place
+from app.engine.admission import Admission, Reservation
 from app.engine.batcher import Lane, Row
 from app.engine.device import Device, Search, use_threads
 from app.engine.playback import Player, can_play
@@ -18,7 +18,7 @@ from app.engine.warmup import most_steps
 from app.errors import ClientLeft, DeadlinePassed
 from app.metrics import Metrics
 from app.telemetry import ServerTiming
-from models.media.patience import while_wanted
+from models.media.cancellation import while_wanted
 
 if TYPE_CHECKING:
     import torch
@@ -48,7 +48,7 @@ class Call:
     pipeline: "Pipeline"
     timing: ServerTiming
     until: float
-    place: Place | None = None
+    reservation: Reservation | None = None
     gone: "asyncio.Future[None] | None" = None
 
 
@@ -96,10 +96,10 @@ class Runner:
         # A few sentences are tokens sooner than another thread has taken them up.
         short = all(call.pipeline.is_written(part) and sum(map(len, found)) <= _SHORT for part, found in bundle.items())
         decoded, features = work() if short else await self.attempt(call, work)
-        if call.place is not None:
+        if call.reservation is not None:
             stages = call.timing.stages
             seconds = (stages["decode"] + stages["features"]) / 1e3
-            call.place.decoded(seconds, sum(features.lengths.values()))
+            call.reservation.decoded(seconds, sum(features.lengths.values()))
         return decoded, features
 
     async def predict(self, call: Call, features: "Extracted", options: "BaseModel", *, explain: bool) -> "Result":
@@ -247,8 +247,8 @@ class Runner:
 
         try:
             while (part := await self._run(device, call, work)) is not None:
-                if call.place is not None and "result" in part:
-                    call.place.computed(call.timing.stages["inference"] / 1e3)
+                if call.reservation is not None and "result" in part:
+                    call.reservation.computed(call.timing.stages["inference"] / 1e3)
                 yield part
         finally:
             # On its own thread, behind the step that may still run there; a pool that was closed has nothing to stop.
@@ -306,8 +306,8 @@ class Runner:
         """Write down what an answer took."""
         call.timing.add("queue", row.began - row.since)
         call.timing.add("inference", time.perf_counter() - row.began)
-        if call.place is not None:
-            call.place.computed(row.spent)
+        if call.reservation is not None:
+            call.reservation.computed(row.spent)
 
     async def _run(self, pool: Device | ThreadPoolExecutor, call: Call, work: Callable[[], T]) -> T:
         submitted = time.perf_counter()
@@ -337,8 +337,8 @@ class Runner:
             return task.result()
         # Takes it out of the queue or the batch; if it already runs as a whole, its end is not waited for.
         task.cancel()
-        if call.place is not None:
-            call.place.is_given_up = True
+        if call.reservation is not None:
+            call.reservation.is_given_up = True
         if call.gone is not None and call.gone.done():
             self.metrics.evicted.labels("left").inc()
             raise ClientLeft

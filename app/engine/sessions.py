@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
-from app.engine.line import DRAINING, NORMAL, Event
+from app.engine.connection import DRAINING, NORMAL, Event
 from app.engine.live import Bounds, Live
 from app.engine.service import Service
 from app.engine.stepper import Stepper, alone, ended
@@ -36,7 +36,7 @@ _SHOWN = 8
 """Characters of a session's id in the log: whoever knows all of it can take the session up."""
 
 
-class Asked(BaseModel):
+class StreamRequest(BaseModel):
     """What a client asked for, as JSON can hold it."""
 
     modalities: dict[str, Any]
@@ -50,7 +50,7 @@ class Facts(BaseModel):
     next_sequence: int
     said: int
     overtaken: list[Event]
-    start: Asked
+    start: StreamRequest
 
 
 class Sessions:
@@ -103,7 +103,7 @@ class Sessions:
         self._opening += 1
         try:
             if state is None:
-                asked = Asked(modalities=dict(modalities), options=dict(options))
+                asked = StreamRequest(modalities=dict(modalities), options=dict(options))
                 live = self._live(stepper, await self._open(stepper, asked), asked)
             else:
                 live = await self._resumed(stepper, stepper.sealer.open(state), received)
@@ -218,10 +218,10 @@ class Sessions:
         live.skip_to(facts.said, facts.overtaken, oldest if received is None else received)
         return live
 
-    def _live(self, stepper: Stepper, session: "Session", asked: Asked) -> Live:
+    def _live(self, stepper: Stepper, session: "Session", asked: StreamRequest) -> Live:
         return Live(session, asked.model_dump(), self.bounds, stepper.wake, self.service.runner.read)
 
-    async def _open(self, stepper: Stepper, asked: Asked, snapshot: "Snapshot | None" = None) -> "Session":
+    async def _open(self, stepper: Stepper, asked: StreamRequest, snapshot: "Snapshot | None" = None) -> "Session":
         """On threads of their own: filters are read where chunks are, rows belong to the device.
 
         Raises:

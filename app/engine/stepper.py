@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from app.engine.connection import NORMAL, POLICY, Event, error_event
 from app.engine.device import Device
-from app.engine.line import NORMAL, POLICY, Event, error_event
 from app.engine.live import Live
 from app.errors import OutOfBounds, ServiceError
 from app.telemetry import log

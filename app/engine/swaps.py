@@ -104,7 +104,7 @@ class Swaps:
                             await self._unload(name, rest=True)
 
     def _is_idle(self, name: str) -> bool:
-        busy = any(place.model == name for place in self.admission.places)
+        busy = any(reservation.model == name for reservation in self.admission.reservations)
         last = self._used.get(name, math.inf)
         return name in self.registry.pipelines and not busy and time.monotonic() > last + self.idle_seconds
 

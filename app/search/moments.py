@@ -51,7 +51,7 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class Inference:
     """One run of one checkpoint."""
 
     pipeline: "Pipeline"
@@ -107,7 +107,7 @@ class Annotator:
         for second, frame in enumerate(rgb_frames(data, limits, fps=1, target=self._side)):
             yield second + 0.5, frame
 
-    def questions(self, picture: Picture) -> list[Question]:
+    def questions(self, picture: Picture) -> list[Inference]:
         """What to ask about a picture; the answers go to ``moment``."""
         asked = [_question(self.embedder, picture)]
         if self.captioner is not None:
@@ -123,14 +123,14 @@ class Annotator:
         }
         return Moment(seconds, _unit(embedded["embeddings"]["image"]), captions, thumbnail(picture))
 
-    def query(self, bundle: "Bundle", limits: MediaLimits) -> Question:
+    def query(self, bundle: "Bundle", limits: MediaLimits) -> Inference:
         """What to ask about one text or one image; ``query_vector`` reads the answer.
 
         Raises:
             MediaError: it cannot be used.
         """
         features = self.embedder.features(self.embedder.decode(bundle, limits))
-        return Question(self.embedder, features, self.embedder.options())
+        return Inference(self.embedder, features, self.embedder.options())
 
     def query_vector(self, answer: "Result") -> Vector:
         """The vector of the one modality that was asked about."""
@@ -177,9 +177,9 @@ def _identity(pipeline: "Pipeline") -> str:
     return f"{pipeline.config.name} {pipeline.config.version} {pipeline.digest[:16]}"
 
 
-def _question(pipeline: "Pipeline", picture: Picture, **options: str) -> Question:
+def _question(pipeline: "Pipeline", picture: Picture, **options: str) -> Inference:
     features = pipeline.features(Decoded({"image": [picture]}))
-    return Question(pipeline, features, pipeline.options.model_validate(options))
+    return Inference(pipeline, features, pipeline.options.model_validate(options))
 
 
 def _unit(values: Sequence[float]) -> Vector:

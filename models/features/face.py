@@ -101,7 +101,7 @@ def _stretched(frame: Grey) -> Grey:
     return stretched
 
 
-class Follower:
+class FaceTracker:
     """Where the face is in frames [H, W] that come one by one.
 
     Finds are averaged over ``REACH`` frames before, and ``ahead`` frames after, the one that is asked about; what lies
@@ -197,7 +197,7 @@ class Follower:
 
 def follow(frames: Iterable[Grey], ahead: int = REACH) -> Iterator[tuple[Grey, Face | None]]:
     """Each frame [H, W] with where its face is, None where none was found around it."""
-    follower = Follower(ahead, patient=True)
+    follower = FaceTracker(ahead, patient=True)
     for frame in frames:
         yield from follower.add(frame)
     yield from follower.rest()

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from models.fusion.alignment import Alignment, common_lengths, full_steps
-from models.fusion.recurrent import SideBySide
+from models.fusion.recurrent import AlignedRecurrence
 from models.registry import FUSIONS, FusionConfig
 from models.rnn import CellName, RecurrentEncoder
 from models.sequence import FusionOutput, SequenceOutput, length_mask
@@ -45,7 +45,7 @@ class ContextualConfig(FusionConfig):
 
 
 @FUSIONS.register("contextual", ContextualConfig)
-class ContextualFusion(SideBySide):
+class ContextualFusion(AlignedRecurrence):
     """One output for each utterance, in ``sequence``; ``fused`` is their mean.
 
     ``hierarchical``: first a network over each modality's utterances, then one over the concatenation of their outputs;

@@ -48,7 +48,7 @@ class RecurrentConfig(FusionConfig):
         ]
 
 
-class SideBySide(nn.Module):
+class AlignedRecurrence(nn.Module):
     """Aligned steps of all modalities, concatenated, through one recurrent network.
 
     ``sequence`` has its outputs, and ``fused`` what its pooling makes of them. A modality's contribution is how
@@ -112,7 +112,7 @@ class SideBySide(nn.Module):
 
 
 @FUSIONS.register("recurrent", RecurrentConfig)
-class RecurrentFusion(SideBySide):
+class RecurrentFusion(AlignedRecurrence):
     """h_t = RNN([x_1,t; ...; x_M,t], h_{t-1}): all modalities' steps, concatenated, in one network.
 
     ``fused`` is the last output, as published, or the mean of all, or their mean under attention. At each step an

@@ -23,10 +23,10 @@ from av.audio.frame import AudioFrame
 from av.container import InputContainer
 from numpy.typing import NDArray
 
+from models.media.cancellation import check_cancelled
 from models.media.container import AUDIO_CODECS, Pictures, check_codec, opened, packets, picture_stream, seconds
 from models.media.errors import MediaOutOfBounds, UndecodableMedia, UnsupportedMedia, shielded
 from models.media.limits import MediaLimits
-from models.media.patience import check_wanted
 from models.media.sniff import FLAC, M4A, MKV, MOV, MP4, WAV, WEBM, recognize
 
 _STATING_LENGTH = frozenset((FLAC, MP4, MOV, M4A, WEBM, MKV))
@@ -248,7 +248,7 @@ def _wav_blocks(data: bytes, most: float) -> Iterator[Block]:
             raise _too_long("audio", most)
         size = max(1, _BLOCK // file.channels)
         while len(block := file.read(size, dtype="float32", always_2d=True)):
-            check_wanted()
+            check_cancelled()
             yield rate, block
 
 

@@ -16,9 +16,9 @@ from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
+from models.media.cancellation import check_cancelled
 from models.media.errors import MediaOutOfBounds, UndecodableMedia, UnsupportedMedia, shielded
 from models.media.limits import MediaLimits
-from models.media.patience import check_wanted
 from models.media.sniff import (
     AAC,
     AVI,
@@ -129,7 +129,7 @@ def packets(
         UndecodableMedia: the file's index, read by the end, promises more than the file has.
     """
     for packet in container.demux(stream) if beside is None else container.demux(stream, beside.stream):
-        check_wanted()
+        check_cancelled()
         if beside is not None and packet.stream_index == beside.stream.index:
             beside.note(packet)
             continue

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from models.media.patience import check_wanted
+from models.media.cancellation import check_cancelled
 
 _LOOKS = 0.1
 """Seconds after which whoever waits looks whether it is still wanted."""
@@ -33,14 +33,14 @@ class PixelRoom:
         """Wait until there is room for so many, and keep it in the block.
 
         Raises:
-            GivenUp: nobody wants the picture any more.
+            Cancelled: nobody wants the picture any more.
         """
         turn = object()
         with self._changed:
             self._waiting.append(turn)
             try:
                 while self._waiting[0] is not turn or (self._held and self._held + pixels > self.pixels):
-                    check_wanted()
+                    check_cancelled()
                     self._changed.wait(_LOOKS)
                 self._held += pixels
             finally:

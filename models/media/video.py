@@ -21,10 +21,10 @@ from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from models.media.cancellation import check_cancelled
 from models.media.container import VIDEO_CODECS, Coded, check_codec, most_pixels, opened, packets, picture_stream
 from models.media.errors import MediaOutOfBounds, UndecodableMedia, UnsupportedMedia
 from models.media.limits import MediaLimits
-from models.media.patience import check_wanted
 from models.media.sniff import AVI, recognize
 from models.media.timeline import Timeline
 
@@ -204,7 +204,7 @@ def _pick(
             timeline.coded[place].pts = place  # its time is known; decoders hand this number on to the frame
         shown: tuple[int, VideoFrame] | None = None
         for place in (*run, None):
-            check_wanted()
+            check_cancelled()
             # What no other frame refers to need not be decoded, unless it is chosen or could be its other field.
             near = place is None or timeline.in_order or not wanted.isdisjoint((place - 1, place, place + 1))
             context.skip_frame = "DEFAULT" if near else "NONREF"

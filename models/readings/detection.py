@@ -19,7 +19,7 @@ from torch import Tensor
 from models.encoded import Encoded
 from models.network import FusionRNN
 from models.options import Options
-from models.readings.reading import Event, Listener, Reading, Told
+from models.readings.reading import ChunkEvents, Event, Listener, Reading
 from models.sequence import SequenceOutput
 from models.state import State
 
@@ -138,7 +138,7 @@ class Detection(Reading):
         )
         return [Heard(*row) for row in rows], after
 
-    def tell(self, listener: "Detector", evidence: Heard, at: int, began: float) -> Told:
+    def tell(self, listener: "Detector", evidence: Heard, at: int, began: float) -> ChunkEvents:
         events: list[Event] = []
         for offset, (label, probability) in enumerate(zip(evidence.labels, evidence.probabilities, strict=True)):
             if (found := listener.see(at + offset, label, probability)) is not None:
@@ -148,7 +148,7 @@ class Detection(Reading):
         if listener.is_due(at, after):
             seconds = round(began + after * self.tick, 3)
             events.append({"type": "partial", "time": seconds, "predictions": self._best(evidence.last, listener)})
-        return Told(events, len(evidence.labels))
+        return ChunkEvents(events, len(evidence.labels))
 
     def close(
         self, listener: "Detector", encoded: Encoded, state: State, at: int, began: float, reason: str

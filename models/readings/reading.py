@@ -16,7 +16,7 @@ Event: TypeAlias = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ChunkEvents:
     """What a reading made of a chunk: ``events``, of its first ``steps``, which are all unless ``over``.
 
     ``over``: with the last of them something ended after which the network knows nothing of what was before.
@@ -72,7 +72,7 @@ class Reading(ABC):
         """
 
     @abstractmethod
-    def tell(self, listener: Any, evidence: Any, at: int, began: float) -> Told:
+    def tell(self, listener: Any, evidence: Any, at: int, began: float) -> ChunkEvents:
         """One session's chunk, whose first step is the ``at``-th of an utterance that ``began`` then."""
 
     @abstractmethod

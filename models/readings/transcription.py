@@ -19,7 +19,7 @@ from models.encoded import Encoded
 from models.features.text import TextTokenizer, join
 from models.heads.transcription import TranscriptionHead
 from models.options import Options
-from models.readings.reading import Event, Listener, Reading, Told
+from models.readings.reading import ChunkEvents, Event, Listener, Reading
 from models.state import State
 
 _LONGEST = 30.0
@@ -166,7 +166,7 @@ class Transcription(Reading):
     ) -> tuple[list[NDArray[np.float64]], State]:
         return list(self.head(encoded).double().cpu().numpy()), state
 
-    def tell(self, listener: Sentence, evidence: NDArray[np.float64], at: int, began: float) -> Told:
+    def tell(self, listener: Sentence, evidence: NDArray[np.float64], at: int, began: float) -> ChunkEvents:
         events: list[Event] = []
         for step, scores in enumerate(evidence, at):
             listener.hear(step, scores)
@@ -174,7 +174,9 @@ class Transcription(Reading):
             quiet = silence >= listener.options.endpoint
             if listener.runs and (quiet or (silence >= _SURE * listener.options.endpoint and listener.complete)):
                 # The network has learned from single sentences: of one that is over it must know nothing in the next.
-                return Told([*events, *self.final(listener, step + 1, began, "silence")], step + 1 - at, over=True)
+                return ChunkEvents(
+                    [*events, *self.final(listener, step + 1, began, "silence")], step + 1 - at, over=True
+                )
             if quiet:
                 # What CTC makes of a long silence is a word that is a little likely everywhere: it was not said.
                 self._begin(listener, step + 1)
@@ -186,7 +188,7 @@ class Transcription(Reading):
             text = join(self.tokenizer.words(tokens))
             seconds = round(began + (at + len(evidence)) * self.tick, 3)
             events.append({"type": "partial", "time": seconds, "text": text})
-        return Told(events, len(evidence))
+        return ChunkEvents(events, len(evidence))
 
     def close(
         self,

@@ -28,7 +28,7 @@ _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 0.2}
 """Largest difference that is believed, relative to the norm of the reference."""
 
 
-class Fast(Protocol):
+class FastMethod(Protocol):
     """What stands in for a method; ``how`` says in a few words what it runs on.
 
     It must not hold the module itself: that would be a cycle, and an unloaded network would wait for the collector.
@@ -39,7 +39,7 @@ class Fast(Protocol):
     def __call__(self, *args: Any) -> Any: ...
 
 
-Build: TypeAlias = Callable[[_Module, torch.dtype], Fast | None]
+Build: TypeAlias = Callable[[_Module, torch.dtype], FastMethod | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +111,7 @@ def accelerate(network: nn.Module, wanted: RuntimeName = "auto") -> Runtime:
 
 
 @torch.no_grad()
-def _built(accelerator: Accelerator[Any], module: nn.Module, precision: torch.dtype) -> Fast | None:
+def _built(accelerator: Accelerator[Any], module: nn.Module, precision: torch.dtype) -> FastMethod | None:
     """What stands in for the module's method, or None where that would gain nothing.
 
     Raises:

@@ -3,11 +3,11 @@
 import torch
 
 from models.heads.captioning import CaptioningHead
-from models.runtime.acceleration import Accelerator, Fast
+from models.runtime.acceleration import Accelerator, FastMethod
 from models.runtime.linear import product, rows
 
 
-def _build(head: CaptioningHead, precision: torch.dtype) -> Fast | None:
+def _build(head: CaptioningHead, precision: torch.dtype) -> FastMethod | None:
     return product(head.embedding.weight, head.bias, precision)
 
 

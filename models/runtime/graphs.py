@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from models.heads.captioning import CaptioningHead
-from models.runtime.acceleration import Accelerator, Fast
+from models.runtime.acceleration import Accelerator, FastMethod
 
 ROWS = (1, 2, 4, 8, 16, 32, 64)
 """For which a graph is recorded: a batch is padded to the next of them, and a larger one runs as it did."""
@@ -85,7 +85,7 @@ def on_cuda(thunk: Thunk) -> tuple[Callable[[], Any], Sequence[Tensor]]:
     return graph.replay, outputs
 
 
-def _build(head: CaptioningHead, precision: torch.dtype) -> Fast | None:
+def _build(head: CaptioningHead, precision: torch.dtype) -> FastMethod | None:
     """Graphs of the decoder's step; None where they are not faster on this device."""
     rounded = precision == torch.bfloat16
 

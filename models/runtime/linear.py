@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.runtime.acceleration import Accelerator, Fast
+from models.runtime.acceleration import Accelerator, FastMethod
 from models.runtime.kernels import onednn
 from models.stepwise import StepLinear
 
@@ -68,14 +68,14 @@ def pack_half(weight: Tensor, bias: Tensor | None) -> Any:
     return torch.ops.quantized.linear_prepack_fp16(weight, bias)
 
 
-def product(weight: Tensor, bias: Tensor | None, precision: torch.dtype) -> Fast | None:
+def product(weight: Tensor, bias: Tensor | None, precision: torch.dtype) -> FastMethod | None:
     """The product with ``weight`` [O, I] at a precision; None where it is small enough to leave alone."""
     if weight.numel() * 4 < WORTH_BYTES:
         return None
     return (BFloatLinear if precision == torch.bfloat16 else HalfLinear)(weight, bias)
 
 
-def _build(layer: nn.Linear, precision: torch.dtype) -> Fast | None:
+def _build(layer: nn.Linear, precision: torch.dtype) -> FastMethod | None:
     return product(layer.weight, layer.bias, precision)
 
 

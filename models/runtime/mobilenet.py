@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from models.encoders.mobilenet import EfficientNetLite0, InvertedResiduals, MobileNetV2
 from models.encoders.spectrogram import SpectrogramRNN, by_step, planes
-from models.runtime.acceleration import Accelerator, Fast
+from models.runtime.acceleration import Accelerator, FastMethod
 from models.runtime.kernels import onednn
 
 _TURN = (2, 3)
@@ -159,7 +159,7 @@ class FusedSight:
         return by_step(self._cnn(planes(pictures)))
 
 
-def _build(cnn: InvertedResiduals, precision: torch.dtype) -> Fast | None:
+def _build(cnn: InvertedResiduals, precision: torch.dtype) -> FastMethod | None:
     return FusedResiduals(cnn.stem, list(cnn.blocks), cnn.head, precision)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from models.runtime.acceleration import Accelerator, Fast
+from models.runtime.acceleration import Accelerator, FastMethod
 from models.runtime.kernels import onednn
 from models.runtime.linear import WORTH_BYTES, pack_half
 
@@ -93,7 +93,7 @@ def _plain(kernel: nn.RNNBase) -> bool:
     return one and kernel.bias and kernel.batch_first and not kernel.proj_size
 
 
-def _build_lstm(kernel: nn.LSTM, precision: torch.dtype) -> Fast | None:  # noqa: ARG001  never reduced
+def _build_lstm(kernel: nn.LSTM, precision: torch.dtype) -> FastMethod | None:  # noqa: ARG001  never reduced
     if not _plain(kernel):
         return None
     many = _onednn_lstm(kernel)
@@ -108,7 +108,7 @@ def _build_lstm(kernel: nn.LSTM, precision: torch.dtype) -> Fast | None:  # noqa
     return PackedRecurrence(kernel, run, f"float32, weights packed in float16, from {_MANY_ROWS} rows for oneDNN")
 
 
-def _build_gru(kernel: nn.GRU, precision: torch.dtype) -> Fast | None:  # noqa: ARG001  never reduced
+def _build_gru(kernel: nn.GRU, precision: torch.dtype) -> FastMethod | None:  # noqa: ARG001  never reduced
     if not _plain(kernel) or 4 * sum(parameter.numel() for parameter in kernel.parameters()) < WORTH_BYTES:
         return None
     return PackedRecurrence(kernel, _half_gru(kernel), "float32, weights packed in float16")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import Tensor
 
-from models.features.face import Follower
+from models.features.face import FaceTracker
 from models.features.mouth import DRAWN, FLAT_GREY, MouthFeatures
 from models.state import State
 from models.streaming.errors import BadChunk, BadStart
@@ -76,7 +76,7 @@ class LipsReader:
 
     def __init__(self, features: MouthFeatures) -> None:
         self.features = features
-        self._follower = Follower(0)
+        self._follower = FaceTracker(0)
         self._lips = LipsFront(features).blank(1)
         self._given = 0
 

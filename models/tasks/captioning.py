@@ -24,7 +24,7 @@ from models.heads.captioning import CaptioningHead, CaptionMemory
 from models.options import Options
 from models.sequence import Padded
 from models.tasks.overlay import draw_attention
-from models.tasks.streaming import Told, sampled, tell_search
+from models.tasks.streaming import StreamSearch, sampled, tell_search
 from models.tasks.task import Query, Result
 from models.tasks.writing import WritingTask
 
@@ -83,11 +83,11 @@ class CaptioningTask(WritingTask):
         caption = {"text": "a dog runs through the snow", "language": self.languages[0], "log_probability": -7.4}
         self.example = self.example_of({"captions": [caption]})
 
-    def searches(self, inputs: Mapping[str, Padded], queries: Sequence[Query]) -> list[Told[CaptioningResult]]:
+    def searches(self, inputs: Mapping[str, Padded], queries: Sequence[Query]) -> list[StreamSearch[CaptioningResult]]:
         encoded = self.network.encode(inputs)
         return [self._search(encoded.row(row), query) for row, query in enumerate(queries)]
 
-    def _search(self, encoded: Encoded, query: Query) -> Told[CaptioningResult]:
+    def _search(self, encoded: Encoded, query: Query) -> StreamSearch[CaptioningResult]:
         search = self._write(encoded, query.options)
         if query.told:
             found = yield from tell_search(search, lambda found: found[0].tokens, self.tokenizer)

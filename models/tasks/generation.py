@@ -15,7 +15,7 @@ from models.heads.language_model import LanguageModelHead
 from models.options import Options
 from models.sequence import Padded
 from models.state import State
-from models.tasks.streaming import Told, sampled, tell_search
+from models.tasks.streaming import StreamSearch, sampled, tell_search
 from models.tasks.task import Contribution, Query, Result
 from models.tasks.writing import WritingTask
 
@@ -42,10 +42,10 @@ class GenerationTask(WritingTask):
         self.options = _options(checkpoint.config.defaults)
         self.example = self.example_of({"text": "in the snow", "log_probability": -5.2})
 
-    def searches(self, inputs: Mapping[str, Padded], queries: Sequence[Query]) -> list[Told[GenerationResult]]:
+    def searches(self, inputs: Mapping[str, Padded], queries: Sequence[Query]) -> list[StreamSearch[GenerationResult]]:
         return [self._search(inputs["text"].row(row), query) for row, query in enumerate(queries)]
 
-    def _search(self, prompt: Padded, query: Query) -> Told[GenerationResult]:
+    def _search(self, prompt: Padded, query: Query) -> StreamSearch[GenerationResult]:
         search = self._write(prompt, query.options)
         if query.told:
             found = yield from tell_search(search, lambda found: found[0].tokens, self.tokenizer)

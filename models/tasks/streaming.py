@@ -9,11 +9,13 @@ from models.features.text import TextTokenizer, join
 
 Found = TypeVar("Found")
 Event: TypeAlias = dict[str, Any]
-Told: TypeAlias = Generator[StepCall | Event, StepAnswer | None, Found]
+StreamSearch: TypeAlias = Generator[StepCall | Event, StepAnswer | None, Found]
 """A search that also yields events ``{"index", "token", "text"}``, for which it is sent None."""
 
 
-def tell_search(search: Search[Found], best: Callable[[Found], list[int]], tokenizer: TextTokenizer) -> Told[Found]:
+def tell_search(
+    search: Search[Found], best: Callable[[Found], list[int]], tokenizer: TextTokenizer
+) -> StreamSearch[Found]:
     """The search with its words told; returns what it returns, after the remaining tokens of its ``best``."""
     answer: StepAnswer | None = None
     sent = 0

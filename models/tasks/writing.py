@@ -7,7 +7,7 @@ from typing import Any
 from models.checkpoint import Checkpoint
 from models.decoding.decoder import SharedDecoder, StepAnswer, StepCall
 from models.sequence import Padded
-from models.tasks.streaming import Event, Told
+from models.tasks.streaming import Event, StreamSearch
 from models.tasks.task import Query, Result, Task
 
 
@@ -21,7 +21,7 @@ class WritingTask(Task):
         self.decoder = decoder
 
     @abstractmethod
-    def searches(self, inputs: Mapping[str, Padded], queries: Sequence[Query]) -> Sequence[Told[Any]]:
+    def searches(self, inputs: Mapping[str, Padded], queries: Sequence[Query]) -> Sequence[StreamSearch[Any]]:
         """Each answer as a search, which leaves its steps to whoever runs it; the inputs are encoded together."""
 
     def predict(self, inputs: Mapping[str, Padded], queries: Sequence[Query]) -> list[Result]:
@@ -55,7 +55,7 @@ class WritingTask(Task):
                     yield part
 
     @staticmethod
-    def _until_step(search: Told[Any], answer: StepAnswer | None) -> Iterator[StepCall | Event]:
+    def _until_step(search: StreamSearch[Any], answer: StepAnswer | None) -> Iterator[StepCall | Event]:
         """What a search yields when it is sent an answer, up to the step it needs next or ``{"result": ...}``."""
         try:
             while not isinstance(part := search.send(answer), StepCall):

@@ -9,7 +9,7 @@ Files of one stem are one example. What a file is, is told from its content; pla
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,18 @@ from typing import Any
 from models.media.sniff import HEAD, sniff
 from models.training.manifest import DataError
 
-_DRAWN = ("train", "val")
+DRAWN = ("train", "val")
 """The splits that are made where the folder is not divided."""
 
-_GIVEN = ("train", "val", "test")
-_HELD_OUT = {"val", "valid", "validation", "dev", "eval", "test"}
+GIVEN = ("train", "val", "test")
+HELD_OUT = {"val", "valid", "validation", "dev", "eval", "test"}
 """Names of folders that beside ``train`` are no classes."""
+_TOO_FEW = "a class needs one to learn from and one to measure by"
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What ``write_manifests`` wrote: examples of each split; files that are no medium, and texts without a word."""
+    """What was written: examples of each split; files that are no medium, and texts without a word."""
 
     examples: dict[str, int]
     ignored: list[str]
@@ -44,41 +45,70 @@ def write_manifests(folder: Path, *, share: float = 0.2) -> Written:
         DataError: there are manifests already, or nothing to list, or a text or a name that is not UTF-8.
     """
     given = _given(folder)
-    splits: dict[str, list[dict[str, Any]]] = {name: [] for name in given or _DRAWN}
-    present = [f"{name}.jsonl" for name in splits if (folder / f"{name}.jsonl").exists()]
-    if present:
-        raise DataError(f"{folder} already has {' and '.join(present)}: remove them to have them written anew")
     ignored: list[str] = []
     empty: list[str] = []
+    splits: dict[str, list[dict[str, Any]]] = {name: [] for name in given}
     for split in given:
         for label in _labels(folder / split):
             splits[split] += _examples(folder, label, ignored, empty).values()
-    for label in [] if given else _labels(folder):
-        examples = _examples(folder, label, ignored, empty)
-        if len(examples) < 2:
-            raise DataError(
-                f"{label} has {len(examples)} examples: a class needs one to learn from and one to measure by"
-            )
-        held_out = max(1, round(share * len(examples)))
-        for place, (_, example) in enumerate(sorted(examples.items(), key=lambda item: _hash(item[0]))):
-            splits["val" if place < held_out else "train"].append(example)
+    if not given:
+        found: dict[str, dict[str, Any]] = {}
+        for label in _labels(folder):
+            examples = _examples(folder, label, ignored, empty)
+            if not examples:
+                raise DataError(f"{label} has 0 examples: {_TOO_FEW}")
+            found |= examples
+        splits = drawn(folder, list(found.items()), share)
+    write_splits(folder, splits)
+    return Written({name: len(lines) for name, lines in splits.items()}, ignored, empty)
+
+
+def drawn(
+    source: Path, examples: Iterable[tuple[str, dict[str, Any]]], share: float
+) -> dict[str, list[dict[str, Any]]]:
+    """Examples, each with what decides about it, divided among ``DRAWN``: of each label the ``share`` to the second.
+
+    Raises:
+        DataError: a label has too few to divide.
+    """
+    groups: dict[Any, dict[str, list[dict[str, Any]]]] = {}
+    for key, example in examples:
+        groups.setdefault(example.get("label"), {}).setdefault(key, []).append(example)
+    splits: dict[str, list[dict[str, Any]]] = {name: [] for name in DRAWN}
+    for label, keys in groups.items():
+        if len(keys) < 2:
+            raise DataError(f"{source if label is None else source / str(label)} has {len(keys)} examples: {_TOO_FEW}")
+        held_out = max(1, round(share * len(keys)))
+        for place, (_, found) in enumerate(sorted(keys.items(), key=lambda item: _hash(item[0]))):
+            splits["val" if place < held_out else "train"] += found
+    return splits
+
+
+def write_splits(folder: Path, splits: Mapping[str, Sequence[dict[str, Any]]]) -> None:
+    """Write a manifest for each split.
+
+    Raises:
+        DataError: there are such already.
+    """
+    present = [f"{name}.jsonl" for name in splits if (folder / f"{name}.jsonl").exists()]
+    if present:
+        raise DataError(f"{folder} already has {' and '.join(present)}: remove them to have them written anew")
     for name, lines in splits.items():
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
         (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
-    return Written({name: len(lines) for name, lines in splits.items()}, ignored, empty)
 
 
 def _given(folder: Path) -> list[str]:
     """The splits that a folder is divided into already; none where its subfolders are classes."""
     names = {path.name for path in _subfolders(folder)}
-    if "train" not in names or not names & _HELD_OUT:
+    if "train" not in names or not names & HELD_OUT:
         return []
-    if "val" not in names or names - set(_GIVEN):
+    if "val" not in names or names - set(GIVEN):
         raise DataError(
             f"{folder} is divided into {', '.join(sorted(names))}: call the two that are needed 'train' and 'val', "
             "a third one 'test', and leave no other beside them"
         )
-    return [name for name in _GIVEN if name in names]
+    return [name for name in GIVEN if name in names]
 
 
 def _labels(folder: Path) -> list[Path]:
@@ -97,7 +127,7 @@ def _examples(folder: Path, label: Path, ignored: list[str], empty: list[str]) -
     found: dict[str, dict[str, Any]] = {}
     for path in sorted(file for file in label.rglob("*") if file.is_file() and file.name[0] not in "._"):
         name = _name(path, folder)
-        part = _part(path)
+        part = part_of(path)
         if part is None:
             ignored.append(name)
             continue
@@ -129,7 +159,8 @@ def _text(path: Path, name: str) -> str:
         raise DataError(f"{name} is not UTF-8 text: byte {error.start} is {error.reason}; save it as UTF-8") from error
 
 
-def _part(path: Path) -> str | None:
+def part_of(path: Path) -> str | None:
+    """The part of a bundle that a file can be, told from its content; None where it is no medium."""
     if path.suffix.lower() == ".txt":
         return "text"
     with path.open("rb") as file:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.engine.admission import Admission, Bounds, Place
+from app.engine.admission import Admission, Bounds, Reservation
 from app.errors import Unavailable
 from app.metrics import Metrics
 
@@ -21,7 +21,7 @@ class Clock:
         return self.now
 
 
-def house(**bounds: Any) -> Admission:
+def admission_of(**bounds: Any) -> Admission:
     return Admission(Bounds(**{**ROOMY, **bounds}), Metrics(), Clock())
 
 
@@ -31,12 +31,12 @@ def pass_time(admission: Admission, seconds: float) -> None:
 
 def learned(admission: Admission, work: float = 0.3, steps: int = 10, seconds: float | None = None) -> Admission:
     """After a request that took this work, and this time if it was not the same."""
-    with admission.enter("m") as place:
-        place.received()
+    with admission.enter("m") as reservation:
+        reservation.received()
         pass_time(admission, work if seconds is None else seconds)
-        place.decoded(work / 3, steps)
-        place.computed(work / 3 * 2)
-        place.answered()
+        reservation.decoded(work / 3, steps)
+        reservation.computed(work / 3 * 2)
+        reservation.answered()
     return admission
 
 
@@ -48,18 +48,18 @@ def refusal(admission: Admission, *args: Any) -> tuple[str, int]:
 
 
 def test_places_are_given_back_with_all_that_they_hold() -> None:
-    admission = house()
-    with admission.enter("m", 500) as place:
-        assert (len(admission.places), admission.nbytes) == (1, 500)
-        place.decoded(0.1, 30)
+    admission = admission_of()
+    with admission.enter("m", 500) as reservation:
+        assert (len(admission.reservations), admission.nbytes) == (1, 500)
+        reservation.decoded(0.1, 30)
         assert (admission.nbytes, admission.steps) == (0, 30)
     with pytest.raises(ZeroDivisionError), admission.enter("m", 500):
         raise ZeroDivisionError
-    assert (len(admission.places), admission.nbytes, admission.steps) == (0, 0, 0)
+    assert (len(admission.reservations), admission.nbytes, admission.steps) == (0, 0, 0)
 
 
 def test_bounded_in_requests() -> None:
-    admission = house(requests=2)
+    admission = admission_of(requests=2)
     admission.enter("m")
     admission.enter("m")
     said, seconds = refusal(admission)
@@ -68,14 +68,14 @@ def test_bounded_in_requests() -> None:
 
 
 def test_bounded_in_bytes_as_announced() -> None:
-    admission = house(nbytes=1000)
+    admission = admission_of(nbytes=1000)
     admission.enter("m", 700)
     assert "bytes" in refusal(admission, 400)[0]
     admission.enter("m", 300)
 
 
 def test_bounded_in_bytes_as_they_come() -> None:
-    admission = house(nbytes=1000)
+    admission = admission_of(nbytes=1000)
     first, second = admission.enter("m"), admission.enter("m")
     first.receive(600)
     second.receive(300)
@@ -87,14 +87,14 @@ def test_bounded_in_bytes_as_they_come() -> None:
 
 
 def test_one_alone_may_be_larger_than_the_bound() -> None:
-    admission = house(nbytes=1000)
-    place = admission.enter("m", 5000)
-    place.receive(6000)
+    admission = admission_of(nbytes=1000)
+    reservation = admission.enter("m", 5000)
+    reservation.receive(6000)
     assert admission.nbytes == 6000
 
 
 def test_no_room_is_kept_for_a_body_that_does_not_come() -> None:
-    admission = house(nbytes=1000)
+    admission = admission_of(nbytes=1000)
     silent, slow, steady = (admission.enter("m", 300) for _ in range(3))
     steady.receive(100)
     slow.receive(1)
@@ -111,7 +111,7 @@ def test_no_room_is_kept_for_a_body_that_does_not_come() -> None:
 
 
 def test_a_body_that_comes_at_a_good_pace_keeps_its_room() -> None:
-    admission = house(nbytes=1000)
+    admission = admission_of(nbytes=1000)
     phone = admission.enter("m", 900)
     for _ in range(5):
         pass_time(admission, 4)
@@ -121,16 +121,16 @@ def test_a_body_that_comes_at_a_good_pace_keeps_its_room() -> None:
 
 
 def test_bounded_in_steps() -> None:
-    admission = house(steps=100)
-    place = admission.enter("m")
-    place.decoded(0.1, 100)
+    admission = admission_of(steps=100)
+    reservation = admission.enter("m")
+    reservation.decoded(0.1, 100)
     assert "100 steps" in refusal(admission)[0]
-    place.answered()
+    reservation.answered()
     admission.enter("m")
 
 
 def test_bounded_in_waiting_time_and_retry_after_is_the_backlog() -> None:
-    admission = learned(house(seconds=2), 0.5)
+    admission = learned(admission_of(seconds=2), 0.5)
     for _ in range(5):
         admission.enter("m")
     assert admission.backlog() == pytest.approx(2.5)
@@ -140,7 +140,7 @@ def test_bounded_in_waiting_time_and_retry_after_is_the_backlog() -> None:
 
 
 def test_what_cannot_make_it_in_time_is_refused_at_the_door() -> None:
-    admission = learned(house(), 0.5)
+    admission = learned(admission_of(), 0.5)
     admission.enter("m")
     admission.enter("m", 0, 1.5)
     assert "within 1.5 seconds" in refusal(admission, 0, 1.5)[0]
@@ -148,7 +148,7 @@ def test_what_cannot_make_it_in_time_is_refused_at_the_door() -> None:
 
 
 def test_an_empty_house_lets_in_whoever_comes() -> None:
-    admission = learned(house(), 50.0)
+    admission = learned(admission_of(), 50.0)
     with admission.enter("m", 0, 0.1):
         pass
     learned(admission, 0.1)
@@ -156,7 +156,7 @@ def test_an_empty_house_lets_in_whoever_comes() -> None:
 
 
 def test_a_body_that_does_not_come_is_no_backlog() -> None:
-    admission = learned(house(), 1.0)
+    admission = learned(admission_of(), 1.0)
     slow, quick = admission.enter("m"), admission.enter("m")
     quick.received()
     pass_time(admission, 2)
@@ -167,22 +167,22 @@ def test_a_body_that_does_not_come_is_no_backlog() -> None:
 
 
 def test_long_requests_weigh_more_once_their_length_is_known() -> None:
-    admission = learned(house(), 1.0, steps=10)
+    admission = learned(admission_of(), 1.0, steps=10)
     admission.enter("m").decoded(0.0, 40)
     assert admission.backlog() == pytest.approx(4.0)
 
 
 def test_work_that_is_done_is_no_backlog() -> None:
-    admission = learned(house(), 1.0, steps=10)
-    place = admission.enter("m")
-    place.decoded(0.25, 10)
+    admission = learned(admission_of(), 1.0, steps=10)
+    reservation = admission.enter("m")
+    reservation.decoded(0.25, 10)
     assert admission.backlog() == pytest.approx(0.75)
-    place.computed(2.0)
+    reservation.computed(2.0)
     assert admission.backlog() == 0
 
 
 def test_a_machine_that_gets_on_slowly_has_the_longer_backlog() -> None:
-    slow, quick = house(), house()
+    slow, quick = admission_of(), admission_of()
     for _ in range(200):
         learned(slow, 0.1, seconds=0.2)
         learned(quick, 0.1, seconds=0.05)
@@ -194,21 +194,21 @@ def test_a_machine_that_gets_on_slowly_has_the_longer_backlog() -> None:
 
 
 def test_what_is_given_up_half_way_makes_the_machine_slower() -> None:
-    admission = house()
+    admission = admission_of()
     for _ in range(200):
         learned(admission, 0.1)
-        with admission.enter("m") as place:
-            place.received()
+        with admission.enter("m") as reservation:
+            reservation.received()
             pass_time(admission, 0.1)
-            place.computed(0.1)
-            place.is_given_up = True
+            reservation.computed(0.1)
+            reservation.is_given_up = True
     admission.enter("m")
     assert admission.backlog() == pytest.approx(0.2, rel=0.05)
 
 
 @pytest.mark.parametrize("beside", [0, 3])
 def test_what_is_refused_after_its_body_says_nothing_of_speed(beside: int) -> None:
-    admission = house()
+    admission = admission_of()
     for _ in range(100):
         learned(admission, 0.1)
     before = admission.backlog()
@@ -216,13 +216,13 @@ def test_what_is_refused_after_its_body_says_nothing_of_speed(beside: int) -> No
         for _ in range(beside):
             others.enter_context(admission.enter("other")).received()
         for _ in range(200):
-            with admission.enter("m") as place:
-                place.received()
+            with admission.enter("m") as reservation:
+                reservation.received()
                 pass_time(admission, 0.01)
         # The others were worked on, too, and are not done: their part of the time stays.
-        for place in list(admission.places):
-            place.computed(2.0 * beside / (beside + 1) / beside)
-            place.answered()
+        for reservation in list(admission.reservations):
+            reservation.computed(2.0 * beside / (beside + 1) / beside)
+            reservation.answered()
     for _ in range(10):
         admission.enter("m")
     assert before == 0
@@ -230,7 +230,7 @@ def test_what_is_refused_after_its_body_says_nothing_of_speed(beside: int) -> No
 
 
 def test_time_without_work_says_nothing_of_speed() -> None:
-    admission = house()
+    admission = admission_of()
     for _ in range(100):
         learned(admission, 0.1)
         with admission.enter("m"):
@@ -240,7 +240,7 @@ def test_time_without_work_says_nothing_of_speed() -> None:
 
 
 def test_what_requests_take_is_learned_by_model() -> None:
-    admission = house()
+    admission = admission_of()
     for _ in range(100):
         learned(admission, 0.3)
     assert admission.cost("m").work == pytest.approx(0.3)
@@ -250,7 +250,7 @@ def test_what_requests_take_is_learned_by_model() -> None:
 
 
 def test_a_few_huge_requests_say_little_of_those_to_come() -> None:
-    admission = learned(house(), 0.1)
+    admission = learned(admission_of(), 0.1)
     for _ in range(3):
         learned(admission, 60.0, steps=6000)
     assert admission.cost("m").work < 0.2
@@ -262,14 +262,14 @@ def test_a_few_huge_requests_say_little_of_those_to_come() -> None:
 
 
 def test_nobody_waits_for_all_of_one_that_lets_others_go_first() -> None:
-    admission = house(seconds=10.0)
+    admission = admission_of(seconds=10.0)
     for _ in range(3):
         # Of such a request no steps are counted, and what one took says little of the next.
-        with admission.enter("film", interleaves=True) as place:
-            place.received()
+        with admission.enter("film", interleaves=True) as reservation:
+            reservation.received()
             pass_time(admission, 60)
-            place.computed(60)
-            place.answered()
+            reservation.computed(60)
+            reservation.answered()
     film = admission.enter("film", interleaves=True)
     film.received()
     assert admission.backlog() == 0
@@ -277,11 +277,11 @@ def test_nobody_waits_for_all_of_one_that_lets_others_go_first() -> None:
 
 
 def test_those_that_let_others_go_first_take_no_more_than_a_quarter_of_the_places() -> None:
-    admission = house(requests=8)
-    with admission.enter("film", interleaves=True) as place:
-        place.received()
-        place.computed(30)
-        place.answered()
+    admission = admission_of(requests=8)
+    with admission.enter("film", interleaves=True) as reservation:
+        reservation.received()
+        reservation.computed(30)
+        reservation.answered()
     films = [admission.enter("film", interleaves=True) for _ in range(2)]
     with pytest.raises(Unavailable, match="2 requests for film") as refused:
         admission.enter("film", interleaves=True)
@@ -292,40 +292,40 @@ def test_those_that_let_others_go_first_take_no_more_than_a_quarter_of_the_place
 
 
 def test_one_request_says_little_of_the_next_also_where_no_steps_are_counted() -> None:
-    admission = house()
+    admission = admission_of()
     for work in (0.1, 60.0):
-        with admission.enter("m") as place:
-            place.received()
-            place.computed(work)
-            place.answered()
+        with admission.enter("m") as reservation:
+            reservation.received()
+            reservation.computed(work)
+            reservation.answered()
     assert admission.cost("m").work < 0.2
 
 
 def test_decoding_pauses_while_the_networks_are_behind() -> None:
     async def scenario() -> None:
-        admission = house(steps=100)
-        place: Place = admission.enter("m")
-        place.decoded(0.1, 150)
+        admission = admission_of(steps=100)
+        reservation: Reservation = admission.enter("m")
+        reservation.decoded(0.1, 150)
         assert not admission.has_room()
         task = asyncio.ensure_future(admission.room())
         await asyncio.sleep(0.01)
         assert not task.done()
-        place.answered()
+        reservation.answered()
         await asyncio.wait_for(task, 1)
 
     asyncio.run(scenario())
 
 
 def test_refusals_are_counted_by_reason() -> None:
-    admission = house(requests=1)
+    admission = admission_of(requests=1)
     admission.enter("m")
     refusal(admission)
     assert b'fusionrnn_refused_total{reason="requests"} 1.0' in admission.metrics.text()
 
 
 def test_a_place_knows_how_long_its_client_still_waits() -> None:
-    admission = house()
-    place = admission.enter("m", 0, 3.0)
+    admission = admission_of()
+    reservation = admission.enter("m", 0, 3.0)
     pass_time(admission, 1)
-    assert place.remaining() == pytest.approx(2.0)
+    assert reservation.remaining() == pytest.approx(2.0)
     assert admission.enter("m").remaining() == math.inf

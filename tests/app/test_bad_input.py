@@ -23,7 +23,7 @@ FORM = {"Content-Type": "multipart/form-data; boundary=b"}
 def _the_next_request_works(client: TestClient) -> Iterator[None]:
     yield
     assert client.post(URL, files={"image": JPEG}).status_code == 200
-    assert not service(client).admission.places
+    assert not service(client).admission.reservations
 
 
 def problem(answer: Any, status: int) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def test_a_server_under_a_path_answers_what_its_proxy_hands_on(zoo: Path, jpeg: 
     with running_server(zoo, root_path="/rnn") as (address, _), httpx2.Client(base_url=f"http://{address}") as client:
         answer = client.post(PREDICT, files={"image": jpeg})
         assert answer.status_code == 200
-        assert "queue" in answer.headers["Server-Timing"], "it went around the door"
+        assert "queue" in answer.headers["Server-Timing"], "it went around the admission"
         assert client.get("/").headers["Location"] == "docs", "relative, so that it stays under the proxy's path"
         assert '"/rnn/openapi.json"' in client.get("/docs").text.replace("'", '"')
         assert client.get("/openapi.json").json()["servers"] == [{"url": "/rnn"}]

@@ -129,7 +129,7 @@ async def scenario(root: Path) -> None:
         assert left > REQUESTS / 2
         admission = service.admission
         give_up = time.monotonic() + 10
-        while "fusionrnn_searches 0.0" not in service.metrics.text().decode() or admission.places:
+        while "fusionrnn_searches 0.0" not in service.metrics.text().decode() or admission.reservations:
             assert time.monotonic() < give_up, "something of a client that left is still there"
             await asyncio.sleep(0.01)
         assert (admission.nbytes, admission.steps) == (0, 0)

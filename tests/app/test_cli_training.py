@@ -127,3 +127,15 @@ def test_manifest(tmp_path: Path) -> None:
     code, shown, complaint = run("manifest", tmp_path)
     assert "Left out, as empty: good/empty.txt" in complaint
     assert (code, "10 examples, 8 in train.jsonl, 2 in val.jsonl" in shown) == (0, True)
+
+
+def test_manifest_of_a_table(tmp_path: Path) -> None:
+    (tmp_path / "texts.tsv").write_text("review\tstars\n" + "".join(f"text {n}\t{n % 2}\n" for n in range(10)))
+    table = ("--table", tmp_path / "texts.tsv")
+    code, shown, _ = run("manifest", tmp_path, *table, "--column", "text=review", "--column", "label=stars")
+    assert (code, "10 examples, 8 in train.jsonl, 2 in val.jsonl" in shown) == (0, True)
+    assert '"label": 1' in (tmp_path / "train.jsonl").read_text()
+    code, _, complaint = run("manifest", tmp_path, "--column", "text=review")
+    assert (code, complaint) == (1, "--column names a column of a --table.\n")
+    code, _, complaint = run("manifest", tmp_path, *table, "--column", "review")
+    assert (code, complaint) == (1, "'review' is not name=value.\n")

@@ -21,7 +21,7 @@ from app.search.collections import Collections
 from app.search.items import Item
 from app.search.moments import Annotator
 from app.settings import Settings
-from models.media.patience import GivenUp, check_wanted
+from models.media.cancellation import Cancelled, check_cancelled
 from tests.app.conftest import Open, running_server, service, wait_until_loaded
 from tests.app.search.checkpoints import BLUE, GREEN, RED, film, picture, tiny_embedder
 from tests.app.test_runner import Gate
@@ -110,7 +110,7 @@ def test_a_client_says_how_long_it_waits(client: TestClient, monkeypatch: pytest
     soon = {"X-Request-Timeout": "soon"}
     answer = client.put("/v1/collections/late/items/film", files={"video": film(RED)}, headers=soon)
     assert (answer.status_code, answer.json()["field"]) == (422, "X-Request-Timeout")
-    # An empty house lets everyone in, but not beyond the client's time.
+    # An empty server lets everyone in, but not beyond the client's time.
     short = {"X-Request-Timeout": "1e-3"}
     answer = client.put("/v1/collections/late/items/film", files={"video": film(RED, GREEN)}, headers=short)
     assert answer.status_code == 504
@@ -217,9 +217,9 @@ def test_nobody_watches_a_film_for_a_client_that_has_left(models: Path, tmp_path
         with pytest.raises(httpx2.TimeoutException):
             httpx2.put(f"http://{address}/v1/collections/left/items/film", json=body, timeout=0.5)
         deadline = time.monotonic() + 10
-        while state.admission.places and time.monotonic() < deadline:
+        while state.admission.reservations and time.monotonic() < deadline:
             time.sleep(0.01)
-        assert not state.admission.places
+        assert not state.admission.reservations
         assert 'evicted_total{reason="left"} 1.0' in state.metrics.text().decode().replace("fusionrnn_", "")
         assert httpx2.get(f"http://{address}/v1/collections/left").status_code == 404
 
@@ -232,11 +232,11 @@ def test_a_picture_is_not_decoded_to_its_end_for_a_client_that_has_left(
     def endless(*_: object) -> Iterator[None]:
         try:
             while True:
-                check_wanted()
+                check_cancelled()
                 time.sleep(0.01)
                 if ended.wait(0):
                     yield
-        except GivenUp:
+        except Cancelled:
             ended.set()
             raise
 
@@ -250,10 +250,10 @@ def test_a_picture_is_not_decoded_to_its_end_for_a_client_that_has_left(
 
 def test_the_store_keeps_nobody_waiting_behind_too_many(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     put(client, "busy/red", image=picture(RED))
-    monkeypatch.setattr("app.search.desk._MOST", 0)
+    monkeypatch.setattr("app.search.executor._MOST", 0)
     answer = client.get("/v1/collections/busy")
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
-    monkeypatch.setattr("app.search.desk._MOST", 1)
+    monkeypatch.setattr("app.search.executor._MOST", 1)
     assert client.get("/v1/collections/busy").status_code == 200
 
 
@@ -281,7 +281,7 @@ def test_an_upload_that_a_full_disk_does_not_take_leaves_what_was_there(client: 
         embedded.collections["fusionrnn.kept"].storage.storage.execute("PRAGMA max_page_count = 1")
 
     served: Any = client
-    served.portal.call(served.app.state.desk.ask, fill)
+    served.portal.call(served.app.state.collections.ask, fill)
     # One that is as large as what it would replace finds room in its place.
     refused = put(client, "kept/another", video=film(*[RED] * 20))
     assert (refused.status_code, refused.headers["content-type"]) == (507, PROBLEM)

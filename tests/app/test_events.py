@@ -208,9 +208,9 @@ def test_a_client_that_leaves_stops_the_work_at_the_next_chunk(monkeypatch: pyte
             # Kept by name: an iterator that is collected closes the connection.
             lines = answer.iter_lines()
             assert "event: final" in lines
-            assert len(state.admission.places) == 1
+            assert len(state.admission.reservations) == 1
         left = time.monotonic()
-        while state.admission.places:
+        while state.admission.reservations:
             assert time.monotonic() < left + 5
             time.sleep(0.005)
         gone = len(steps)

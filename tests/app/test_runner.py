@@ -12,7 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.engine.service import Service
-from models.media.patience import check_wanted
+from models.media.cancellation import check_cancelled
 from tests.app.conftest import Open, running_server, service
 
 URL = "/v1/models/captioner/predict"
@@ -87,7 +87,7 @@ def test_decoding_that_nobody_waits_for_ends(open_client: Open, jpeg: bytes, mon
         try:
             while True:
                 time.sleep(0.01)
-                check_wanted()
+                check_cancelled()
         finally:
             ended.set()
 
@@ -108,7 +108,7 @@ def test_an_upload_that_never_ends_is_given_up(zoo: Path) -> None:
         headers = {"Content-Type": "multipart/form-data; boundary=" + "b" * 60}
         with pytest.raises(httpx2.HTTPError):
             httpx2.post(f"http://{address}{URL}", content=trickle(), headers=headers, timeout=10).raise_for_status()
-        assert not state.admission.places
+        assert not state.admission.reservations
 
 
 def test_two_requests_at_once_get_their_own_answers(client: TestClient, jpeg: bytes) -> None:
@@ -141,13 +141,13 @@ def test_nothing_runs_for_a_client_that_left_its_stream(
             # Kept by name: an iterator that is collected closes the connection.
             lines = answer.iter_lines()
             assert next(lines) == "event: token"
-            assert len(state.admission.places) == 1
+            assert len(state.admission.reservations) == 1
         assert closed.wait(5)
         _wait_until_empty(state)
 
 
 def _wait_until_empty(state: Service) -> None:
     give_up = time.monotonic() + 5
-    while state.admission.places:
+    while state.admission.reservations:
         assert time.monotonic() < give_up, "the place was never given back"
         time.sleep(0.01)

@@ -169,7 +169,7 @@ def test_under_load_nobody_fails_and_nobody_gets_a_mix(served: TestClient, root:
         answers = [answer for one in hammering for answer in one.result(60)]
     assert {version for version, _ in answers} == set(wanted)
     assert all(captions == wanted[version] for version, captions in answers)
-    assert not service(served).admission.places
+    assert not service(served).admission.reservations
 
 
 def test_what_was_replaced_is_freed(served: TestClient, jpeg: bytes) -> None:

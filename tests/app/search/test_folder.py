@@ -12,7 +12,7 @@ import pytest
 
 from app.search.folder import Listing, Update, photos_and_videos, update
 from app.search.index import FolderIndex, Hit, IndexFault, Known
-from app.search.moments import Annotator, Question
+from app.search.moments import Annotator, Inference
 from models.media.limits import MediaLimits
 from models.pipeline import Pipeline
 from tests.app.search.checkpoints import BLUE, GREEN, RED, film, picture, tiny_embedder
@@ -76,10 +76,10 @@ def test_what_has_not_changed_is_not_looked_at_again(
     shutil.copy(folder / "red.png", folder / "copy.png")
     (folder / "deep" / "er" / "blue.jpg").rename(folder / "moved.jpg")
 
-    def refuse(self: Question) -> None:
+    def refuse(self: Inference) -> None:
         raise AssertionError("a network was asked again")
 
-    monkeypatch.setattr(Question, "answer", refuse)
+    monkeypatch.setattr(Inference, "answer", refuse)
     assert run(index, folder, annotator) == Update(added=2, unchanged=3, removed=1)
     assert index.paths() == {"red.png", "copy.png", "green", "moved.jpg", "film.mp4"}
     assert run(index, folder, annotator) == Update(unchanged=5)

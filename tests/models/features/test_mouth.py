@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from models.features import face as faces
-from models.features.face import EVERY, RARELY, REACH, Face, FaceFinder, Follower, follow
+from models.features.face import EVERY, RARELY, REACH, Face, FaceFinder, FaceTracker, follow
 from models.features.mouth import Mouth, MouthFeatures
 from models.media import MediaError, MediaLimits
 from tests.models.features.faces import face, textured
@@ -169,7 +169,7 @@ def test_where_there_is_no_face_for_long_few_frames_are_searched(monkeypatch: py
     assert len(searched) < 80
     assert max(np.diff(searched)) == RARELY
     searched.clear()
-    live = Follower(0)
+    live = FaceTracker(0)
     assert all(len(live.add(frame)) == 1 for frame in shown)
     assert len(searched) == 1500 // EVERY, "one that cannot wait looks whenever it is time to"
 
@@ -187,7 +187,7 @@ def test_a_face_that_comes_late_is_followed_as_by_one_who_looked_all_the_time(
 
     monkeypatch.setattr(faces.FaceFinder, "find", find)
     shown: Any = [np.full((1, 1), number, np.int64) for number in range(500)]
-    watchful = Follower(ahead)
+    watchful = FaceTracker(ahead)
     expected = [told for frame in shown for told in watchful.add(frame)] + watchful.rest()
     told = list(follow(shown, ahead))
     assert [int(frame[0, 0]) for frame, _ in told] == list(range(500))
@@ -198,7 +198,7 @@ def test_a_face_that_comes_late_is_followed_as_by_one_who_looked_all_the_time(
 def test_looking_back_only_no_frame_waits_and_a_stream_can_be_carried_on() -> None:
     shown = [face(100 + 2 * number, 80, 70)[..., 0] for number in range(40)]
     whole = list(follow(shown, ahead=0))
-    first, second = Follower(0), Follower(0)
+    first, second = FaceTracker(0), FaceTracker(0)
     streamed = [settled for frame in shown[:23] for settled in first.add(frame)]
     second.restore(first.state())
     streamed += [settled for frame in shown[23:] for settled in second.add(frame)]
@@ -208,9 +208,9 @@ def test_looking_back_only_no_frame_waits_and_a_stream_can_be_carried_on() -> No
 
 def test_a_state_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="not the state"):
-        Follower(0).restore([3.0, 1.0])
+        FaceTracker(0).restore([3.0, 1.0])
     with pytest.raises(ValueError, match="not the state"):
-        Follower().restore(Follower(0).state())
+        FaceTracker().restore(FaceTracker(0).state())
 
 
 def test_the_beginning_of_a_causal_clip_does_not_depend_on_what_follows() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from models.media import MediaLimits, decode_image
-from models.media.patience import GivenUp, while_wanted
+from models.media.cancellation import Cancelled, while_wanted
 from models.media.room import ROOM, PixelRoom
 from tests.models.media.make import encoded
 
@@ -62,7 +62,7 @@ def test_small_pictures_do_not_go_past_a_large_one() -> None:
 
 def test_whoever_is_not_wanted_any_more_does_not_wait() -> None:
     room = PixelRoom(100)
-    with room.hold(100), pytest.raises(GivenUp), while_wanted(lambda: False), room.hold(1):
+    with room.hold(100), pytest.raises(Cancelled), while_wanted(lambda: False), room.hold(1):
         pass
     with room.hold(100):
         pass

@@ -18,7 +18,7 @@ from models.features.audio import AudioFeatures
 from models.features.text import TextTokenizer
 from models.network import FusionRNN
 from models.pipeline import Pipeline
-from models.readings.reading import Event, Told
+from models.readings.reading import ChunkEvents, Event
 from models.readings.transcription import Transcription
 from models.sequence import pad
 from models.streaming.checkpoint import recurrent_streams
@@ -115,7 +115,7 @@ def test_any_chunks_give_the_scores_of_the_whole(
     heard: list[np.ndarray] = []
     tell = streams.reading.tell
 
-    def noted(listener: Any, evidence: Any, at: int, began: float) -> Told:
+    def noted(listener: Any, evidence: Any, at: int, began: float) -> ChunkEvents:
         heard.append(evidence)
         return tell(listener, evidence, at, began)
 

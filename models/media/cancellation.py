@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 
-class GivenUp(BaseException):
+class Cancelled(BaseException):
     """Nobody wants the medium any more. Not an `Exception`: what is raised for broken files must not catch it."""
 
 
@@ -22,11 +22,11 @@ def while_wanted(is_wanted: Callable[[], bool]) -> Iterator[None]:
         _is_wanted.reset(token)
 
 
-def check_wanted() -> None:
+def check_cancelled() -> None:
     """Go on, if somebody still waits.
 
     Raises:
-        GivenUp: nobody does.
+        Cancelled: nobody does.
     """
     if not _is_wanted.get()():
-        raise GivenUp
+        raise Cancelled

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from models.media import MediaLimits, decode_audio, decode_video, video_audio
-from models.media.patience import GivenUp, check_wanted, while_wanted
+from models.media.cancellation import Cancelled, check_cancelled, while_wanted
 from models.media.video import luma_frames
 from tests.models.media.make import clip, recorded, tone
 
@@ -22,7 +22,7 @@ WORK: dict[str, Callable[[], object]] = {
 
 @pytest.mark.parametrize("work", WORK.values(), ids=WORK.keys())
 def test_nothing_is_decoded_for_nobody(work: Callable[[], object]) -> None:
-    with pytest.raises(GivenUp), while_wanted(lambda: False):
+    with pytest.raises(Cancelled), while_wanted(lambda: False):
         work()
     work()
 
@@ -35,12 +35,12 @@ def test_whoever_leaves_is_noticed_amid_the_work(name: str) -> None:
         asked.append(True)
         return len(asked) < 20
 
-    with pytest.raises(GivenUp), while_wanted(is_wanted):
+    with pytest.raises(Cancelled), while_wanted(is_wanted):
         WORK[name]()
     assert len(asked) == 20
 
 
 def test_somebody_waits_unless_it_is_said_that_nobody_does() -> None:
-    check_wanted()
+    check_cancelled()
     with while_wanted(lambda: True):
-        check_wanted()
+        check_cancelled()

@@ -1,4 +1,4 @@
-"""The door: a predict request gets its place, or is told to come back, before any of its body is read."""
+"""Admission: a predict request gets its reservation, or is told to come back, before any of its body is read."""
 
 import re
 
@@ -14,8 +14,8 @@ from app.errors import ServiceError
 _PREDICT = re.compile(r"/v1/models/([^/]+)/predict")
 
 
-class Door:
-    """Holds a place for as long as a request is in the house; the route finds it as ``request.state.place``."""
+class AdmissionMiddleware:
+    """Holds a request's reservation until it is answered; the route finds it as ``request.state.reservation``."""
 
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self.app, self.service = app, service
@@ -31,12 +31,12 @@ class Door:
         try:
             # A body of more is refused for itself.
             nbytes = min(declared(headers), self._most_bytes(model))
-            place = self.service.admission.enter(model, nbytes, wanted_within(headers))
+            reservation = self.service.admission.enter(model, nbytes, wanted_within(headers))
         except ServiceError as error:
             await error.response()(scope, receive, send)
             return
-        state["place"] = place
-        with place:
+        state["reservation"] = reservation
+        with reservation:
             await self.app(scope, receive, send)
 
     def _model(self, scope: Scope) -> str | None:

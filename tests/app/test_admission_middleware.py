@@ -1,4 +1,4 @@
-"""What is decided before a body is read: who gets a place, and what one is told who does not."""
+"""What is decided before a body is read: who gets a reservation, and what one is told who does not."""
 
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -72,7 +72,7 @@ def test_bytes_are_bounded(open_client: Open, jpeg: bytes, monkeypatch: pytest.M
         assert gate.reached.wait(10)
         answer = client.post(URL, files={"image": jpeg})
         gate.opened.set()
-        # It is larger than the bound, with all that goes around the photo, and came into an empty house.
+        # It is larger than the bound, with all that goes around the photo, and came into an empty server.
         assert first.result(30).status_code == 200
     assert answer.status_code == 503
     assert "bytes" in answer.json()["detail"]
@@ -87,7 +87,7 @@ def test_a_body_that_is_refused_is_not_read(zoo: Path) -> None:
             # Nothing of the body is ever sent.
             assert line.recv(1000).startswith(b"HTTP/1.1 503")
         assert 'fusionrnn_refused_total{reason="requests"} 1.0' in state.metrics.text().decode()
-        assert not state.admission.places
+        assert not state.admission.reservations
 
 
 def test_a_body_that_stops_coming_gives_its_place_back(zoo: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_body_that_stops_coming_gives_its_place_back(zoo: Path) -> None:
             answer = line.recv(4000)
         assert answer.startswith(b"HTTP/1.1 408")
         assert b"0.2 seconds" in answer
-        assert not state.admission.places
+        assert not state.admission.reservations
 
 
 def test_figures_of_a_request(open_client: Open, jpeg: bytes) -> None:

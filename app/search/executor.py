@@ -17,7 +17,7 @@ _MOST = 64
 """Calls that may wait for the store; each walks through a collection at worst."""
 
 
-class Desk:
+class CollectionsExecutor:
     """The store and the one thread that may use it."""
 
     def __init__(self, settings: Settings) -> None:

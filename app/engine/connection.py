@@ -10,7 +10,7 @@ NORMAL, DRAINING, POLICY, TOO_LARGE, TRY_LATER = 1000, 1001, 1008, 1009, 1013
 """Close codes (RFC 6455, section 7.4.1, and the IANA registry)."""
 
 
-class Closed(Exception):
+class SessionClosed(Exception):
     """The session is over for this connection.
 
     Args:

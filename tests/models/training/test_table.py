@@ -1,0 +1,127 @@
+"""A table of files and labels becomes the manifests that training reads."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from models.training.manifest import DataError
+from models.training.table import write_table
+from tests.support import encoded_photo
+
+
+def make(folder: Path, text: str, *, name: str = "labels.csv", photos: int = 6, encoding: str = "utf-8") -> Path:
+    """Photos and a table beside them."""
+    (folder / "photos").mkdir(parents=True, exist_ok=True)
+    for number in range(photos):
+        (folder / "photos" / f"{number}.jpg").write_bytes(encoded_photo())
+    (folder / name).write_text(text, encoding=encoding)
+    return folder / name
+
+
+def lines(folder: Path, *splits: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for split in splits for line in (folder / f"{split}.jsonl").read_text().splitlines()]
+
+
+ROWS = "".join(f"photos/{number}.jpg,{'dog' if number % 2 else 'cat'}\n" for number in range(6))
+
+
+def test_a_column_of_files_is_a_medium_and_others_are_fields(tmp_path: Path) -> None:
+    written = write_table(make(tmp_path, "file_name,category\n" + ROWS), tmp_path, {"label": "category"})
+    assert written.examples == {"train": 4, "val": 2}
+    assert sorted(line["label"] for line in lines(tmp_path, "val")) == ["cat", "dog"]
+    found = {line["image"]: line["label"] for line in lines(tmp_path, "train", "val")}
+    assert found == {f"photos/{number}.jpg": "dog" if number % 2 else "cat" for number in range(6)}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "encoding"),
+    [
+        ("a.tsv", "path\tsentence\n" + "".join(f"photos/{n}.jpg\ta, b; {n}\n" for n in range(6)), "utf-8"),
+        ("a.csv", "path;sentence\n" + "".join(f'photos/{n}.jpg;"a, b; {n}"\n' for n in range(6)), "utf-8-sig"),
+        ("a.csv", "path,sentence\r\n" + "".join(f'photos/{n}.jpg, "a, b; {n}"\r\n' for n in range(6)), "utf-8"),
+    ],
+    ids=["tabs", "semicolons and a byte order mark", "spaces and carriage returns"],
+)
+def test_tables_are_read_as_programs_write_them(tmp_path: Path, name: str, text: str, encoding: str) -> None:
+    table = make(tmp_path, text, name=name, encoding=encoding)
+    write_table(table, tmp_path, {"target_text": "sentence"})
+    found = {line["image"]: line["target_text"] for line in lines(tmp_path, "train", "val")}
+    assert found == {f"photos/{number}.jpg": f"a, b; {number}" for number in range(6)}
+
+
+def test_rows_with_one_photo_stay_together(tmp_path: Path) -> None:
+    """As where each caption has a row."""
+    rows = "".join(f"photos/{number}.jpg,caption {again}\n" for number in range(6) for again in range(3))
+    write_table(make(tmp_path, "image,caption\n" + rows), tmp_path, {"target_text": "caption"}, share=0.5)
+    train, val = ({line["image"] for line in lines(tmp_path, split)} for split in ("train", "val"))
+    assert (len(train), len(val)) == (3, 3)
+    assert not train & val
+    assert len(lines(tmp_path, "train")) == 9
+
+
+def test_a_column_split_divides(tmp_path: Path) -> None:
+    rows = "".join(f"photos/{number}.jpg,a,{split}\n" for number, split in enumerate(["train", "Dev", "train", "test"]))
+    written = write_table(make(tmp_path, "image,label,split\n" + rows), tmp_path, {})
+    assert written.examples == {"train": 2, "val": 1, "test": 1}
+    assert lines(tmp_path, "val") == [{"image": "photos/1.jpg", "label": "a"}]
+
+
+def test_numbers_are_numbers_and_names_of_digits_are_not(tmp_path: Path) -> None:
+    head = "text,value,label,target_text\n"
+    table = make(tmp_path, head + "1,2.5,007,3\n2,-1e3,008,4\n3,,007,5\n4,4,008,6\n", photos=0)
+    write_table(table, tmp_path, {}, share=0.5)
+    found = {line["text"]: line for line in lines(tmp_path, "train", "val")}
+    assert found["1"] == {"text": "1", "value": 2.5, "label": "007", "target_text": "3"}
+    assert found["2"]["value"] == -1000.0
+    assert "value" not in found["3"]
+    assert found["4"]["value"] == 4
+
+
+def test_paths_may_begin_where_the_table_lies(tmp_path: Path) -> None:
+    table = make(tmp_path / "set", "image,label\n" + ROWS.replace("photos/", "photos/"))
+    write_table(table, tmp_path, {})
+    assert {line["image"] for line in lines(tmp_path, "train", "val")} == {f"set/photos/{n}.jpg" for n in range(6)}
+
+
+def test_a_file_that_is_missing_is_left_for_training_to_name(tmp_path: Path) -> None:
+    write_table(make(tmp_path, "file,label\n" + ROWS, photos=5), tmp_path, {})
+    assert "photos/5.jpg" in {line["image"] for line in lines(tmp_path, "train", "val")}
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "message"),
+    [
+        ("", {}, "must begin with a name for each column|has no rows"),
+        ("image,label\n", {}, "has no rows below its first line"),
+        ("image,image\nphotos/0.jpg,a\n", {}, "a name for each column, all different, not image, image"),
+        ("image,label\nphotos/0.jpg\n", {}, r"row 2, has 1 cells, and there are 2 columns"),
+        ("image,label\n" + ROWS, {"label": "lable"}, "no column 'lable': did you mean 'label'"),
+        ("image,label,x\nphotos/0.jpg,a,b\n", {"label": "x"}, "two columns 'label'"),
+        ("image,label\nnone.jpg,a\n", {}, r"no column of files in .*, and none called 'text', but image, label"),
+        ("image,label\nphotos/0.jpg,a\nphotos/1.jpg,b\n", {}, "has 1 examples: a class needs one to learn from"),
+        ("image,split\nphotos/0.jpg,train\nphotos/1.jpg,trian\n", {}, r"row 3, has the split 'trian': known are train"),
+        ("image,split\nphotos/0.jpg,train\n", {}, "no rows for val"),
+        ("a,b\nphotos/0.jpg,photos/1.jpg\n", {}, r"row 2, has two of image"),
+        ('image,label\n"photos/0.jpg,a\n', {}, "is no table in UTF-8"),
+    ],
+)
+def test_what_is_wrong_is_said(tmp_path: Path, text: str, columns: dict[str, str], message: str) -> None:
+    table = make(tmp_path, text)
+    with pytest.raises(DataError, match=message):
+        write_table(table, tmp_path, columns)
+    assert not list(tmp_path.glob("*.jsonl"))
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_bytes(b"image,label\n\xff\xfe,a\n")
+    with pytest.raises(DataError, match="is no table in UTF-8"):
+        write_table(tmp_path / "labels.csv", tmp_path, {})
+
+
+def test_manifests_are_not_overwritten(tmp_path: Path) -> None:
+    table = make(tmp_path, "image,label\n" + ROWS)
+    write_table(table, tmp_path, {})
+    with pytest.raises(DataError, match=r"already has train\.jsonl and val\.jsonl"):
+        write_table(table, tmp_path, {})
