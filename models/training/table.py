@@ -108,7 +108,12 @@ def _read(table: Path) -> list[dict[str, str]]:
             head = file.readline()
             file.seek(0)
             separator = max("\t,;", key=head.count)
-            reader = csv.reader(file, delimiter=separator, skipinitialspace=True, strict=True)
+            # Where tabs separate, a quotation mark is a mark: so such tables are written, and sentences begin with one.
+            reader = (
+                csv.reader(file, delimiter=separator, quoting=csv.QUOTE_NONE)
+                if separator == "\t"
+                else csv.reader(file, delimiter=separator, skipinitialspace=True, strict=True)
+            )
             names, *cells = [row for row in reader if any(cell.strip() for cell in row)] or [[]]
     except OSError as error:
         raise DataError(f"{table} cannot be read ({error.strerror})") from error

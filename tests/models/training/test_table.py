@@ -51,6 +51,12 @@ def test_tables_are_read_as_programs_write_them(tmp_path: Path, name: str, text:
     assert found == {f"photos/{number}.jpg": f"a, b; {number}" for number in range(6)}
 
 
+def test_quotation_marks_between_tabs_are_marks(tmp_path: Path) -> None:
+    rows = "".join(f'photos/{number}.jpg\t"Well," he said.\n' for number in range(6))
+    write_table(make(tmp_path, "path\tsentence\n" + rows), tmp_path, {"target_text": "sentence"})
+    assert {line["target_text"] for line in lines(tmp_path, "train", "val")} == {'"Well," he said.'}
+
+
 def test_rows_with_one_photo_stay_together(tmp_path: Path) -> None:
     """As where each caption has a row."""
     rows = "".join(f"photos/{number}.jpg,caption {again}\n" for number in range(6) for again in range(3))

@@ -11,8 +11,11 @@ Of 128 photos some are much alike, and to tell them apart at any price is to lea
 goes to other photos in the measure in which their English captions resemble each other, in the eyes of MiniLM, a
 pre-trained transformer (soft targets: Hinton et al. 2015; for pairs, Andonian et al. 2022). It also says where the
 vectors of English words start.
+
+Two such networks, over CNNs that start from different weights, then teach one of them what they say together.
 """
 
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -21,7 +24,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.checkpoint import save_checkpoint
+import models
+from models.checkpoint import load_checkpoint, save_checkpoint
 from models.config import CheckpointConfig
 from models.encoders.image import EfficientNetConfig, PhotoEncoder
 from models.encoders.text import TextBag
@@ -32,6 +36,7 @@ from models.training.evaluation import evaluate
 from models.training.recipes.captioner.data import IMAGE_SIZE, CaptionData
 from models.training.recipes.image_text_embedding.data import PairData
 from models.training.recipes.image_text_embedding.stage import PairStage
+from models.training.recipes.image_text_embedding.teacher import Teacher
 from models.training.recipes.imagenet import efficientnet_lite0
 from models.training.recipes.teachers import Transformer, WordPieces, word_vectors
 from models.training.recipes.traditional import SIMPLIFIED
@@ -40,6 +45,12 @@ from models.training.trainer import Schedule, Stage, Trainer
 NAME = "image-text-embedding"
 WORDS = 256
 """Size of a word's vector."""
+CAPTIONER = Path(next(iter(models.__path__))) / "zoo" / "captioner"
+TEACHING = {"captioner": ("sentences", "fine-tune"), "imagenet": ("fine-tune",)}
+"""By what its CNN starts from, the stages of a network after which it teaches.
+
+Over the captioner's CNN, which has learned from these photos, it is as good before its own is tuned, and otherwise so.
+"""
 
 
 def describe(tokenizer: TextTokenizer, *, bag: bool = False) -> CheckpointConfig:
@@ -73,33 +84,53 @@ def describe(tokenizer: TextTokenizer, *, bag: bool = False) -> CheckpointConfig
 def train(data_folder: Path, out: Path, seed: int) -> None:
     """Train in ``out``, resuming what is there, and write the checkpoint folder ``out/checkpoint``.
 
-    The baseline, a bag of words, is trained first and written to ``out/bag/checkpoint``. Both are measured on the
-    validation photos.
+    Two networks are trained first, each over its own CNN, in ``out/captioner`` and ``out/imagenet``. The second of them
+    is then taught by both. Its baseline, a bag of words, is in ``out/imagenet/bag/checkpoint``. Network and baseline
+    are measured on the validation photos.
 
-    The CNN starts from ImageNet's weights in the folder ``efficientnet_lite0`` beside the data folder, and its lower
-    blocks stay as they are.
+    One CNN starts from the shipped captioner's, the other from ImageNet's weights in the folder ``efficientnet_lite0``
+    beside the data folder; their lower blocks stay as they are.
 
     Raises:
         DataError: the data or the CNN's weights are missing.
     """
-    cnn = PhotoEncoder(EfficientNetConfig())
-    cnn.cnn.load_state_dict(efficientnet_lite0(data_folder.parent / "efficientnet_lite0"))
-    captions = CaptionData(data_folder, out / "cache", cnn)
-    pieces, teacher = WordPieces(data_folder.parent / "minilm"), Transformer.pretrained(data_folder.parent / "minilm")
-    data = PairData(captions, out / "cache", cnn, themes(captions, teacher, pieces))
+    root = data_folder.parent
+    imagenet = efficientnet_lite0(root / "efficientnet_lite0")
+    captioner = load_checkpoint(CAPTIONER).network.encoders["image"]
+    assert isinstance(captioner, PhotoEncoder)
+    pieces, minilm = WordPieces(root / "minilm"), Transformer.pretrained(root / "minilm")
+    known: Tensor | None = None
+    teachers: list[Teacher] = []
+    for name, weights in (("captioner", captioner.cnn.state_dict()), ("imagenet", imagenet)):
+        cnn = PhotoEncoder(EfficientNetConfig())
+        cnn.cnn.load_state_dict(weights)
+        captions = CaptionData(data_folder, out / "cache", cnn)
+        known = themes(captions, minilm, pieces) if known is None else known
+        data = PairData(captions, out / "cache", cnn, known)
+        model = _one(data, cnn, word_vectors(data.tokenizer, minilm, pieces, WORDS), out / name, seed)
+        for stage in TEACHING[name]:
+            model.load_state_dict(torch.load(out / name / f"{stage}.pt", weights_only=True))
+            teachers.append(taught_stage(model, data, ()).teacher())
+    Trainer(model, [taught_stage(model, data, teachers)], out, seed=seed).run()
+    draw_curves(out / "log.jsonl", out / "curves.png")
+    bag = evaluate(out / "imagenet" / "bag" / "checkpoint", data_folder, "val", "captions")["figures"]
+    before = {"dataset": data_folder.resolve().name, "split": "val", "seed": seed, "baselines": {"bag of words": bag}}
+    model, tokenizer = reading_traditional(model, data.tokenizer)
+    save_checkpoint(out / "checkpoint", describe(tokenizer), model, tokenizer, metrics=before)
+    evaluate(out / "checkpoint", data_folder, "val", "captions", save=True)
+
+
+def _one(data: PairData, cnn: PhotoEncoder, words: Tensor, out: Path, seed: int) -> FusionRNN:
+    """A network of its own, over this CNN: a bag of words, and the GRU that begins with what the bag knows."""
     bag = _network(describe(data.tokenizer, bag=True), cnn, seed)
-    start_words(bag, word_vectors(data.tokenizer, teacher, pieces, WORDS))
+    start_words(bag, words)
     Trainer(bag, bag_stages(bag, data), out / "bag", seed=seed).run()
     save_checkpoint(out / "bag" / "checkpoint", describe(data.tokenizer, bag=True), bag, data.tokenizer)
     model = _network(describe(data.tokenizer), cnn, seed)
     start_from_bag(model, bag)
     Trainer(model, stages(model, data), out, seed=seed).run()
     draw_curves(out / "log.jsonl", out / "curves.png")
-    baselines = {"bag of words": evaluate(out / "bag" / "checkpoint", data_folder, "val", "captions")["figures"]}
-    before = {"dataset": data_folder.resolve().name, "split": "val", "seed": seed, "baselines": baselines}
-    model, tokenizer = reading_traditional(model, data.tokenizer)
-    save_checkpoint(out / "checkpoint", describe(tokenizer), model, tokenizer, metrics=before)
-    evaluate(out / "checkpoint", data_folder, "val", "captions", save=True)
+    return model
 
 
 def bag_stages(model: FusionRNN, data: PairData) -> list[Stage]:
@@ -109,13 +140,19 @@ def bag_stages(model: FusionRNN, data: PairData) -> list[Stage]:
 
 
 def stages(model: FusionRNN, data: PairData) -> list[Stage]:
-    """The recipe, from the bag of words on."""
+    """How a network is trained from the bag of words on."""
     sentences = Schedule(epochs=8, metric="score", warmup_steps=30, averaging=0.98, bf16=True)
     tuned = Schedule(epochs=12, metric="score", warmup_steps=30, averaging=0.98, bf16=True)
     return [
         PairStage("sentences", model, data, sentences, rate=1e-3, trains="nothing"),
         PairStage("fine-tune", model, data, tuned, rate=5e-4, trains="cnn", cnn_rate=2e-4),
     ]
+
+
+def taught_stage(model: FusionRNN, data: PairData, teachers: Sequence[Teacher]) -> PairStage:
+    """How the network goes on with what teachers say."""
+    schedule = Schedule(epochs=10, metric="score", warmup_steps=30, averaging=0.98, bf16=True)
+    return PairStage("taught", model, data, schedule, rate=5e-4, trains="cnn", cnn_rate=2e-4, teachers=teachers)
 
 
 def themes(captions: CaptionData, teacher: Transformer, pieces: WordPieces) -> Tensor:

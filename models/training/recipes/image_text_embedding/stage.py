@@ -1,10 +1,12 @@
 """How the joint space is trained: like photos are right answers too, and either side may be missing."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -15,13 +17,16 @@ from models.network import FusionRNN
 from models.sequence import SequenceOutput, pad
 from models.training.metrics.retrieval import group_retrieval_figures
 from models.training.recipes.captioner.data import CUT, LANGUAGES
-from models.training.recipes.image_text_embedding.data import PairData
+from models.training.recipes.image_text_embedding.data import FROZEN_VIEWS, PairData
+from models.training.recipes.image_text_embedding.teacher import Teacher, divergence, together
 from models.training.trainer import Schedule, Stage, multiplies_bf16
 
 SOFT = 0.5
 """Share of what is asked for that goes to like photos, and to the photo itself as one of them."""
 HEAT = 0.2
 """How unlike they may be: differences of cosines count fivefold."""
+TAUGHT = 0.75
+"""Share of what is asked for that teachers say, where there are any."""
 ABSENT_SHARE = 0.25
 """How often the fused vector has to do without the photo, and how often without the sentence."""
 
@@ -31,14 +36,15 @@ class PairStage(Stage):
 
     ``trains`` says how much of the photos' side is trained beside its projection into the joint space: ``nothing``, so
     that each view's vector is computed once; the ``regions``' projection; or the ``cnn``'s upper blocks too, at
-    ``cnn_rate``.
+    ``cnn_rate``. With ``teachers``, most of what is asked for is what they say together.
     """
 
     def __init__(
         self, name: str, model: FusionRNN, data: PairData, schedule: Schedule, *, rate: float,
         trains: Literal["nothing", "regions", "cnn"], cnn_rate: float = 0, batch: int = 128,
+        teachers: Sequence[Teacher] = (),
     ) -> None:  # fmt: skip
-        self.name, self.model, self.data, self.schedule = name, model, data, schedule
+        self.name, self.model, self.data, self.schedule, self.teachers = name, model, data, schedule, teachers
         self.rate, self.trains, self.cnn_rate, self.batch = rate, trains, cnn_rate, batch
         self._pooled: dict[str, Tensor] = {}
 
@@ -111,18 +117,43 @@ class PairStage(Stage):
         lengths = torch.cat([self.data.lengths[language][photos, column] for language, column in chosen])
         both = self.texts(tokens, lengths)
         goals = alike(self.data.themes[photos])
+        said = together(self.teachers, photos, dict(chosen))
         losses, sentences = {}, []
         for row, language in enumerate(LANGUAGES):
             text = _rows(both, slice(row * len(photos), (row + 1) * len(photos)))
             found = self.head(self.model.fuse({"image": image, "text": text}))
             photo, sentence = found.vectors["image"], found.vectors["text"]
             fused = self.head(self.model.fuse(_fewer(image, text))).vectors[FUSED]
-            losses[f"{language}_loss"] = soft_info_nce(photo @ sentence.t(), goals, found.scale)
+            losses[f"{language}_loss"] = _asked(photo @ sentence.t(), goals, found.scale, said.get(language))
             losses[f"{language}_fused_loss"] = soft_info_nce(fused @ (photo + sentence).t() / 2, goals, found.scale)
             sentences.append(sentence)
-        losses["languages_loss"] = soft_info_nce(sentences[0] @ sentences[1].t(), goals, self.head.scale)
+        between = sentences[0] @ sentences[1].t()
+        losses["languages_loss"] = _asked(between, goals, self.head.scale, said.get("languages"))
         total = torch.stack(list(losses.values())).mean()
         return total, {name: float(value.detach()) for name, value in losses.items()}
+
+    @torch.inference_mode()
+    def teacher(self) -> Teacher:
+        """What the network says of all training photos, each in two views, and sentences, as it is now."""
+        self.model.eval()
+        photos = []
+        for places in torch.split(torch.arange(self.data.photos), 100):
+            views = [self._embedded(places, torch.full_like(places, view)) for view in FROZEN_VIEWS]
+            photos.append(F.normalize(torch.stack(views).mean(0), dim=1))
+        sentences = {}
+        for language in LANGUAGES:
+            tokens, lengths = (each[language].flatten(0, 1) for each in (self.data.tokens, self.data.lengths))
+            vectors = torch.empty(len(tokens), self.head.config.size)
+            for rows in torch.split(lengths.argsort(), 500):
+                encoded = self.model.fuse({"text": self.texts(tokens[rows], lengths[rows])})
+                vectors[rows] = self.head(encoded).vectors["text"].float()
+            sentences[language] = vectors.view(*self.data.lengths[language].shape, -1)
+        return Teacher(torch.cat(photos), sentences, float(self.head.scale))
+
+    def _embedded(self, photos: Tensor, views: Tensor) -> Tensor:
+        found = self.head(self.model.fuse({"image": self.images("train", photos, views)}))
+        vectors: Tensor = found.vectors["image"].float()
+        return vectors
 
     @torch.inference_mode()
     def validate(self) -> dict[str, float]:
@@ -167,6 +198,12 @@ def alike(themes: Tensor) -> Tensor:
     """What to answer for each of B photos among them, [B, B] with rows that sum to 1: itself, and what is like it."""
     own = torch.eye(len(themes))
     return (1 - SOFT) * own + SOFT * (themes @ themes.t() / HEAT).softmax(1)
+
+
+def _asked(cosines: Tensor, goals: Tensor, scale: Tensor, said: Tensor | None) -> Tensor:
+    """InfoNCE against ``goals``, and mostly the divergence from what teachers ``said``, where there are any."""
+    own = soft_info_nce(cosines, goals, scale)
+    return own if said is None else (1 - TAUGHT) * own + TAUGHT * divergence(cosines.float() * scale, said)
 
 
 def soft_info_nce(cosines: Tensor, goals: Tensor, scale: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from models.training.objectives import info_nce
 from models.training.recipes.captioner.data import CUT
 from models.training.recipes.image_text_embedding import recipe, stage
 from models.training.recipes.image_text_embedding.ambiguity import main, recall
+from models.training.recipes.image_text_embedding.teacher import Teacher, divergence, together
 from models.training.recipes.imagenet import efficientnet_lite0
 from models.training.trainer import Schedule
 from tests.models.training.recipes.transformer import pretrained
@@ -104,17 +105,43 @@ def test_soft_pairs_are_info_nce_where_nothing_is_alike() -> None:
     assert float(found) == pytest.approx(float(info_nce(cosines, scale=7.0)), rel=1e-5)
 
 
+def test_teachers_say_the_mean_of_their_scores() -> None:
+    torch.manual_seed(0)
+    photos, sentences = torch.nn.functional.normalize(torch.randn(2, 6, 4), dim=2)
+    texts = {"en": sentences.unsqueeze(1), "zh": photos.unsqueeze(1)}
+    one, other = Teacher(photos, texts, 2.0), Teacher(photos, texts, 6.0)
+    chosen = torch.tensor([4, 0, 3])
+    first = torch.zeros(3, dtype=torch.int64)
+    said = together([one, other], chosen, {"en": first, "zh": first})
+    assert torch.allclose(said["en"], 4.0 * photos[chosen] @ sentences[chosen].t())
+    assert torch.allclose(said["languages"], 4.0 * sentences[chosen] @ photos[chosen].t())
+    assert together([], chosen, {"en": first, "zh": first}) == {}
+
+
+def test_who_says_the_same_as_a_teacher_does_not_diverge() -> None:
+    torch.manual_seed(0)
+    said = torch.randn(5, 5)
+    assert float(divergence(said, said)) == pytest.approx(0, abs=1e-6)
+    rows = torch.softmax(said, 1)
+    wanted = (rows * (rows.log() - torch.log_softmax(torch.zeros(5, 5), 1))).sum(1).mean()
+    columns = torch.softmax(said, 0)
+    wanted += (columns * (columns.log() - torch.log_softmax(torch.zeros(5, 5), 0))).sum(0).mean()
+    assert float(divergence(torch.zeros(5, 5), said)) == pytest.approx(float(wanted) / 2, rel=1e-5)
+
+
 def logged(folder: Path, stage: str) -> list[dict[str, float]]:
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     return [line for line in lines if line["stage"] == stage and line["kind"] == "train"]
 
 
 def test_every_stage_learns(trained: Path) -> None:
-    bag = logged(trained / "bag", "bag")
-    sentences, tuned = logged(trained, "sentences"), logged(trained, "fine-tune")
-    assert bag[-1]["loss"] < bag[0]["loss"]
-    assert sentences[-1]["loss"] < sentences[0]["loss"]
-    assert tuned
+    for name in ("captioner", "imagenet"):
+        bag = logged(trained / name / "bag", "bag")
+        sentences, tuned = (logged(trained / name, stage) for stage in ("sentences", "fine-tune"))
+        assert bag[-1]["loss"] < bag[0]["loss"]
+        assert sentences[-1]["loss"] < sentences[0]["loss"]
+        assert tuned
+    assert logged(trained, "taught")
 
 
 def test_the_cnns_upper_blocks_move_and_the_lower_ones_stay(data: Path, trained: Path) -> None:
