@@ -106,7 +106,7 @@ class Workers:
         """Return when all is over: whether it ever served."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._note)
-        bound = uvicorn.Config("", self._settings.host, self._settings.port).bind_socket()
+        bound = uvicorn.Config("", self._settings.host, self._settings.port, log_config=None).bind_socket()
         with bound as listening, tempfile.TemporaryDirectory() as figures:
             # Where the processes share their figures for /metrics.
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = figures

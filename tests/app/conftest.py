@@ -1,6 +1,5 @@
 """A folder of tiny checkpoints and clients of services that serve it."""
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,16 +17,6 @@ from app.settings import Settings
 from tests.support import encoded_photo, tiny_captioner
 
 Open = Callable[..., TestClient]
-
-
-@pytest.fixture(autouse=True)
-def _own_log() -> Iterator[None]:
-    """A server that runs in this process logs to the stream of its test, which is closed when the test is over."""
-    before = list(logging.root.handlers)
-    yield
-    for handler in logging.root.handlers[:]:
-        if type(handler) is logging.StreamHandler and handler not in before:
-            logging.root.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

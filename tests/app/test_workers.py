@@ -1,5 +1,6 @@
 """Several processes behind one port."""
 
+import json
 import os
 import signal
 import socket
@@ -177,8 +178,12 @@ def test_one_that_cannot_start_at_all_is_said_by_the_exit_status(
     # Set for the children, and to be forgotten with this test.
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")
     announced: list[str] = []
-    assert not Workers(Settings(workers=2, port=0), announced.append).run()
+    assert not Workers(Settings(workers=2, port=0, log_format="json"), announced.append).run()
     assert not announced
+    # Whatever says something on the way, says it as the settings have it.
+    said = capfd.readouterr().err.splitlines()
+    assert any("Uvicorn running" in line for line in said)
+    assert all(json.loads(line)["level"] for line in said)
 
 
 def test_a_signal_to_stop_is_heeded_while_processes_are_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
