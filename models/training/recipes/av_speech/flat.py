@@ -17,12 +17,9 @@ from models.checkpoint import METRICS, load_checkpoint
 from models.network import FusionRNN
 from models.pipeline import Pipeline
 from models.training.recipes.av_speech.stage import SpeechStage
-from models.training.recipes.av_speech.study import figures, speech_data, transcribe
+from models.training.recipes.av_speech.study import FLAT_EPOCHS, figures, flat_baselines, speech_data, transcribe
 from models.training.recipes.classifier import stepwise
 from models.training.trainer import Schedule, Stage, Trainer
-
-EPOCHS = (12, 18)
-"""The rate rises again at the start of the second stage, as for the network itself."""
 
 
 def flatten(network: FusionRNN) -> None:
@@ -46,7 +43,7 @@ def train(checkpoint: Path, data_folder: Path, out: Path, seed: int) -> None:
     data = speech_data(pipeline, data_folder, out / "cache")
     schedules = [
         Schedule(epochs=epochs, metric="score", patience=epochs, averaging=0.99, bf16=True, weight_decay=1e-2)
-        for epochs in EPOCHS
+        for epochs in FLAT_EPOCHS
     ]
     first, second = schedules
     stages: list[Stage] = [
@@ -55,14 +52,8 @@ def train(checkpoint: Path, data_folder: Path, out: Path, seed: int) -> None:
     ]
     Trainer(network, stages, out, seed=seed).run()
     network.eval()
-    rates = figures(transcribe(pipeline, data))
+    named = flat_baselines(figures(transcribe(pipeline, data)))
     metrics = dict(loaded.metrics or {})
-    named = {
-        f"no recurrence, {name}, {level}": {"wer": interval}
-        for name, levels in rates.items()
-        for level, interval in levels.items()
-        if name != "lips" or level == "clean"
-    }
     metrics["baselines"] = metrics.get("baselines", {}) | named
     (checkpoint / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(named, indent=2), flush=True)

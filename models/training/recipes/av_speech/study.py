@@ -35,6 +35,10 @@ GIVEN: dict[str, tuple[str, ...]] = {"sound": ("audio",), "lips": ("video",), "b
 """What is posted to the one network, by what the page calls it."""
 
 PLACES = ("command", "colour", "preposition", "letter", "digit", "adverb")
+FLAT = "no recurrence"
+"""How the metrics call the network without recurrence, which ``flat.py`` trains."""
+FLAT_EPOCHS = (12, 18)
+"""Of its two stages: the rate rises again at the start of the second, as for the network itself."""
 _BATCH = 25
 _JOINED = 10
 """Sentences that are heard as one recording."""
@@ -154,8 +158,8 @@ def errors_by_place(found: Found, level: float | None) -> dict[str, list[float]]
     }
 
 
-def page(found: Found, checkpoint: str, command: str, picture: str) -> str:
-    """The study in Markdown."""
+def page(found: Found, checkpoint: str, command: str, picture: str, flat: Mapping[str, Any]) -> str:
+    """The study in Markdown; ``flat`` has the baselines that ``flat.py`` wrote, or none."""
     rates = figures(found)
     differences = {level: against_better(found, level) for level in LEVELS}
     rows = [
@@ -187,6 +191,7 @@ def page(found: Found, checkpoint: str, command: str, picture: str) -> str:
             ],
         ),
         "",
+        *_flat_lines(flat),
         "Without the grammar, any word may follow any other:",
         "",
         *_table(
@@ -201,6 +206,37 @@ def page(found: Found, checkpoint: str, command: str, picture: str) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _flat_lines(flat: Mapping[str, Any]) -> list[str]:
+    if not flat:
+        return []
+    rows = [
+        # Lips hear no noise.
+        [_named(level), *(_cell(flat[_flat(name, None if name == "lips" else level)]["wer"]) for name in GIVEN)]
+        for level in LEVELS
+    ]
+    text = (
+        "Without recurrence, each recurrent network replaced by a layer that sees one step, over the same "
+        f"convolutions, after {sum(FLAT_EPOCHS)} epochs:"
+    )
+    command = "    python -m models.training.recipes.av_speech.flat CHECKPOINT --data FOLDER --out FOLDER"
+    return [*paragraph(text), "", command, "", *_table(["babble", *GIVEN], rows), ""]
+
+
+def _flat(name: str, level: float | None) -> str:
+    """What the metrics call a rate of the network without recurrence."""
+    return f"{FLAT}, {name}, {_named(level)}"
+
+
+def flat_baselines(rates: Mapping[str, Mapping[str, list[float]]]) -> dict[str, dict[str, list[float]]]:
+    """The rates of a network without recurrence, as the metrics have them."""
+    return {
+        _flat(name, level): {"wer": rates[name][_named(level)]}
+        for name in GIVEN
+        for level in LEVELS
+        if name != "lips" or level is None
+    }
 
 
 def _joined_lines(found: Found) -> list[str]:
@@ -244,9 +280,10 @@ def study(checkpoint: Path, data_folder: Path, out: Path, cache: Path) -> None:
     rates = figures(found)
     draw(rates, out / name)
     command = f"python -m {__spec__.name} {shown(checkpoint)} --data {shown(data_folder)} --out {shown(out)}"
-    (out / f"{title}.md").write_text(page(found, title, command, name), encoding="utf-8")
     metrics = dict(pipeline.metrics or {})
-    metrics["baselines"] = _baselines(rates)
+    flat = {key: value for key, value in metrics.get("baselines", {}).items() if key.startswith(FLAT)}
+    (out / f"{title}.md").write_text(page(found, title, command, name, flat), encoding="utf-8")
+    metrics["baselines"] = _baselines(rates) | flat
     (checkpoint / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
 
 

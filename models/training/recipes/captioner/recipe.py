@@ -23,8 +23,9 @@ from models.features.text import TextTokenizer
 from models.heads.captioning import CaptioningHead
 from models.network import FusionRNN
 from models.training.curves import draw_curves
+from models.training.recipes.averages import mean_of
 from models.training.recipes.captioner.data import IMAGE_SIZE, LANGUAGES, CaptionData
-from models.training.recipes.captioner.stages import CrossEntropyStage, SelfCriticalStage, mean_of
+from models.training.recipes.captioner.stages import CrossEntropyStage, SelfCriticalStage
 from models.training.trainer import Schedule, Stage, Trainer
 
 START = Path(next(iter(models.__path__))) / "zoo" / "image-text-embedding"

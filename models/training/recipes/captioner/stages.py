@@ -17,6 +17,7 @@ from models.network import FusionRNN
 from models.training.captions import Taught, caption_cross_entropy, self_critical, teach
 from models.training.metrics.bleu import bleu, bleu_statistics
 from models.training.metrics.cider import CiderD
+from models.training.recipes.averages import mean_of
 from models.training.recipes.captioner.data import CUT, LANGUAGES, LONGEST, CaptionData
 from models.training.trainer import Schedule, Stage
 
@@ -214,11 +215,6 @@ def some_of(captions: Tensor, few: int) -> Tensor:
     rows, count, _ = captions.shape
     drawn = torch.rand(rows, count).argsort(1)[:, :few].sort(1).values
     return captions[torch.arange(rows).unsqueeze(1), drawn]
-
-
-def mean_of(some: dict[str, Tensor], others: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights half-way between two states of one network."""
-    return {name: value.lerp(others[name], 0.5) if value.is_floating_point() else value for name, value in some.items()}
 
 
 def _without_cnn(model: FusionRNN) -> list[torch.nn.Parameter]:

@@ -33,6 +33,7 @@ from models.features.text import TextTokenizer, is_spaceless
 from models.network import FusionRNN
 from models.training.curves import draw_curves
 from models.training.evaluation import evaluate
+from models.training.recipes.averages import mean_of
 from models.training.recipes.captioner.data import IMAGE_SIZE, CaptionData
 from models.training.recipes.image_text_embedding.data import PairData
 from models.training.recipes.image_text_embedding.stage import PairStage
@@ -51,6 +52,10 @@ TEACHING = {"captioner": ("sentences", "fine-tune"), "imagenet": ("fine-tune",)}
 
 Over the captioner's CNN, which has learned from these photos, it is as good before its own is tuned, and otherwise so.
 """
+ROUNDS = {"taught": 10, "taught-again": 6}
+"""Epochs of each round with the teachers, by its folder."""
+TAKEN = 0.7
+"""How far the weights then move from what a round began with to what it ended with."""
 
 
 def describe(tokenizer: TextTokenizer, *, bag: bool = False) -> CheckpointConfig:
@@ -110,13 +115,16 @@ def train(data_folder: Path, out: Path, seed: int) -> None:
         model = _one(data, cnn, word_vectors(data.tokenizer, minilm, pieces, WORDS), out / name, seed)
         for stage in TEACHING[name]:
             model.load_state_dict(torch.load(out / name / f"{stage}.pt", weights_only=True))
-            teachers.append(taught_stage(model, data, ()).teacher())
-    Trainer(model, [taught_stage(model, data, teachers)], out, seed=seed).run()
-    draw_curves(out / "log.jsonl", out / "curves.png")
+            teachers.append(taught_stage(model, data).teacher())
+    for number, (name, epochs) in enumerate(ROUNDS.items()):
+        before = {key: value.clone() for key, value in model.state_dict().items()}
+        Trainer(model, [taught_stage(model, data, teachers, epochs)], out / name, seed=seed + number).run()
+        draw_curves(out / name / "log.jsonl", out / name / "curves.png")
+        model.load_state_dict(mean_of(before, model.state_dict(), TAKEN))
     bag = evaluate(out / "imagenet" / "bag" / "checkpoint", data_folder, "val", "captions")["figures"]
-    before = {"dataset": data_folder.resolve().name, "split": "val", "seed": seed, "baselines": {"bag of words": bag}}
+    about = {"dataset": data_folder.resolve().name, "split": "val", "seed": seed, "baselines": {"bag of words": bag}}
     model, tokenizer = reading_traditional(model, data.tokenizer)
-    save_checkpoint(out / "checkpoint", describe(tokenizer), model, tokenizer, metrics=before)
+    save_checkpoint(out / "checkpoint", describe(tokenizer), model, tokenizer, metrics=about)
     evaluate(out / "checkpoint", data_folder, "val", "captions", save=True)
 
 
@@ -149,9 +157,9 @@ def stages(model: FusionRNN, data: PairData) -> list[Stage]:
     ]
 
 
-def taught_stage(model: FusionRNN, data: PairData, teachers: Sequence[Teacher]) -> PairStage:
+def taught_stage(model: FusionRNN, data: PairData, teachers: Sequence[Teacher] = (), epochs: int = 1) -> PairStage:
     """How the network goes on with what teachers say."""
-    schedule = Schedule(epochs=10, metric="score", warmup_steps=30, averaging=0.98, bf16=True)
+    schedule = Schedule(epochs=epochs, metric="score", warmup_steps=30, averaging=0.98, bf16=True)
     return PairStage("taught", model, data, schedule, rate=5e-4, trains="cnn", cnn_rate=2e-4, teachers=teachers)
 
 

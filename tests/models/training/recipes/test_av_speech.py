@@ -13,7 +13,7 @@ from models.checkpoint import save_checkpoint
 from models.media import MediaLimits
 from models.pipeline import Pipeline
 from models.training.manifest import DataError
-from models.training.recipes.av_speech import recipe, study
+from models.training.recipes.av_speech import flat, recipe, study
 from models.training.recipes.av_speech.augmentation import babble, dropped, hear, look, mix, splice, windows
 from models.training.recipes.av_speech.data import GRAMMAR, SAMPLES, SpeechData
 from models.training.recipes.av_speech.noise import noisy
@@ -194,6 +194,29 @@ def test_the_study_prints_every_level_and_is_written_into_the_metrics(
     assert (tmp_path / "pictures" / "av-speech-wer.png").stat().st_size > 5000
     metrics = json.loads((tmp_path / "checkpoint" / "metrics.json").read_text())
     assert len(metrics["baselines"]["both, 0 dB"]["wer"]) == 3
+
+
+def test_a_network_without_recurrence_is_measured_beside_it(
+    grid: Path, data: SpeechData, tmp_path: Path, small: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = recipe.describe(data, ("audio", "video"))
+    folder = tmp_path / "checkpoint"
+    save_checkpoint(folder, config, recipe.build(config, data), data.tokenizer)
+    monkeypatch.setattr(flat, "FLAT_EPOCHS", (1, 1))
+    before = (folder / "model.safetensors").read_bytes()
+    flat.train(folder, grid, tmp_path / "run", 0)
+    assert (folder / "model.safetensors").read_bytes() == before
+    weights = torch.load(tmp_path / "run" / "flat-2.pt", weights_only=True)
+    assert not [name for name in weights if "cell" in name or ("layers.0.0" in name and "rnn" in name)]
+    assert "encoders.video.rnn.linear.weight" in weights
+    study.study(folder, grid, tmp_path, tmp_path / "run" / "cache")
+    _, table = (tmp_path / "av-speech.md").read_text().split("Without recurrence, each")
+    rows = [line.split("|") for line in table.split("Without the grammar")[0].splitlines() if " dB" in line]
+    assert len(rows) == 6
+    baselines = json.loads((folder / "metrics.json").read_text())["baselines"]
+    value, low, high = baselines["no recurrence, lips, clean"]["wer"]
+    assert all(row[3].strip() == f"{value:.1f} ({low:.1f} to {high:.1f})" for row in rows)
+    assert "both, 0 dB" in baselines
 
 
 def test_both_are_compared_with_the_better_one_sentence_by_sentence() -> None:
