@@ -56,7 +56,7 @@ def write_manifests(folder: Path, *, share: float = 0.2) -> Written:
         for label in _labels(folder):
             examples = _examples(folder, label, ignored, empty)
             if not examples:
-                raise DataError(f"{label} has 0 examples: {_TOO_FEW}")
+                raise DataError(f"{folder} has 0 examples of '{label.name}': {_TOO_FEW}")
             found |= examples
         splits = drawn(folder, list(found.items()), share)
     write_splits(folder, splits)
@@ -77,7 +77,8 @@ def drawn(
     splits: dict[str, list[dict[str, Any]]] = {name: [] for name in DRAWN}
     for label, keys in groups.items():
         if len(keys) < 2:
-            raise DataError(f"{source if label is None else source / str(label)} has {len(keys)} examples: {_TOO_FEW}")
+            of_label = "" if label is None else f" of '{label}'"
+            raise DataError(f"{source} has {len(keys)} examples{of_label}: {_TOO_FEW}")
         held_out = max(1, round(share * len(keys)))
         for place, (_, found) in enumerate(sorted(keys.items(), key=lambda item: _hash(item[0]))):
             splits["val" if place < held_out else "train"] += found

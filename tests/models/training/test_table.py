@@ -106,7 +106,7 @@ def test_a_file_that_is_missing_is_left_for_training_to_name(tmp_path: Path) -> 
         ("image,label\n" + ROWS, {"label": "lable"}, "no column 'lable': did you mean 'label'"),
         ("image,label,x\nphotos/0.jpg,a,b\n", {"label": "x"}, "two columns 'label'"),
         ("image,label\nnone.jpg,a\n", {}, r"no column of files in .*, and none called 'text', but image, label"),
-        ("image,label\nphotos/0.jpg,a\nphotos/1.jpg,b\n", {}, "has 1 examples: a class needs one to learn from"),
+        ("image,label\nphotos/0.jpg,a\nphotos/1.jpg,b\n", {}, "has 1 examples of 'a': a class needs one to learn from"),
         ("image,split\nphotos/0.jpg,train\nphotos/1.jpg,trian\n", {}, r"row 3, has the split 'trian': known are train"),
         ("image,split\nphotos/0.jpg,train\n", {}, "no rows for val"),
         ("a,b\nphotos/0.jpg,photos/1.jpg\n", {}, r"row 2, has two of image"),

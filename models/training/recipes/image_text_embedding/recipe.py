@@ -52,10 +52,8 @@ TEACHING = {"captioner": ("sentences", "fine-tune"), "imagenet": ("fine-tune",)}
 
 Over the captioner's CNN, which has learned from these photos, it is as good before its own is tuned, and otherwise so.
 """
-ROUNDS = {"taught": 10, "taught-again": 6}
-"""Epochs of each round with the teachers, by its folder."""
 TAKEN = 0.7
-"""How far the weights then move from what a round began with to what it ended with."""
+"""How far the weights move from what they were before the network was taught to what they were after it."""
 
 
 def describe(tokenizer: TextTokenizer, *, bag: bool = False) -> CheckpointConfig:
@@ -67,7 +65,7 @@ def describe(tokenizer: TextTokenizer, *, bag: bool = False) -> CheckpointConfig
     return CheckpointConfig.model_validate(
         {
             "name": NAME,
-            "version": "1.3.0",
+            "version": "1.4.0",
             "task": "embedding",
             "description": "Photos, English and Chinese sentences as unit vectors of one space: like lies by like.",
             "modalities": {
@@ -116,11 +114,10 @@ def train(data_folder: Path, out: Path, seed: int) -> None:
         for stage in TEACHING[name]:
             model.load_state_dict(torch.load(out / name / f"{stage}.pt", weights_only=True))
             teachers.append(taught_stage(model, data).teacher())
-    for number, (name, epochs) in enumerate(ROUNDS.items()):
-        before = {key: value.clone() for key, value in model.state_dict().items()}
-        Trainer(model, [taught_stage(model, data, teachers, epochs)], out / name, seed=seed + number).run()
-        draw_curves(out / name / "log.jsonl", out / name / "curves.png")
-        model.load_state_dict(mean_of(before, model.state_dict(), TAKEN))
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    Trainer(model, [taught_stage(model, data, teachers)], out, seed=seed).run()
+    draw_curves(out / "log.jsonl", out / "curves.png")
+    model.load_state_dict(mean_of(before, model.state_dict(), TAKEN))
     bag = evaluate(out / "imagenet" / "bag" / "checkpoint", data_folder, "val", "captions")["figures"]
     about = {"dataset": data_folder.resolve().name, "split": "val", "seed": seed, "baselines": {"bag of words": bag}}
     model, tokenizer = reading_traditional(model, data.tokenizer)
@@ -157,9 +154,9 @@ def stages(model: FusionRNN, data: PairData) -> list[Stage]:
     ]
 
 
-def taught_stage(model: FusionRNN, data: PairData, teachers: Sequence[Teacher] = (), epochs: int = 1) -> PairStage:
+def taught_stage(model: FusionRNN, data: PairData, teachers: Sequence[Teacher] = ()) -> PairStage:
     """How the network goes on with what teachers say."""
-    schedule = Schedule(epochs=epochs, metric="score", warmup_steps=30, averaging=0.98, bf16=True)
+    schedule = Schedule(epochs=10, metric="score", warmup_steps=30, averaging=0.98, bf16=True)
     return PairStage("taught", model, data, schedule, rate=5e-4, trains="cnn", cnn_rate=2e-4, teachers=teachers)
 
 
