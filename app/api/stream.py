@@ -272,9 +272,8 @@ async def _chunk(live: Live, data: bytes, most: int) -> None:
         error = TooLarge(f"A chunk of {len(data)} bytes came.", "Send smaller chunks.", limit=limit)
         raise SessionClosed(TOO_LARGE, error)
     if len(data) < HEADER.size:
-        raise SessionClosed(
-            POLICY, BadRequest("A chunk is shorter than its header.", f"Begin it with {HEADER.size} bytes.")
-        )
+        short = BadRequest("A chunk is shorter than its header.", f"Begin it with {HEADER.size} bytes.")
+        raise SessionClosed(POLICY, short)
     sequence, number, seconds = HEADER.unpack_from(data)
     modality = MODALITIES[number] if number < len(MODALITIES) else None
     if modality is None or modality not in live.session.readers:
@@ -290,9 +289,8 @@ def _refusing(what: str, modality: str | None = None) -> Iterator[None]:
     try:
         yield
     except BadChunk as error:
-        raise SessionClosed(
-            POLICY, BadRequest(f"{what}: {error}.", "Start a new session.", modality=modality)
-        ) from error
+        bad = BadRequest(f"{what}: {error}.", "Start a new session.", modality=modality)
+        raise SessionClosed(POLICY, bad) from error
     except Busy as error:
         raise SessionClosed(TRY_LATER, Unavailable(str(error), _RETRY)) from error
 
