@@ -7,6 +7,7 @@ task. What the experiment itself says of a part is said in addition; where it na
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,7 +142,7 @@ class Start:
         return found if mine.type == its.type else None
 
 
-def _merged(given: Mapping[str, Any], own: Mapping[str, Any], dictated: frozenset[str] | set[str]) -> dict[str, Any]:
+def _merged(given: Mapping[str, Any], own: Mapping[str, Any], dictated: AbstractSet[str]) -> dict[str, Any]:
     """A part's table: the checkpoint's, but for what the data dictate, and what the experiment says itself."""
     if own.get("type", given["type"]) != given["type"]:
         return dict(own)
