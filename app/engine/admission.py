@@ -129,9 +129,8 @@ class Admission:
     def backlog(self) -> float:
         """Seconds until all that was admitted is answered."""
         now = self.clock()
-        return sum(reservation.left for reservation in self.reservations if not reservation.is_stalled(now)) / float(
-            self._speed
-        )
+        left = sum(each.left for each in self.reservations if not each.is_stalled(now))
+        return left / float(self._speed)
 
     def cost(self, model: str) -> Cost:
         """What a request for ``model`` takes; all zero until the first was answered."""
@@ -246,7 +245,7 @@ class Reservation:
 
     @property
     def is_working(self) -> bool:
-        """Whether it is its turn to do something for it."""
+        """Whether the server has something to do for it now."""
         return self.is_here and not self.is_done
 
     def receive(self, nbytes: int) -> None:

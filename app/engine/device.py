@@ -91,13 +91,13 @@ def in_own_thread(threads: int, call: Callable[[], T]) -> T:
 class Device:
     """Runs networks; every method may be called from any thread."""
 
-    def __init__(self, name: str, threads: int = 0, delay: float = 0.0, watcher: DeviceObserver | None = None) -> None:
+    def __init__(self, name: str, threads: int = 0, delay: float = 0.0, observer: DeviceObserver | None = None) -> None:
         """A thread called ``name`` whose network steps run on ``threads`` threads; 0 leaves the choice to torch.
 
         ``delay``: seconds that a row may wait for others to share its batch, although the device is free.
         """
         self._threads = threads
-        self._watcher: DeviceObserver = watcher or _NoObserver()
+        self._observer: DeviceObserver = observer or _NoObserver()
         self._queue: queue.SimpleQueue[Row | None] = queue.SimpleQueue()
         self._calls, self._searches = Batcher(delay), Batcher(delay)
         self._under_way: list[Search] = []
@@ -199,7 +199,7 @@ class Device:
         rows = [row for row in rows if isinstance(row, Search) or row.future.set_running_or_notify_cancel()]
         if rows:
             with _failing(rows):
-                self._watcher.batch(rows[0].lane.name, len(rows), *cost(rows))
+                self._observer.batch(rows[0].lane.name, len(rows), *cost(rows))
                 self._answer(rows)
         return rows
 
@@ -240,7 +240,7 @@ class Device:
                 else:
                     groups.setdefault(id(search.decoder), []).append(search)
             self._under_way = [search for group in groups.values() for search in self._together(group)]
-            self._watcher.searching(len(self._under_way))
+            self._observer.searching(len(self._under_way))
 
     def _together(self, group: list[Search]) -> list[Search]:
         """Step a group; returns those that go on."""

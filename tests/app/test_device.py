@@ -47,7 +47,7 @@ def counted() -> Counted:
 
 @pytest.fixture
 def device(counted: Counted) -> Iterator[Device]:
-    device = Device("test", watcher=counted)
+    device = Device("test", observer=counted)
     yield device
     device.close()
 
@@ -239,7 +239,7 @@ class Faulty:
 
 @pytest.mark.parametrize("at", ["batch", "searching"])
 def test_what_fails_beside_the_network_fails_its_turn_and_the_thread_goes_on(pipeline: Pipeline, at: str) -> None:
-    device = Device("test", watcher=Faulty(at))
+    device = Device("test", observer=Faulty(at))
     failed = ask(device, pipeline, {})
     with pytest.raises(ValueError, match="it cannot be counted"):
         failed.result(30)
