@@ -324,17 +324,17 @@ async def _watch(
 
     try:
         while (shown := await runner.attempt(call(annotator.embedder), lambda: next(pictures, None))) is not None:
-            asked = await runner.offload(partial(annotator.questions, shown[1]))
-            for question in asked:
-                service.swaps.use(question.pipeline.config.name)
+            asked = await runner.offload(partial(annotator.inferences, shown[1]))
+            for inference in asked:
+                service.swaps.use(inference.pipeline.config.name)
             answers = [
                 await runner.predict(
-                    call(question.pipeline),
-                    question.features,
-                    question.options,
+                    call(inference.pipeline),
+                    inference.features,
+                    inference.options,
                     explain=False,
                 )
-                for question in asked
+                for inference in asked
             ]
             moments.append(await runner.offload(partial(annotator.moment, *shown, answers)))
     finally:

@@ -106,7 +106,7 @@ def _take(index: FolderIndex, path: str, file: Path, annotator: Annotator, limit
 
 def _moments(data: bytes, annotator: Annotator, limits: MediaLimits) -> Iterator[Moment]:
     for seconds, picture in annotator.pictures(data, limits):
-        yield annotator.moment(seconds, picture, [question.answer() for question in annotator.questions(picture)])
+        yield annotator.moment(seconds, picture, [inference.answer() for inference in annotator.inferences(picture)])
 
 
 def _read(file: Path, limits: MediaLimits) -> bytes:

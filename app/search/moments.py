@@ -107,15 +107,15 @@ class Annotator:
         for second, frame in enumerate(rgb_frames(data, limits, fps=1, target=self._side)):
             yield second + 0.5, frame
 
-    def questions(self, picture: Picture) -> list[Inference]:
+    def inferences(self, picture: Picture) -> list[Inference]:
         """What to ask about a picture; the answers go to ``moment``."""
-        asked = [_question(self.embedder, picture)]
+        asked = [_inference(self.embedder, picture)]
         if self.captioner is not None:
-            asked += [_question(self.captioner, picture, language=language) for language in self.captioner.languages]
+            asked += [_inference(self.captioner, picture, language=language) for language in self.captioner.languages]
         return asked
 
     def moment(self, seconds: float | None, picture: Picture, answers: Sequence["Result"]) -> Moment:
-        """The moment that the answers to ``questions(picture)`` describe."""
+        """The moment that the answers to ``inferences(picture)`` describe."""
         embedded, *captioned = (answer.model_dump() for answer in answers)
         languages = self.captioner.languages if self.captioner is not None else []
         captions = {
@@ -177,7 +177,7 @@ def _identity(pipeline: "Pipeline") -> str:
     return f"{pipeline.config.name} {pipeline.config.version} {pipeline.digest[:16]}"
 
 
-def _question(pipeline: "Pipeline", picture: Picture, **options: str) -> Inference:
+def _inference(pipeline: "Pipeline", picture: Picture, **options: str) -> Inference:
     features = pipeline.features(Decoded({"image": [picture]}))
     return Inference(pipeline, features, pipeline.options.model_validate(options))
 

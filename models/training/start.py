@@ -135,6 +135,8 @@ class Start:
         found = self._of_modality(name) if part == "encoders" else self._of_task(config)
         if found is None:
             return None
+        if part == "encoders" and found.config.modalities[name].features.type != config.modalities[name].features.type:
+            return None  # It learned to read something else.
         mine, its = (
             each.encoders[name] if part == "encoders" else getattr(each, part)
             for each in (config.network, found.config.network)

@@ -150,7 +150,7 @@ def test_a_full_collection_refuses_before_anything_is_looked_at(
     def refuse(*_: object) -> None:
         raise AssertionError("a network was asked")
 
-    monkeypatch.setattr("app.search.moments.Annotator.questions", refuse)
+    monkeypatch.setattr("app.search.moments.Annotator.inferences", refuse)
     for place in ("small/other", "second/photo"):
         answer = put(client, place, image=picture(RED))
         assert answer.status_code == 409, answer.text
@@ -268,7 +268,7 @@ def test_another_upload_replaces_an_item_and_the_same_one_is_not_looked_at(
     def refuse(*_: object) -> None:
         raise AssertionError("a network was asked again")
 
-    monkeypatch.setattr("app.search.moments.Annotator.questions", refuse)
+    monkeypatch.setattr("app.search.moments.Annotator.inferences", refuse)
     again = put(client, "new/item", image=picture(GREEN))
     assert (again.status_code, again.json()) == (200, replaced.json())
 

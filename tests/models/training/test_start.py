@@ -207,6 +207,22 @@ def test_a_part_of_another_type_starts_anew(colours: Path) -> None:
     assert found.fusion == {"type": "recurrent"}
 
 
+def test_an_encoder_of_other_features_is_not_taken_over(tmp_path: Path, data: Path, colours: Path) -> None:
+    """Though it is of the same type and size."""
+    image = IMAGE.replace('"pixels"', '"ink"')
+    toml = make_experiment(
+        tmp_path / "my.toml", "classification", image, TEXT, FUSED, training="epochs = 1\nrate = 1e-9"
+    )
+    cli_train(str(toml), data, tmp_path / "run", start=[colours])
+    before, after = (
+        load_checkpoint(folder).network.encoders.state_dict() for folder in (colours, tmp_path / "run" / "checkpoint")
+    )
+    alike = [name for name in before if before[name].shape == after[name].shape]
+    taken = {name.partition(".")[0] for name in alike if torch.allclose(before[name], after[name], atol=1e-6)}
+    assert [name for name in alike if name.startswith("image.")]
+    assert taken == {"text"}
+
+
 def test_captions_go_on_with_the_words_that_are_known(tmp_path: Path, data: Path) -> None:
     head = "[head]\nhidden = 8\nembedding = 8\nattention = 4\n"
     settings = "epochs = 1\nbatch_size = 8\nminimum_count = 1"
