@@ -4,7 +4,8 @@ python -m models.training.recipes.av_speech.flat CHECKPOINT --data FOLDER --out 
 
 All three recurrent networks, of the lips, of the sound and of what both are together, are replaced by a layer that sees
 one step. The convolutions, which see five frames of lips and about as much of the sound, go on from the checkpoint's
-weights and learn with it, so that the baseline does not begin behind.
+weights and learn with it, so that the baseline does not begin behind. Those of ``av-speech-live`` see only what was, so
+a word is asked of them late by half of that: they see as much before and after it as those of ``av-speech`` then.
 """
 
 import argparse
@@ -14,12 +15,16 @@ from pathlib import Path
 import torch
 
 from models.checkpoint import METRICS, load_checkpoint
+from models.features.mouth import MouthFeatures
 from models.network import FusionRNN
 from models.pipeline import Pipeline
 from models.training.recipes.av_speech.stage import SpeechStage
 from models.training.recipes.av_speech.study import FLAT_EPOCHS, figures, flat_baselines, speech_data, transcribe
 from models.training.recipes.classifier import stepwise
 from models.training.trainer import Schedule, Stage, Trainer
+
+CENTRED = 2
+"""Frames by which a word is asked for late of convolutions that see five frames, none of them to come."""
 
 
 def flatten(network: FusionRNN) -> None:
@@ -41,18 +46,21 @@ def train(checkpoint: Path, data_folder: Path, out: Path, seed: int) -> None:
     flatten(network)
     pipeline = Pipeline(loaded, runtime="torch")
     data = speech_data(pipeline, data_folder, out / "cache")
+    lips = pipeline.config.modalities["video"].features
+    assert isinstance(lips, MouthFeatures)
+    delay = CENTRED if lips.causal else 0
     schedules = [
         Schedule(epochs=epochs, metric="score", patience=epochs, averaging=0.99, bf16=True, weight_decay=1e-2)
         for epochs in FLAT_EPOCHS
     ]
     first, second = schedules
     stages: list[Stage] = [
-        SpeechStage("flat", network, data, first, rate=2e-3, encoder_rate=1e-3, alike="steps"),
-        SpeechStage("flat-2", network, data, second, rate=1e-3),
+        SpeechStage("flat", network, data, first, rate=2e-3, encoder_rate=1e-3, alike="steps", delay=delay),
+        SpeechStage("flat-2", network, data, second, rate=1e-3, delay=delay),
     ]
     Trainer(network, stages, out, seed=seed).run()
     network.eval()
-    named = flat_baselines(figures(transcribe(pipeline, data)))
+    named = flat_baselines(figures(transcribe(pipeline, data, join=False)))
     metrics = dict(loaded.metrics or {})
     metrics["baselines"] = metrics.get("baselines", {}) | named
     (checkpoint / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")

@@ -61,8 +61,8 @@ class Found:
 
 
 @torch.inference_mode()
-def transcribe(pipeline: Pipeline, data: SpeechData) -> Found:
-    """Every validation sentence by every subset of its modalities, in every noise."""
+def transcribe(pipeline: Pipeline, data: SpeechData, *, join: bool = True) -> Found:
+    """Every validation sentence by every subset of its modalities, in every noise; ``join``: and several as one."""
     task = pipeline.task
     assert isinstance(task, TranscriptionTask)
     free_options = pipeline.options.model_validate({"grammar": False})
@@ -85,7 +85,8 @@ def transcribe(pipeline: Pipeline, data: SpeechData) -> Found:
                         free[name] += [text.split() for text in task.best(fused, free_options)]
             for _ in part:
                 advance()
-    heard = {} if task.sentences is None else {name: joined(pipeline, data, names) for name, names in GIVEN.items()}
+    streams = join and task.sentences is not None
+    heard = {name: joined(pipeline, data, names) for name, names in GIVEN.items()} if streams else {}
     return Found([data.text("val", row) for row in rows], written, free, heard)
 
 
