@@ -31,6 +31,11 @@ class FusionRNN(nn.Module):
         self.sizes = Sizes(sizes, int(self.fusion.output_size), steps)  # type: ignore[arg-type]
         self.head = HEADS.build(config.head, self.sizes)
 
+    @property
+    def device(self) -> torch.device:
+        """Where its weights are."""
+        return next(self.parameters()).device
+
     def encode(self, inputs: Mapping[str, Padded]) -> Encoded:
         """Encode and fuse a batch; a modality that is not in ``inputs`` is absent from every row.
 

@@ -69,8 +69,8 @@ def find(model: str, settings: "Settings") -> Path:
 
 def load(folder: Path, device: str | None) -> "Pipeline":
     """The checkpoint in ``folder``, with the plugins that its network may need."""
-    from app.engine.registry import choose_device
     from models.checkpoint import CheckpointError
+    from models.device import choose_device
     from models.pipeline import Pipeline
 
     import_plugins()

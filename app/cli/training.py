@@ -56,6 +56,7 @@ def train(
     baselines: Annotated[
         bool, typer.Option("--baselines", help="Also train each modality alone, and measure the constant answer.")
     ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda; for an experiment, as recipes use the CPU.")] = "cpu",
 ) -> None:
     """Train a checkpoint on your own data, as docs/train-your-own.md explains, or by a shipped recipe."""
     from models.training import TRAINING_ERRORS, cli_train
@@ -63,7 +64,7 @@ def train(
     import_plugins()
     folders = [find(name, settings_of()) for name in start or ()]
     try:
-        cli_train(recipe, data, out, seed, start=folders, baselines=baselines)
+        cli_train(recipe, data, out, seed, start=folders, baselines=baselines, device=device)
     except TRAINING_ERRORS as error:
         fail(str(error))
     checkpoint = out / "checkpoint"
@@ -85,6 +86,7 @@ def evaluate(
         bool, typer.Option("--save", help="Also write the figures into metrics.json, beside what stands there.")
     ] = False,
     model_dir: ModelDir = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda; with --all it is the CPU.")] = "cpu",
 ) -> None:
     """Measure a checkpoint on a data set and print the figures; or all shipped ones, beside those they came with."""
     from models.training import TRAINING_ERRORS, cli_evaluate
@@ -98,7 +100,7 @@ def evaluate(
         if checkpoint is None:
             _print_all(data, settings_of(model_dir=model_dir).model_dir)
         else:
-            found = cli_evaluate(checkpoint, data, split, target, save=save)
+            found = cli_evaluate(checkpoint, data, split, target, save=save, device=device)
             typer.echo(json.dumps(found, ensure_ascii=False, indent=2))
     except TRAINING_ERRORS as error:
         fail(str(error))

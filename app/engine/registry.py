@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from app.engine.device import in_own_thread
 from app.errors import LoadFailed, NotFound, Unavailable
 from app.telemetry import log
+from models.device import choose_device
 
 if TYPE_CHECKING:
     from models.pipeline import Pipeline
@@ -203,17 +204,3 @@ def _named(name: str, roots: Iterable[Path]) -> Path | None:
         if isinstance(config, dict) and config.get("name") == name:
             return folder
     return None
-
-
-def choose_device(asked: str) -> str:
-    """``asked`` (auto, cpu or cuda) as torch calls it.
-
-    Raises:
-        ValueError: cuda was asked for and there is none.
-    """
-    import torch
-
-    available = torch.cuda.is_available()
-    if asked == "cuda" and not available:
-        raise ValueError("cuda was asked for, but torch finds no CUDA device; set FUSIONRNN_DEVICE to auto or cpu")
-    return "cuda" if available and asked != "cpu" else "cpu"

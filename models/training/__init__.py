@@ -8,6 +8,7 @@ from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 from models.checkpoint import CheckpointError
+from models.device import choose_device
 from models.training.manifest import DataError
 from models.training.trainer import DivergedError, ResumeError
 
@@ -28,15 +29,17 @@ def cli_train(
     *,
     start: Sequence[Path] = (),
     baselines: bool = False,
+    device: str = "cpu",
 ) -> None:
     """Run the recipe called ``recipe``, or the experiment in that TOML file, on ``data``; or resume it.
 
     Args:
         start: checkpoint folders that an experiment goes on from.
+        device: where an experiment's networks are trained: auto, cpu or cuda.
 
     Raises:
         CheckpointError: one of them is not usable.
-        DataError: no such recipe or file, or the data cannot be trained on, or ``out`` cannot be written to.
+        DataError: no such recipe, file or device, or the data cannot be trained on, or ``out`` cannot be written to.
         ResumeError: what an interrupted run left in ``out`` is damaged.
     """
     if find_spec("matplotlib") is None:
@@ -47,7 +50,7 @@ def cli_train(
         )
     _check_out(out)
     try:
-        _train(recipe, data, out, seed, start, baselines=baselines)
+        _train(recipe, data, out, seed, start, baselines=baselines, device=device)
     except OSError as error:
         raise DataError(
             f"{error.filename or out} cannot be written or read ({error.strerror or error}): "
@@ -55,18 +58,37 @@ def cli_train(
         ) from error
 
 
-def _train(recipe: str, data: Path, out: Path, seed: int | None, start: Sequence[Path], *, baselines: bool) -> None:
+def _train(
+    recipe: str,
+    data: Path,
+    out: Path,
+    seed: int | None,
+    start: Sequence[Path],
+    *,
+    baselines: bool,
+    device: str,
+) -> None:
+    chosen = _chosen(device)
     if recipe.endswith(EXPERIMENT_ENDING):
         from models.training.run import train_experiment
 
-        train_experiment(Path(recipe), data, out, seed=seed, start=start, baselines=baselines)
+        train_experiment(Path(recipe), data, out, seed=seed, start=start, baselines=baselines, device=chosen)
         return
     from models.training.recipes import recipe_called
 
-    if baselines or start:
-        given = "--baselines" if baselines else "--start"
-        raise DataError(f"{given} belongs to an experiment, a file that ends in .toml; recipes bring their own")
+    given = "--baselines" if baselines else "--start" if start else "--device" if chosen != "cpu" else None
+    if given is not None:
+        raise DataError(
+            f"{given} belongs to an experiment, a file that ends in .toml; recipes bring their own, and use the CPU"
+        )
     recipe_called(recipe).train(data, out, seed or 0)
+
+
+def _chosen(device: str) -> str:
+    try:
+        return choose_device(device)
+    except ValueError as error:
+        raise DataError(str(error)) from error
 
 
 def _check_out(out: Path) -> None:
@@ -82,17 +104,23 @@ def _check_out(out: Path) -> None:
 
 
 def cli_evaluate(
-    checkpoint: Path, data: Path, split: str = "val", target: str | None = None, *, save: bool = False
+    checkpoint: Path,
+    data: Path,
+    split: str = "val",
+    target: str | None = None,
+    *,
+    save: bool = False,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Score a checkpoint folder on a split and return what was measured; ``save`` it in ``metrics.json`` as well.
 
     Raises:
         CheckpointError: the folder is not a usable checkpoint.
-        DataError: the data does not fit the checkpoint's task.
+        DataError: the data does not fit the checkpoint's task, or there is no such ``device``: auto, cpu or cuda.
     """
     from models.training.evaluation import evaluate
 
-    return evaluate(checkpoint, data, split, target, save=save)
+    return evaluate(checkpoint, data, split, target, save=save, device=_chosen(device))
 
 
 def cli_evaluate_all(folders: Sequence[Path], data: Path, cache: Path) -> "Iterator[Line]":

@@ -32,7 +32,7 @@ def teach(head: CaptioningHead, encoded: Encoded, language: int, start: int, tar
             the language does not write (unknown, or borrowed from another) are read but not asked for.
     """
     rows, columns, _ = targets.shape
-    memory = head.remember(encoded, torch.full((rows,), language))
+    memory = head.remember(encoded, targets.new_full((rows,), language))
     state = head.initial_state(encoded.fusion.fused, columns)
     inputs = torch.cat([torch.full_like(targets[..., :1], start), targets[..., :-1]], 2)
     lengths = (targets != pad).sum(2).amax(0).tolist()

@@ -24,12 +24,14 @@ def train_command(
     *,
     start: Sequence[Path] = (),
     baselines: bool = False,
+    device: str = "cpu",
 ) -> str:
     """The ``fusionrnn train`` that trains the same again; ``seed`` where it was given."""
     words = [f"fusionrnn train {shown(Path(recipe))} --data {shown(data)} --out {shown(out)}"]
     words += [f"--start {shown(folder)}" for folder in start]
     words += [f"--seed {seed}"] if seed else []
     words += ["--baselines"] if baselines else []
+    words += [f"--device {device}"] if device != "cpu" else []
     return " ".join(words)
 
 

@@ -47,6 +47,8 @@ class _Outcome:
     target: Target
     notes: dict[str, Any]
     """Of the metrics: what was learned from validation data after training."""
+    device: str
+    """Where it was trained, and is measured."""
 
 
 def train_experiment(
@@ -57,6 +59,7 @@ def train_experiment(
     seed: int | None = None,
     start: Sequence[Path] = (),
     baselines: bool = False,
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """Train in ``out``, resuming what is there, write the checkpoint folder ``out/checkpoint``, and return its metrics.
 
@@ -64,6 +67,7 @@ def train_experiment(
         seed: instead of the experiment's.
         start: checkpoint folders to go on from.
         baselines: also train each modality alone, and measure the constant answer.
+        device: where the networks are trained and measured, as torch calls it.
 
     Raises:
         CheckpointError: a folder to start from is not a usable checkpoint.
@@ -75,9 +79,9 @@ def train_experiment(
     experiment = load_experiment(path, begun.plan)
     if seed is not None:
         experiment = experiment.model_copy(update={"training": experiment.training.model_copy(update={"seed": seed})})
-    outcome = _train(experiment, begun, data, out, out / "cache")
+    outcome = _train(experiment, begun, data, out, device)
     folder = out / CHECKPOINT
-    command = train_command(path, data, out, seed, start=start, baselines=baselines)
+    command = train_command(path, data, out, seed, start=start, baselines=baselines, device=device)
     metrics = _measured(folder, outcome) | {"command": command}
     metrics |= {"seed": experiment.training.seed, **outcome.notes}
     if "left_out" in experiment.training.model_fields_set:  # `evaluate` goes by it too
@@ -94,12 +98,12 @@ def train_experiment(
     return metrics
 
 
-def _train(experiment: Experiment, start: Start, data: Path, out: Path, cache: Path) -> _Outcome:
+def _train(experiment: Experiment, start: Start, data: Path, out: Path, device: str) -> _Outcome:
     target = (STEP_TARGETS if experiment.by_step else TARGETS)[experiment.task](experiment)
     faults = Faults()
     splits = read_splits(experiment, target, data, faults)
     claim(experiment, start.names(), splits.values(), out)
-    corpus = load_corpus(experiment, target, splits, cache, faults, start.tokenizer(experiment))
+    corpus = load_corpus(experiment, target, splits, out / "cache", faults, start.tokenizer(experiment))
     print(corpus.report.text(), flush=True)
     (out / "report.json").write_text(json.dumps(corpus.report.as_json(), indent=2) + "\n", encoding="utf-8")
     _check_words(experiment, target, corpus)
@@ -111,12 +115,13 @@ def _train(experiment: Experiment, start: Start, data: Path, out: Path, cache: P
         raise ExperimentError(f"The network cannot be built: {error}") from error
     for line in start.carry(network, config, corpus.tokenizer):
         print(line, flush=True)
+    network.to(device)
     target.prepare(network, config, corpus.tokenizer, corpus.train.targets)
     try:
         task_of(Checkpoint(config, network, corpus.tokenizer, None, None, ""))
     except ValueError as error:
         raise ExperimentError(f"The trained network could not be served: {error}") from error
-    trained = Trained(network, experiment, target)
+    trained = Trained(network, experiment, target).to(device)
     stage = FusionStage(trained, experiment, target, corpus)
     Trainer(trained, [stage], out, seed=experiment.training.seed).run()
     draw_curves(out / "log.jsonl", out / "curves.png")
@@ -128,8 +133,8 @@ def _train(experiment: Experiment, start: Start, data: Path, out: Path, cache: P
     elif experiment.task == "transcription" and (seconds := seconds_per_step(config, network)) is not None:
         defaults = {"seconds_per_step": seconds}
     config = _config(experiment, target, corpus, defaults)
-    save_checkpoint(out / CHECKPOINT, config, network, corpus.tokenizer)
-    return _Outcome(config, network, corpus, target, notes)
+    save_checkpoint(out / CHECKPOINT, config, network.cpu(), corpus.tokenizer)
+    return _Outcome(config, network, corpus, target, notes, device)
 
 
 def _check_words(experiment: Experiment, target: Target, corpus: Corpus) -> None:
@@ -188,7 +193,7 @@ def _describe(folder: Path, experiment: Experiment, outcome: _Outcome, metrics: 
 
 def _measured(folder: Path, outcome: _Outcome) -> dict[str, Any]:
     """Figures of the saved checkpoint, as it is served, on the validation examples that were used."""
-    return measure(Pipeline.load(folder), outcome.corpus.val.examples())
+    return measure(Pipeline.load(folder, outcome.device), outcome.corpus.val.examples())
 
 
 def _constant(experiment: Experiment, outcome: _Outcome) -> dict[str, Any]:
@@ -212,7 +217,7 @@ def _alone(experiment: Experiment, start: Start, outcome: _Outcome, data: Path, 
         print(f"Baseline: {name} alone", flush=True)
         folder = out / "baselines" / name
         try:
-            alone = _train(_of_one(experiment, name), start, data, folder, folder / "cache")
+            alone = _train(_of_one(experiment, name), start, data, folder, outcome.device)
             found[name] = _compared(folder / CHECKPOINT, alone, out / CHECKPOINT, outcome)
         except (DataError, DivergedError) as error:
             # What is lacking alone need not be lacking together, and is no reason to lose the other baselines.
@@ -235,8 +240,8 @@ def _compared(folder: Path, alone: _Outcome, fused: Path, outcome: _Outcome) -> 
     )
     return {
         "n": len(lines),
-        "figures": measure(Pipeline.load(folder), mine)["figures"],
-        "fused": measure(Pipeline.load(fused), its)["figures"],
+        "figures": measure(Pipeline.load(folder, alone.device), mine)["figures"],
+        "fused": measure(Pipeline.load(fused, outcome.device), its)["figures"],
     }
 
 

@@ -1,6 +1,6 @@
 """The stage that trains any network of an experiment on a corpus."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -85,7 +85,7 @@ class FusionStage(Stage):
         inputs = drop_modalities(inputs, self.dropped, self._alone(inputs, batch))
         figures: dict[str, float] = {}
         try:
-            encoded = self.network.encode(inputs)
+            encoded = self._encoded(inputs)
             loss = self.target.loss(encoded, batch)
         except ValueError as error:
             raise DataError(f"A batch cannot be learned from: {error}") from error
@@ -101,6 +101,10 @@ class FusionStage(Stage):
                 with torch.no_grad():
                     self.scores = unimodal_scores(self.trained.auxiliary(rows), rows, goals)
         return loss, figures
+
+    def _encoded(self, inputs: Mapping[str, Padded]) -> Encoded:
+        device = self.network.device
+        return self.network.encode({name: padded.to(device) for name, padded in inputs.items()})
 
     def _alone(self, inputs: dict[str, Padded], batch: Tensor) -> Tensor | None:
         """Which modalities bool [B, M] may be all that is left of a row: those that give its target steps enough."""
@@ -137,7 +141,7 @@ class FusionStage(Stage):
         losses, counts = [], []
         order = np.argsort(costs(part), kind="stable")
         for batch in torch.split(torch.from_numpy(order), self.plan.batch_size):
-            encoded = self.network.encode(part.inputs(batch))
+            encoded = self._encoded(part.inputs(batch))
             answers |= dict(zip(batch.tolist(), self.target.answers(encoded), strict=True))
             loss = self.target.validation_loss(encoded, [part.targets[place] for place in batch.tolist()])
             if loss is not None:

@@ -38,7 +38,7 @@ class ResumeError(RuntimeError):
 class Schedule:
     """How long and how fast a stage trains; ``patience`` epochs without a better ``metric`` end it early.
 
-    ``bf16`` lets matrix products of the loss be taken in bfloat16 where the device multiplies it in hardware.
+    ``bf16`` lets matrix products of the loss be taken in bfloat16 where the CPU multiplies it in hardware.
     """
 
     epochs: int
@@ -98,6 +98,7 @@ class Trainer:
         self.folder = folder
         self.seed = seed
         self.save_every_s = save_every_s
+        self.device = next(model.parameters()).device
         folder.mkdir(parents=True, exist_ok=True)
         self._at = _Position()
         self._average: dict[str, Tensor] = {}
@@ -117,14 +118,12 @@ class Trainer:
         try:
             resumed = self._resume()
             self._end_log()
-            if resumed is not None:
-                torch.set_rng_state(resumed["random"])
             while self._at.stage < len(self.stages):
                 self._run_stage(self.stages[self._at.stage], resumed)
                 resumed = None
                 self._at = _Position(stage=self._at.stage + 1)
                 self._optimizer, self._best = None, {}
-                self._save(torch.get_rng_state())
+                self._save()
         finally:
             torch.set_flush_denormal(False)
 
@@ -139,7 +138,9 @@ class Trainer:
         self._average = {name: value.detach().clone() for name, value in self._weights() if name in names}
         if resumed is not None and resumed["optimizer"] is not None:
             self._optimizer.load_state_dict(resumed["optimizer"])
-            self._average, self._best = resumed["average"], resumed["best"]
+            self._average, self._best = (
+                {name: value.to(self.device) for name, value in resumed[kept].items()} for kept in ("average", "best")
+            )
         # Patience is asked here and not after an epoch, for a run may be killed in between, and resumed.
         while self._at.epoch < stage.schedule.epochs and self._fruitless < stage.schedule.patience:
             self._run_epoch(stage, rates)
@@ -155,7 +156,7 @@ class Trainer:
                     self._best = {name: tensor.detach().clone() for name, tensor in self._weights()}
             self._log(stage, "validation", figures | {"seconds": time.monotonic() - started})
             self._at.epoch, self._at.step = self._at.epoch + 1, 0
-            self._save(torch.get_rng_state())
+            self._save()
         self.model.load_state_dict(self._best)
         _write(self._best, self.folder / f"{stage.name}.pt")
 
@@ -203,7 +204,7 @@ class Trainer:
                 self._at.step += 1
                 advance(" ".join(f"{name} {value:.3f}" for name, value in figures.items()))
                 if time.monotonic() - saved > self.save_every_s:
-                    self._save(torch.get_rng_state())
+                    self._save()
                     saved = time.monotonic()
         count = max(self._at.step - first, 1)
         means = {name: value / count for name, value in sums.items()}
@@ -242,14 +243,14 @@ class Trainer:
             with log.open("a", encoding="utf-8") as file:
                 file.write("\n")
 
-    def _save(self, random_state: Tensor) -> None:
+    def _save(self) -> None:
         state = {
             "position": vars(self._at),
             "model": self.model.state_dict(),
             "optimizer": self._optimizer.state_dict() if self._optimizer else None,
             "average": self._average,
             "best": self._best,
-            "random": random_state,
+            "random": _drawing(self.device),
         }
         temporary = self.folder / "resume.tmp"
         _write(state, temporary)
@@ -260,9 +261,10 @@ class Trainer:
         if not path.exists():
             return None
         try:
-            state: dict[str, Any] = torch.load(path, weights_only=True)
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
             self._at = _Position(**state["position"])
             self.model.load_state_dict(state["model"])
+            _draw_as(state["random"], self.device)
         except (RuntimeError, ValueError, LookupError, TypeError, OSError, EOFError, pickle.UnpicklingError) as error:
             reason = str(error).partition("\n")[0] or type(error).__name__
             raise ResumeError(
@@ -292,6 +294,19 @@ def multiplies_bf16() -> bool:
     # does half as much; Intel's run half as many.
     able = torch.cpu.get_capabilities()
     return bool(able.get("amx_bf16") or (able.get("avx512_bf16") and str(able.get("cpu_name")).startswith("AMD")))
+
+
+def _drawing(device: torch.device) -> dict[str, Tensor]:
+    """Where torch's generators stand, by device."""
+    found = {"cpu": torch.get_rng_state()}
+    return found | {"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else found
+
+
+def _draw_as(state: dict[str, Tensor], device: torch.device) -> None:
+    """Go on drawing from there; a generator that the other device of an interrupted run lacks goes on from its seed."""
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
 
 
 def seed_everything(seed: int) -> None:

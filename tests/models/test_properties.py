@@ -26,6 +26,7 @@ from models.network import FusionRNN
 from models.pooling import Pooling
 from models.registry import ENCODERS, FUSIONS, HEADS, ComponentConfig, EncoderConfig, FusionConfig, Registry
 from models.sequence import FusionOutput, Padded, SequenceOutput, absent, full_lengths
+from tests.elsewhere import ELSEWHERE, OnTheDevice
 from tests.models.fusion.examples import SIZES, everything, outputs
 
 TOKENIZER = TextTokenizer.build(["word", *"abcdefg"], ["en"])
@@ -356,6 +357,44 @@ def streams(encoder: EncoderConfig, fusion: FusionConfig, head: ComponentConfig)
     return True
 
 
+@pytest.mark.parametrize("part", [*ENCODER, *FUSION, *HEAD], ids=named)
+def test_every_part_answers_learns_and_streams_alike_on_another_device(part: ComponentConfig) -> None:
+    """In one network: that a tensor stays behind on the CPU is the fault of one part."""
+    options: list[list[Any]] = [[part] if part in every else every for every in (ENCODER, FUSION, HEAD)]
+    network = next(found for some in product(*options) if isinstance(found := composed(*some), FusionRNN))
+    encoder: Any = network.config.encoders[network.modalities[0]]
+    rows = 6 if len(network.modalities) > 1 else 5
+    batch: dict[str, Padded] = {
+        name: padded(rows_of(encoder, place)[:rows]) for place, name in enumerate(network.modalities)
+    }
+    expected = everything_of(network, batch)
+    with OnTheDevice():
+        network.to(ELSEWHERE)
+        values = everything_of(network, {name: rows.to(ELSEWHERE) for name, rows in batch.items()})
+    assert len(values) == len(expected)
+    # Not bit-equal: some of torch's kernels for the CPU are never asked for what is elsewhere.
+    for value, wanted in zip(values, expected, strict=True):
+        torch.testing.assert_close(value, wanted, atol=1e-5 * max(float(wanted.abs().max()), 1), rtol=1e-4)
+
+
+def everything_of(network: FusionRNN, batch: dict[str, Padded]) -> list[Tensor]:
+    """On the CPU: what a network answers, contributions, all gradients, and two steps of a stream where it can."""
+    network.zero_grad()
+    after = network.encode(batch)
+    said = answer(network, after)
+    scalar(torch.cat([said.flatten(), after.fusion.fused.flatten()])).backward()  # type: ignore[no-untyped-call]
+    found = [said, after.fusion.contributions, *(part.grad for part in network.parameters() if part.grad is not None)]
+    if network.causal:
+        steps: dict[str, Tensor] = {name: rows.values[:1, :3] for name, rows in batch.items()}
+        present = torch.ones(1, len(steps), dtype=torch.bool, device=network.device)
+        state = network.initial_state(1, network.device)
+        with torch.no_grad():
+            for _ in range(2):
+                after, state = network.step(steps, present, state)
+                found += [answer(network, after), *state.values()]
+    return [value.detach().cpu() for value in found]
+
+
 @each_head
 @each_fusion
 def test_network_teaches_all_its_parameters_and_survives_a_checkpoint(
@@ -428,10 +467,11 @@ def answer(network: FusionRNN, after: Encoded) -> Tensor:
     head: Any = network.head
     rows = len(after.fusion.fused)
     if hasattr(head, "remember"):  # it writes step by step
-        memory = head.remember(after, torch.zeros(rows, dtype=torch.int64))
+        device = after.fusion.fused.device
+        memory = head.remember(after, torch.zeros(rows, dtype=torch.int64, device=device))
         state, said = head.initial_state(after.fusion.fused), []
         for token in (TOKENIZER.start("en"), TOKENIZER.end):
-            scores, state, _ = head.step(torch.full((rows, 1), token), state, memory)
+            scores, state, _ = head.step(torch.full((rows, 1), token, device=device), state, memory)
             said.append(scores)
         return torch.cat(said, 1)
     output = head(after)
@@ -539,7 +579,7 @@ def untaught(part: nn.Module) -> set[str]:
 def scalar(values: Tensor) -> Tensor:
     """One number that depends on every value, and differently on each."""
     generator = torch.Generator().manual_seed(1)
-    return (values * torch.randn(values.shape, generator=generator)).sum()
+    return (values * torch.randn(values.shape, generator=generator).to(values.device)).sum()
 
 
 def close(found: Tensor, wanted: Tensor) -> None:

@@ -34,18 +34,21 @@ EVALUATORS: dict[str, Callable[[Pipeline, Split], dict[str, Any]]] = {
 }
 
 
-def evaluate(folder: Path, data: Path, split: str, target: str | None = None, *, save: bool = False) -> dict[str, Any]:
+def evaluate(
+    folder: Path, data: Path, split: str, target: str | None = None, *, save: bool = False, device: str = "cpu"
+) -> dict[str, Any]:
     """Score the checkpoint in ``folder`` and return what was measured.
 
     Args:
         target: the manifest's field with the target, if it is neither the one trained on nor the task's usual one.
         save: also write it into ``metrics.json``, beside what stands there.
+        device: where the network computes, as torch calls it.
 
     Raises:
         CheckpointError: the folder is not a usable checkpoint.
         DataError: the data does not fit the checkpoint's task, or more examples than in training cannot be used.
     """
-    pipeline = Pipeline.load(folder)
+    pipeline = Pipeline.load(folder, device)
     before = pipeline.metrics or {}
     field = target or before.get("target")
     left_out = before.get("left_out", TrainingPlan().left_out)

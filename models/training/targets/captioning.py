@@ -88,7 +88,7 @@ class CaptionTarget(Target):
         assert isinstance(network.head, CaptioningHead)
         self.output, self.tokenizer = network.head, tokenizer
         self.task = CaptioningTask(Checkpoint(config, network, tokenizer, None, None, ""))
-        self.tokens = [self._tokens(train, language) for language in self.spoken]
+        self.tokens = [self._tokens(train, language).to(network.device) for language in self.spoken]
         network.head.spoken.zero_()
         for row, language in enumerate(self.spoken):
             texts = (text for captions in train for text in captions[language])
@@ -126,7 +126,8 @@ class CaptionTarget(Target):
         losses = []
         for language, (name, tokens) in enumerate(zip(self.spoken, captions, strict=True)):
             start = self.tokenizer.start(name)
-            taught = teach(self.output, encoded, language, start, tokens, pad=self.tokenizer.pad)
+            here = tokens.to(encoded.fusion.fused.device)
+            taught = teach(self.output, encoded, language, start, here, pad=self.tokenizer.pad)
             losses.append(caption_cross_entropy(taught, smoothing=smoothing))
         return torch.stack(losses).mean()
 

@@ -72,7 +72,7 @@ class ClassTarget(Target):
         train: Sequence[str],
     ) -> None:
         self.output = network.head
-        self.classes = self.indices(train)
+        self.classes = self.indices(train).to(network.device)
         counts = torch.bincount(self.classes, minlength=len(self.labels or ())).float()
         balanced = self.experiment.training.class_weights == "balanced"
         self.weights = len(train) / (counts.clamp(min=1) * len(counts)) if balanced else torch.ones_like(counts)
@@ -96,7 +96,7 @@ class ClassTarget(Target):
         return class_cross_entropy(scores, goals, smoothing=smoothing, weights=self.weights)
 
     def answers(self, encoded: Encoded) -> list[Any]:
-        return list(self.output(encoded).softmax(1).double().numpy())
+        return list(self.output(encoded).softmax(1).double().cpu().numpy())
 
     def figures(self, answers: Sequence[Any], values: Sequence[str]) -> Figures:
         return class_figures(np.stack(answers), self.indices(values).numpy())

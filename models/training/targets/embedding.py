@@ -91,11 +91,16 @@ class PairTarget(Target):
         found = self.output(encoded)
         hinge = self.experiment.training.contrastive_loss == "max-violation"
         objective = max_violation if hinge else partial(info_nce, scale=found.scale)
-        return over_pairs(found, objective, lambda one, other: torch.from_numpy(pairs.among(one, other, rows)))
+
+        def together(one: str, other: str) -> Tensor:
+            return torch.from_numpy(pairs.among(one, other, rows)).to(found.present[one].device)
+
+        return over_pairs(found, objective, together)
 
     def answers(self, encoded: Encoded) -> list[Any]:
         vectors = self.output(encoded).vectors
-        return [{name: value[row].double().numpy() for name, value in vectors.items()} for row in range(_rows(vectors))]
+        arrays = {name: value.double().cpu().numpy() for name, value in vectors.items()}
+        return [{name: array[row] for name, array in arrays.items()} for row in range(_rows(vectors))]
 
     def figures(self, answers: Sequence[Any], values: Sequence[Media]) -> Figures:
         """Recall from each modality to each other one: the mean of all directions."""

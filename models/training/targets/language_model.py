@@ -66,14 +66,14 @@ class NextWordTarget(Target):
         read = list(zip([self.train[row] for row in rows.tolist()], lengths.tolist(), strict=True))
         # A text that is read in part goes on there: only where it ends is the end to be foretold.
         ends = [self.tokenizer.end if length >= len(tokens) else int(tokens[length]) for tokens, length in read]
-        cut = pad([tokens[:length] for tokens, length in read]).values
+        cut = pad([tokens[:length] for tokens, length in read]).values.to(lengths.device)
         smoothing = self.experiment.training.label_smoothing
         return next_token_cross_entropy(self.output(encoded), cut, lengths, end=torch.tensor(ends), smoothing=smoothing)
 
     def answers(self, encoded: Encoded) -> list[Any]:
         """Log-probabilities [T, V] after each step of each row."""
         lengths = encoded.outputs["text"].lengths.tolist()
-        scores = self.output(encoded).log_softmax(2)
+        scores = self.output(encoded).log_softmax(2).cpu()
         return [row[:length] for row, length in zip(scores, lengths, strict=True)]
 
     def figures(self, answers: Sequence[Any], values: Sequence[str]) -> Figures:
@@ -81,7 +81,7 @@ class NextWordTarget(Target):
         sums, counts = np.zeros(len(values)), np.zeros(len(values), np.int64)
         for row, (scores, text) in enumerate(zip(answers, values, strict=True)):
             wanted = self._following(text)[: len(scores)]
-            asked = self.output.spoken[wanted].bool()
+            asked = self.output.spoken[wanted].bool().cpu()
             sums[row] = float(scores[torch.arange(len(wanted)), wanted][asked].sum())
             counts[row] = int(asked.sum())
 

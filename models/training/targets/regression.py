@@ -96,8 +96,8 @@ class NumberTarget(Target):
         values = torch.tensor(train, dtype=torch.float64)
         if isinstance(network.head, NumbersHead):
             network.head.fit(values)
-        self.values = values.float()
-        self.mean, self.std = (value.float() for value in unit_of(values))
+        self.values = values.float().to(network.device)
+        self.mean, self.std = (value.float().to(network.device) for value in unit_of(values))
 
     def loss(self, encoded: Encoded, rows: Tensor) -> Tensor:
         return regression_loss(self.output(encoded), self.values[rows], std=self.std, kind="huber")
@@ -112,7 +112,7 @@ class NumberTarget(Target):
         return regression_loss(scores, goals, kind="huber")
 
     def answers(self, encoded: Encoded) -> list[Any]:
-        return list(self.output(encoded).double().numpy())
+        return list(self.output(encoded).double().cpu().numpy())
 
     def figures(self, answers: Sequence[Any], values: Sequence[tuple[float, ...]]) -> Figures:
         """Of several numbers also ``scaled_mae``: in standard deviations, so that no unit counts more than another."""
@@ -120,7 +120,7 @@ class NumberTarget(Target):
         figures = number_figures(guesses, truth)
         if truth.shape[1] == 1:
             return figures
-        errors = np.abs(guesses - truth) / self.std.double().numpy()
+        errors = np.abs(guesses - truth) / self.std.double().cpu().numpy()
         return Figures(
             (*figures.names, "scaled_mae"),
             figures.count,

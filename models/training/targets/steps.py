@@ -58,7 +58,7 @@ class StepTarget(Target):
         Raises:
             ValueError: an encoder gave another number of steps than its features have.
         """
-        wanted, found = self.lengths[rows], _steps(encoded).lengths
+        wanted, found = self.lengths[rows], _steps(encoded).lengths.cpu()
         if not torch.equal(wanted, found):
             row = int((wanted != found).nonzero()[0])
             raise ValueError(

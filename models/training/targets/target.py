@@ -87,7 +87,7 @@ class Target(ABC):
     def prepare(
         self, network: FusionRNN, config: CheckpointConfig, tokenizer: TextTokenizer | None, train: Sequence[Any]
     ) -> None:
-        """Put what the targets say into the network's buffers, and keep what losses need."""
+        """Put what the targets say into the network's buffers, and keep what losses need, where the network is."""
 
     @abstractmethod
     def loss(self, encoded: Encoded, rows: Tensor) -> Tensor:

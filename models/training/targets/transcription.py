@@ -63,14 +63,15 @@ class TranscriptTarget(Target):
         # A word of the texts that are read, but of no training transcript, is never written: it would cost the loss
         # that stands for the impossible, beside which no epoch is better than another.
         wanted = [spelled(self.tokenizer, text) for text in values]
-        return self._loss(encoded, [tokens[self.output.spoken[tokens].bool()] for tokens in wanted])
+        return self._loss(encoded, [tokens[self.output.spoken[tokens].bool().cpu()] for tokens in wanted])
 
     def least_steps(self, rows: Tensor) -> Tensor:
         targets = pad([self.tokens[row] for row in rows.tolist()])
         return steps_needed(targets.values, targets.lengths)
 
     def _loss(self, encoded: Encoded, wanted: Sequence[Tensor]) -> Tensor:
-        steps, targets = self.output.steps(encoded), pad(wanted)
+        steps = self.output.steps(encoded)
+        targets = pad(wanted).to(steps.lengths.device)
         return ctc_loss(
             self.output.score(steps.sequence),
             steps.lengths,

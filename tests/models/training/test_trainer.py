@@ -102,8 +102,8 @@ def test_a_run_that_is_killed_once_an_epoch_is_saved_trains_no_longer(
     whole = train(tmp_path / "whole")
     save, saved = Trainer._save, [0]
 
-    def killed(self: Trainer, random_state: Tensor) -> None:
-        save(self, random_state)
+    def killed(self: Trainer) -> None:
+        save(self)
         saved[0] += 1
         if saved[0] == kill_at:
             raise Killed
