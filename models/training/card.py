@@ -5,6 +5,7 @@ from typing import Any
 
 from models.config import CheckpointConfig
 from models.training.experiment import Experiment
+from models.training.markdown import table
 from models.training.report import Report
 
 _TASKS = {
@@ -30,15 +31,7 @@ def model_card(
         "",
         f"The checkpoint {_TASKS[config.task]}. It takes " + _modalities(config) + ".",
         "",
-        "| part | type |",
-        "|---|---|",
-        *(
-            f"| {name} | {item.features.type}, {config.network.encoders[name].type} |"
-            for name, item in config.modalities.items()
-        ),
-        f"| fusion | {config.network.fusion.type} |",
-        f"| head | {config.network.head.type} |",
-        f"| parameters | {parameters:,} |",
+        table(["part", "type"], _parts(config, parameters)),
         "",
         "## Data",
         "",
@@ -58,10 +51,10 @@ def model_card(
     chose = "the epoch and the temperature" if "calibration" in metrics else "the epoch"
     lines += ["## Figures", "", f"On {counted} of `{metrics['split']}`, which also chose {chose}, "]
     lines[-1] += "with 95 % bootstrap intervals:"
-    lines += ["", *_table({config.name: metrics["figures"]} | dict(metrics.get("baselines", {}))), ""]
+    lines += ["", _table({config.name: metrics["figures"]} | dict(metrics.get("baselines", {}))), ""]
     for name, found in metrics.get("alone", {}).items():
         lines += [f"Beside a network of {name} alone, on the {found['n']} examples that have it:", ""]
-        lines += [*_table({config.name: found["fused"], f"{name} alone": found["figures"]}), ""]
+        lines += [_table({config.name: found["fused"], f"{name} alone": found["figures"]}), ""]
     lines += [
         "## Limits",
         "",
@@ -81,7 +74,17 @@ def _modalities(config: CheckpointConfig) -> str:
     )
 
 
-def _table(systems: Mapping[str, Any]) -> list[str]:
+def _parts(config: CheckpointConfig, parameters: int) -> list[list[str]]:
+    read = config.modalities.items()
+    return [
+        *([name, f"{item.features.type}, {config.network.encoders[name].type}"] for name, item in read),
+        ["fusion", config.network.fusion.type],
+        ["head", config.network.head.type],
+        ["parameters", f"{parameters:,}"],
+    ]
+
+
+def _table(systems: Mapping[str, Any]) -> str:
     """One row a system and group of figures."""
     rows = [
         (name if group is None else f"{name}, {group}", figures)
@@ -89,10 +92,10 @@ def _table(systems: Mapping[str, Any]) -> list[str]:
         for group, figures in (value.items() if _grouped(value) else [(None, value)])
     ]
     names = list(dict.fromkeys(key for _, figures in rows for key in figures))
-    head = ["| | " + " | ".join(name.replace("_", " ") for name in names) + " |", "|---" * (len(names) + 1) + "|"]
-    return head + [
-        f"| {name} | " + " | ".join(_cell(figures.get(key)) for key in names) + " |" for name, figures in rows
-    ]
+    return table(
+        ["", *(name.replace("_", " ") for name in names)],
+        [[name, *(_cell(figures.get(key)) for key in names)] for name, figures in rows],
+    )
 
 
 def _grouped(value: Mapping[str, Any]) -> bool:

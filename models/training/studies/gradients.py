@@ -21,8 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.rnn import CellName, Nonlinearity, RecurrentEncoder
+from models.training.markdown import paragraph, table
 from models.training.metrics.seeds import t_interval
-from models.training.studies.page import draw, paragraph, percent, remembered, table
+from models.training.studies.page import draw, percent, remembered
 
 SYMBOLS = 4
 DISTANCES = (1, 2, 4, 8, 16, 32, 64, 128)

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import torch
 
+from models.training.markdown import paragraph, table
 from models.training.metrics.seeds import t_interval
 from models.training.studies.conversations import MODALITIES, Batch, collate
 from models.training.studies.fitting import Plan, draw_present, score
 from models.training.studies.mosi import FOLDS, FUSIONS_TRIED, PLAN, fitted, network_file, prepare
 from models.training.studies.network import ConversationNetwork
-from models.training.studies.page import draw, paragraph, percent, points, table
+from models.training.studies.page import draw, percent, points
 
 SHARES = (0.0, 0.15, 0.3, 0.45, 0.6, 0.75, 0.9)
 SHOWN = (0.0, 0.3, 0.6, 0.9)

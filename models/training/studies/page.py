@@ -1,9 +1,8 @@
-"""What a study leaves behind: a result file for each run, a Markdown table, a picture with bands."""
+"""What a study leaves behind: a result file for each run, its figures in words, a picture with bands."""
 
 import json
 import math
-import textwrap
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +23,6 @@ def remembered(path: Path, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; all columns but the first are aligned to the right."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def percent(values: Sequence[float]) -> str:
     """Shares as "mean ± half width" of the 95 % interval, in percent."""
     mean, half = t_interval(values)
@@ -39,14 +32,6 @@ def percent(values: Sequence[float]) -> str:
 def points(mean: float, half: float) -> str:
     """A difference of shares and the half width of its interval, in points."""
     return f"{100 * mean:+.1f} ± {100 * half:.1f}"
-
-
-def paragraph(text: str, *, bullet: bool = False) -> str:
-    """Running text, whatever its line breaks were, in lines of up to 120 characters."""
-    first = "- " if bullet else ""
-    return textwrap.fill(
-        " ".join(text.split()), 120, initial_indent=first, subsequent_indent=" " * len(first), break_on_hyphens=False
-    )
 
 
 Curve = Mapping[float, Sequence[float]]

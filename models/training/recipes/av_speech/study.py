@@ -5,7 +5,6 @@ python -m models.training.recipes.av_speech.study CHECKPOINT --data FOLDER --out
 
 import argparse
 import json
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from models.pipeline import Pipeline
 from models.sequence import SequenceOutput, pad
 from models.tasks.transcription import TranscriptionResult, TranscriptionTask
 from models.training.commands import shown
+from models.training.markdown import paragraph, table
 from models.training.metrics.intervals import bootstrap
 from models.training.metrics.words import edit_distance, word_figures
 from models.training.progress import progress
@@ -172,7 +172,7 @@ def page(found: Found, checkpoint: str, command: str, picture: str, flat: Mappin
     lines = [
         "# Speech by sound, by lips, and by both",
         "",
-        *paragraph(
+        paragraph(
             f"Word error rate of {checkpoint} in percent on the {len(found.said)} validation sentences of GRID's "
             "speaker 1, whom the network was trained on, with 95 % bootstrap intervals. One network answers all three: "
             f"what is not posted is absent. The noise is babble of {VOICES} voices, sentences of the training split by "
@@ -184,7 +184,7 @@ def page(found: Found, checkpoint: str, command: str, picture: str, flat: Mappin
         "",
         f"![Word error rate against noise]({picture})",
         "",
-        *_table(
+        table(
             ["babble", *GIVEN, "both against the better one, points"],
             [
                 [_named(level), *(_cell(rates[name][_named(level)]) for name in GIVEN), _points(differences[level])]
@@ -195,7 +195,7 @@ def page(found: Found, checkpoint: str, command: str, picture: str, flat: Mappin
         *_flat_lines(flat),
         "Without the grammar, any word may follow any other:",
         "",
-        *_table(
+        table(
             ["babble", *GIVEN],
             [["clean", *(_cell(word_figures(found.free[name], found.said).intervals()["wer"]) for name in GIVEN)]],
         ),
@@ -203,7 +203,7 @@ def page(found: Found, checkpoint: str, command: str, picture: str, flat: Mappin
         *_joined_lines(found),
         "Where the errors are: percent of words that are wrong at each place of the sentence.",
         "",
-        *_table(["", *PLACES], rows),
+        table(["", *PLACES], rows),
         "",
     ]
     return "\n".join(lines)
@@ -222,7 +222,7 @@ def _flat_lines(flat: Mapping[str, Any]) -> list[str]:
         f"convolutions, after {sum(FLAT_EPOCHS)} epochs:"
     )
     command = "    python -m models.training.recipes.av_speech.flat CHECKPOINT --data FOLDER --out FOLDER"
-    return [*paragraph(text), "", command, "", *_table(["babble", *GIVEN], rows), ""]
+    return [paragraph(text), "", command, "", table(["babble", *GIVEN], rows), ""]
 
 
 def _flat(name: str, level: float | None) -> str:
@@ -247,7 +247,7 @@ def _joined_lines(found: Found) -> list[str]:
     said = [[word for sentence in group for word in sentence] for group in groups]
     cells = [_cell(word_figures(written, said).intervals()["wer"]) for written in found.joined.values()]
     text = f"{_JOINED} sentences one after another in one recording, with the pauses that there are between them:"
-    return [*paragraph(text), "", *_table(["babble", *found.joined], [["clean", *cells]]), ""]
+    return [paragraph(text), "", table(["babble", *found.joined], [["clean", *cells]]), ""]
 
 
 def draw(rates: Mapping[str, Mapping[str, Sequence[float]]], picture: Path) -> None:
@@ -312,11 +312,6 @@ def _baselines(rates: Mapping[str, Mapping[str, list[float]]]) -> dict[str, dict
     }
 
 
-def paragraph(text: str) -> list[str]:
-    """Running text in lines of up to 120 characters."""
-    return textwrap.wrap(text, 120)
-
-
 def _named(level: float | None) -> str:
     return "clean" if level is None else f"{level:g} dB"
 
@@ -329,11 +324,6 @@ def _cell(interval: Sequence[float]) -> str:
 def _points(interval: Sequence[float]) -> str:
     value, low, high = interval
     return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return [f"| {' | '.join(line)} |" for line in lines]
 
 
 def main() -> None:

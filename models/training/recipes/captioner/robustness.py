@@ -18,6 +18,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 from models.checkpoint import CheckpointError
 from models.training.evaluation import evaluate
 from models.training.manifest import DataError, read_manifest
+from models.training.markdown import table
 from models.training.progress import progress
 
 _SIZE = (500, 375)
@@ -95,13 +96,12 @@ def measured(checkpoint: Path, data: Path, most: int) -> dict[str, dict[str, Any
     return found
 
 
-def table(found: dict[str, dict[str, Any]]) -> str:
+def as_table(found: dict[str, dict[str, Any]]) -> str:
     """A row a way: each direction's recall at 10, or each search's CIDEr-D."""
     first = next(iter(found.values()))
     metric = "recall_at_10" if "recall_at_10" in next(iter(first.values())) else "cider_d"
     rows = [[way, *(_interval(values[metric]) for values in each.values())] for way, each in found.items()]
-    head = ["photo", *first]
-    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])
+    return table(["photo", *first], rows)
 
 
 def _interval(bounds: Sequence[float]) -> str:
@@ -116,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--photos", type=int, default=1000, help="how many of its photos, 1000 if missing")
     given = parser.parse_args(arguments)
     try:
-        print(table(measured(given.checkpoint, given.data, given.photos)))
+        print(as_table(measured(given.checkpoint, given.data, given.photos)))
     except (CheckpointError, DataError) as error:
         parser.error(str(error))
 

@@ -15,12 +15,6 @@ def percent(figure: float | Sequence[float]) -> str:
     return f"{value:.1f} ({max(low, 0):.1f}–{min(high, 100):.1f})"
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
 def seeds(metrics: Mapping[str, Any], accuracy: Sequence[float], of: str = "") -> str:
     """A sentence about other seeds; ``of`` says of what the accuracy is, if not of what stands above it."""
     numbers = metrics["seeds"]["of"]

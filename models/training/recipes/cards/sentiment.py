@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from models.training.recipes.cards import calibration, percent, seeds, table, took
+from models.training.markdown import table
+from models.training.recipes.cards import calibration, percent, seeds, took
 
 _TEXT = """# sentiment
 
