@@ -29,7 +29,8 @@ RUN case "$DEVICE" in cpu|cuda) ;; *) echo "DEVICE is cpu or cuda, not '$DEVICE'
 
 COPY pyproject.toml ./
 RUN python -c "import tomllib; \
-print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" > requirements.txt \
+project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+print(*project['dependencies'], *project['optional-dependencies']['traces'], sep='\n')" > requirements.txt \
     && "$PREFIX/bin/python" -m pip install --constraint constraints.txt --requirement requirements.txt
 
 COPY README.md LICENSE NOTICE ./

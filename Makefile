@@ -67,7 +67,7 @@ format: $(TOOLS) ## Format the code and mend what ruff can mend
 lock: ## Rewrite constraints.txt with the newest versions that pyproject.toml admits
 	$(PYTHON) -m venv --clear build/lock
 	build/lock/bin/python -m pip install $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) torch
-	build/lock/bin/python -m pip install --editable ".[bench,dev,train]"
+	build/lock/bin/python -m pip install --editable ".[bench,dev,traces,train]"
 	{ sed '/^[^#]/,$$d' constraints.txt; build/lock/bin/python -m pip freeze --all --exclude pip --exclude-editable | sed 's/+.*//'; } > build/constraints.txt
 	mv build/constraints.txt constraints.txt
 
@@ -89,7 +89,7 @@ $(RUNTIME): pyproject.toml constraints.txt $(CREATED)
 	@touch $@
 
 $(TOOLS): $(RUNTIME)
-	$(INSTALL) --editable ".[bench,dev,train]"
+	$(INSTALL) --editable ".[bench,dev,traces,train]"
 	@touch $@
 
 # Ray brings some eighty packages of its own, so it gets an environment of its own.

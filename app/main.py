@@ -20,6 +20,7 @@ from app.engine.service import Service
 from app.engine.sessions import Sessions
 from app.settings import Settings, unknown_settings
 from app.telemetry import RequestLog, log
+from app.tracing import Tracer
 from models.memory import bound_plans, give_back, keep_freed_memory
 
 _DESCRIPTION = """\
@@ -40,6 +41,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     if unknown := unknown_settings(os.environ):
         log.warning("unknown settings are ignored", names=unknown)
     service = Service(settings)
+    tracer = Tracer.by_otlp() if settings.traces else None
     sessions = Sessions(service)
 
     @asynccontextmanager
@@ -61,6 +63,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             await service.loading
             service.runner.close()
             await measuring
+            if tracer is not None:
+                await asyncio.to_thread(tracer.close)
 
     app: FastAPI = FastAPIOffline(
         title="fusionrnn",
@@ -73,7 +77,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.sessions = sessions
     app.add_middleware(Head)
     app.add_middleware(AdmissionMiddleware, service=service)
-    app.add_middleware(RequestLog, metrics=service.metrics)
+    app.add_middleware(RequestLog, metrics=service.metrics, tracer=tracer)
     if settings.cors_origins:
         # Around the admission: a page must be able to read a refusal too.
         app.add_middleware(

@@ -2,10 +2,11 @@
 
 import os
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr
+from pydantic import BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 import models
@@ -162,6 +163,9 @@ class Settings(BaseSettings):
     log_format: Literal["json", "console"] = "json"
     """Form of the log: json is one JSON object a line, console is lines for people."""
 
+    traces: bool = False
+    """Send a span of each request by OTLP, to where `OTEL_EXPORTER_OTLP_ENDPOINT` says; needs the extra `traces`."""
+
     stream_sessions: int = Field(1000, ge=1, le=100_000)
     """Most streaming sessions at once, including those that lost their connection; further ones are refused."""
 
@@ -190,6 +194,13 @@ class Settings(BaseSettings):
 
     stream_state_seconds: float = Field(3600, gt=0)
     """Most seconds from the export of a streaming session to its resumption."""
+
+    @field_validator("traces")
+    @classmethod
+    def _can_be_sent(cls, value: bool) -> bool:
+        if value and find_spec("opentelemetry.exporter.otlp.proto.http") is None:
+            raise ValueError("traces need OpenTelemetry, which is not installed: pip install 'fusionrnn[traces]'")
+        return value
 
 
 def unknown_settings(environment: Iterable[str]) -> list[str]:

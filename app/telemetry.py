@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.errors import ClientLeft, ServiceError
 from app.metrics import Metrics
 from app.settings import Settings
+from app.tracing import Tracer
 
 log = structlog.get_logger("fusionrnn")
 
@@ -84,8 +85,8 @@ def configure_logging(settings: Settings) -> None:
 class RequestLog:
     """Gives each request an id, logs it when it is over, and answers for what nobody else caught."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        self.app, self.metrics = app, metrics
+    def __init__(self, app: ASGIApp, metrics: Metrics, tracer: Tracer | None = None) -> None:
+        self.app, self.metrics, self.tracer = app, metrics, tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -95,6 +96,7 @@ class RequestLog:
         state = scope.setdefault("state", {})
         state["request_id"], state["timing"] = request_id, ServerTiming()
         started, status = time.perf_counter(), 0
+        span = self.tracer.begin(scope) if self.tracer is not None and scope["path"] not in _PROBES else None
 
         async def marked(message: Message) -> None:
             nonlocal status
@@ -103,7 +105,7 @@ class RequestLog:
                 MutableHeaders(scope=message)["X-Request-ID"] = request_id
             await send(message)
 
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        with structlog.contextvars.bound_contextvars(request_id=request_id, **(span.names() if span else {})):
             try:
                 await self.app(scope, receive, marked)
             # The one while it ran, the other while its body was read.
@@ -119,6 +121,8 @@ class RequestLog:
             finally:
                 seconds, stages = time.perf_counter() - started, state["timing"].taken()
                 self.metrics.answered(state.get("model"), status or _CLIENT_LEFT, seconds, stages)
+                if span is not None:
+                    span.end(scope, status or _CLIENT_LEFT, request_id, state.get("model"), stages)
                 spent = {stage: round(ms, 2) for stage, ms in stages.items()}
                 asked = {} if state.get("model") is None else {"model": state["model"]}
                 path = scope["path"].removeprefix(scope.get("root_path", ""))

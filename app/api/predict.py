@@ -29,6 +29,7 @@ _boolean: TypeAdapter[bool] = TypeAdapter(bool)
 
 async def predict(request: Request) -> Response:
     """Answer one bundle with one checkpoint."""
+    request.scope["route"] = route  # as FastAPI's own routes do
     service = service_of(request)
     runner, settings = service.runner, service.settings
     pipeline = await _awake(service, request)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from packaging.utils import NormalizedName, canonicalize_name
 
-from tests.repository.project import ROOT, declared
+from tests.repository.project import EXTRAS, ROOT, declared
 
 OWN = {"app", "models", "tests", "benchmarks", "deploy"}
 # What the benchmark compares the service with, each in an environment of its own.
@@ -49,18 +49,25 @@ def imports(path: Path) -> set[str]:
     return found
 
 
+@cache
+def providers(name: str) -> set[NormalizedName]:
+    """The distributions that provide an import name; of several that share it as a namespace, those declared."""
+    found = {canonicalize_name(distribution) for distribution in distributions().get(name, [name])}
+    return found & set().union(*map(declared, (None, *EXTRAS))) or found
+
+
 def third_party(*folders: str) -> dict[NormalizedName, set[str]]:
     """Distribution -> the modules under ``folders`` that import it."""
     users: dict[NormalizedName, set[str]] = {}
     for folder in folders:
         for path in (ROOT / folder).rglob("*.py"):
             for name in imports(path) - OWN - sys.stdlib_module_names:
-                for distribution in distributions().get(name, [name]):
-                    users.setdefault(canonicalize_name(distribution), set()).add(str(path.relative_to(ROOT)))
+                for distribution in providers(name):
+                    users.setdefault(distribution, set()).add(str(path.relative_to(ROOT)))
     return users
 
 
-PARTS = {"models/training/": "train", "app/listen.py": "listen"}
+PARTS = {"models/training/": "train", "app/listen.py": "listen", "app/tracing.py": "traces"}
 """What only those need who asked for the extra."""
 
 
@@ -76,7 +83,13 @@ def test_what_the_service_imports_is_declared_for_the_runtime() -> None:
 
 @pytest.mark.parametrize(("folder", "extra"), [("benchmarks", "bench"), ("deploy", "ray"), ("tests", "dev")])
 def test_what_a_tool_imports_is_declared_for_it(folder: str, extra: str) -> None:
-    allowed = declared() | declared("train") | declared(extra) | (PEERS if folder == "benchmarks" else set())
+    allowed = (
+        declared()
+        | declared("train")
+        | declared("traces")
+        | declared(extra)
+        | (PEERS if folder == "benchmarks" else set())
+    )
     assert {name: users for name, users in third_party(folder).items() if name not in allowed} == {}
 
 
@@ -85,6 +98,7 @@ def test_what_a_tool_imports_is_declared_for_it(folder: str, extra: str) -> None
     [
         (None, ["app", "models"]),
         ("train", ["models/training"]),
+        ("traces", ["app"]),
         ("bench", ["benchmarks"]),
         ("dev", ["tests"]),
         ("ray", ["deploy"]),

@@ -58,8 +58,8 @@ def test_serve_takes_another_address() -> None:
 
 
 def test_serve_installs_no_tools() -> None:
-    assert "[bench,dev,train]" not in make("--dry-run", "--always-make", "serve").stdout
-    assert "[bench,dev,train]" in make("--dry-run", "--always-make", "install").stdout
+    assert "[bench,dev,traces,train]" not in make("--dry-run", "--always-make", "serve").stdout
+    assert "[bench,dev,traces,train]" in make("--dry-run", "--always-make", "install").stdout
 
 
 def test_only_torch_is_asked_of_the_further_index() -> None:
