@@ -27,9 +27,9 @@ from models.media.cancellation import check_cancelled
 from models.media.container import AUDIO_CODECS, Pictures, check_codec, opened, packets, picture_stream, seconds
 from models.media.errors import MediaOutOfBounds, UndecodableMedia, UnsupportedMedia, shielded
 from models.media.limits import MediaLimits
-from models.media.sniff import FLAC, M4A, MKV, MOV, MP4, WAV, WEBM, recognize
+from models.media.sniff import AIFF, FLAC, M4A, MKV, MOV, MP4, WAV, WEBM, recognize
 
-_STATING_LENGTH = frozenset((FLAC, MP4, MOV, M4A, WEBM, MKV))
+_STATING_LENGTH = frozenset((AIFF, FLAC, MP4, MOV, M4A, WEBM, MKV))
 """Containers whose header can state a duration. For others FFmpeg guesses one from the bit rate."""
 
 _SLACK = 0.1

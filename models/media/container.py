@@ -21,6 +21,8 @@ from models.media.errors import MediaOutOfBounds, UndecodableMedia, UnsupportedM
 from models.media.limits import MediaLimits
 from models.media.sniff import (
     AAC,
+    AIFF,
+    AMR,
     AVI,
     FLAC,
     M4A,
@@ -47,6 +49,8 @@ _DEMUXERS: dict[Format, str] = {
     FLAC: "flac",
     MP3: "mp3",
     AAC: "aac",
+    AIFF: "aiff",
+    AMR: "amr",
     AVI: "avi",
     MPEG: "mpeg",
     MPEG_TS: "mpegts",

@@ -25,7 +25,9 @@ def _format(name: str, *modalities: str) -> Format:
 JPEG, PNG, WEBP, GIF, BMP, TIFF, AVIF, HEIC = (
     _format(name, "image") for name in ("JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF", "AVIF", "HEIC")
 )
-WAV, FLAC, MP3, AAC, M4A, OGG = (_format(name, "audio") for name in ("WAV", "FLAC", "MP3", "AAC", "M4A", "Ogg"))
+WAV, AIFF, FLAC, MP3, AAC, M4A, OGG, AMR = (
+    _format(name, "audio") for name in ("WAV", "AIFF", "FLAC", "MP3", "AAC", "M4A", "Ogg", "AMR")
+)
 MP4, MOV, WEBM, MKV, AVI, MPEG, MPEG_TS, MPEG_VIDEO, OGG_VIDEO = (
     _format(name, "audio", "video")
     for name in ("MP4", "MOV", "WebM", "Matroska", "AVI", "MPEG", "MPEG-TS", "MPEG video", "Ogg video")
@@ -56,13 +58,18 @@ _PREFIXES: tuple[tuple[bytes, Format], ...] = (
     (b"8BPS", _format("a Photoshop document")),
     (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", _format("Windows Media")),
     (b"FLV\1", _format("Flash video")),
-    (b"#!AMR", _format("AMR sound")),
+    (b"#!AMR", AMR),
 )
 
 _BMP_HEADERS = (12, 40, 52, 56, 64, 108, 124)
 """Bytes of the second header of a BMP, of which there are as many versions."""
 
 _RIFF: dict[bytes, Format] = {b"WAVE": WAV, b"WEBP": WEBP, b"AVI ": AVI}
+
+_KILOBITS = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
+_KILOBITS_LOW = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
+_HERTZ = (44_100, 48_000, 32_000)
+"""Of MPEG-1 layer III by the numbers in a frame's header; bit rates of MPEG-2 and 2.5, which sample less often."""
 
 _BRANDS: dict[bytes, Format] = {
     b"qt  ": MOV,
@@ -81,6 +88,8 @@ def sniff(data: bytes) -> Format | None:
             return known
     if head[:4] in (b"RIFF", b"RF64"):
         return _RIFF.get(head[8:12])
+    if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
+        return AIFF
     if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _BMP_HEADERS:
         return BMP
     if head[:4] == b"OggS":
@@ -93,7 +102,7 @@ def sniff(data: bytes) -> Format | None:
         return _iso_media(head)
     if _is_transport_stream(head):
         return MPEG_TS
-    return _mpeg_audio(data) or _text(head)
+    return _mpeg_audio(data) or _cut_mp3(head) or _text(head)
 
 
 def recognize(data: bytes, modality: str, most: int) -> Format:
@@ -124,7 +133,7 @@ def recognize(data: bytes, modality: str, most: int) -> Format:
 
 READABLE: dict[str, str] = {
     "image": "JPEG, PNG, HEIC, WebP, AVIF, GIF, BMP or TIFF",
-    "audio": "WAV, FLAC, MP3, Ogg, M4A, AAC or a WebM or MP4 with sound",
+    "audio": "WAV, AIFF, FLAC, MP3, Ogg, M4A, AAC, AMR or a WebM or MP4 with sound",
     "video": "MP4, MOV, WebM, Matroska, AVI or MPEG",
 }
 """What to send for each modality, in words."""
@@ -145,6 +154,30 @@ def _is_transport_stream(head: bytes) -> bool:
         len(head) > start + size and all(head[at] == 0x47 for at in range(start, len(head), size))
         for start, size in ((0, 188), (4, 192))
     )
+
+
+def _cut_mp3(head: bytes) -> Format | None:
+    """MP3 that was cut out of a longer one, and begins within a frame: two whole frames follow each other."""
+    at = head.find(0xFF)
+    while at >= 0 and not _is_frame(head, at, 2):
+        at = head.find(0xFF, at + 1)
+    return MP3 if at >= 0 else None
+
+
+def _is_frame(head: bytes, at: int, count: int) -> bool:
+    """Whether so many frames of layer III, or what is there of them, follow each other, and the next one after them."""
+    while count >= 0:
+        if at + 4 > len(head):
+            return False
+        (word,) = struct.unpack_from(">I", head, at)
+        version, bitrate, rate = word >> 19 & 3, word >> 12 & 15, word >> 10 & 3
+        if word >> 21 != 0x7FF or word >> 17 & 3 != 1 or version == 1 or bitrate in (0, 15) or rate == 3:
+            return False
+        samples, kilobits = (144, _KILOBITS) if version == 3 else (72, _KILOBITS_LOW)
+        hertz = _HERTZ[rate] >> (0 if version == 3 else 1 if version == 2 else 2)
+        at += samples * kilobits[bitrate] * 1000 // hertz + (word >> 9 & 1)
+        count -= 1
+    return True
 
 
 def _mpeg_audio(data: bytes) -> Format | None:

@@ -38,6 +38,9 @@ def test_a_bmp_may_have_a_header_of_any_version(size: int) -> None:
         (recorded(WAVE, 48_000, "OGG", "VORBIS"), "Ogg"),
         (recorded(WAVE, 48_000, "OGG", "OPUS"), "Ogg"),
         (streamed(WAVE, 48_000, "libmp3lame", "mp3"), "MP3"),
+        (recorded(WAVE, 48_000, "AIFF", "PCM_24"), "AIFF"),
+        (recorded(WAVE, 48_000, "AIFF", "FLOAT"), "AIFF"),
+        (streamed(tone(440, 0.5, 8_000), 8_000, "libopencore_amrnb", "amr"), "AMR"),
         (streamed(WAVE, 48_000, "aac", "adts"), "AAC"),
         (b"ID3\4\0\0\0\0\0\7" + bytes(7) + streamed(WAVE, 48_000, "aac", "adts"), "AAC"),
         (streamed(WAVE, 48_000, "aac", "ipod"), "M4A"),
@@ -47,6 +50,19 @@ def test_sounds_are_recognized(data: bytes, name: str) -> None:
     found = sniff(data)
     assert found is not None
     assert (found.name, found.modalities) == (name, frozenset({"audio"}))
+
+
+@pytest.mark.parametrize("rate", [8_000, 11_025, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_an_mp3_that_was_cut_out_of_a_longer_one_is_recognized(rate: int, channels: int) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, (4 * rate, channels)).astype(np.float32)
+    whole = streamed(noise, rate, "libmp3lame", "mp3")
+    for start in range(300, 1500, 77):
+        found = sniff(whole[start:])
+        assert found is not None
+        assert found.name == "MP3"
+    seconds = decode_audio(whole[1000:], MediaLimits()).seconds
+    assert 3 < seconds < 4.2
 
 
 @pytest.mark.parametrize(
