@@ -96,7 +96,8 @@ class RequestLog:
         state = scope.setdefault("state", {})
         state["request_id"], state["timing"] = request_id, ServerTiming()
         started, status = time.perf_counter(), 0
-        span = self.tracer.begin(scope) if self.tracer is not None and scope["path"] not in _PROBES else None
+        probe = scope["path"].removeprefix(scope.get("root_path", "")) in _PROBES
+        span = self.tracer.begin(scope) if self.tracer is not None and not probe else None
 
         async def marked(message: Message) -> None:
             nonlocal status
@@ -125,8 +126,7 @@ class RequestLog:
                     span.end(scope, status or _CLIENT_LEFT, request_id, state.get("model"), stages)
                 spent = {stage: round(ms, 2) for stage, ms in stages.items()}
                 asked = {} if state.get("model") is None else {"model": state["model"]}
-                path = scope["path"].removeprefix(scope.get("root_path", ""))
-                write = log.debug if path in _PROBES else log.info
+                write = log.debug if probe else log.info
                 write(
                     "request",
                     method=scope["method"],

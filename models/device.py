@@ -1,9 +1,5 @@
 """Where networks compute."""
 
-from typing import Literal
-
-DeviceName = Literal["auto", "cpu", "cuda"]
-
 
 def choose_device(asked: str) -> str:
     """``asked`` (auto, cpu or cuda) as torch calls it: auto is cuda where torch finds a CUDA device.
