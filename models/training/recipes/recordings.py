@@ -1,6 +1,6 @@
 """How well a checkpoint answers to recordings as people post them: other formats, rates, levels and lengths."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 
@@ -43,12 +43,18 @@ def surrounded(samples: Samples, rate: int, seconds: float, rng: np.random.Gener
 
 
 def recordings(
-    folder: Path, sounds: Sequence[Samples], rate: int, labels: Sequence[str], quiet: float
+    folder: Path,
+    sounds: Sequence[Samples],
+    rate: int,
+    labels: Sequence[str],
+    quiet: float,
+    more: Mapping[str, Callable[[Samples], Samples]] | None = None,
 ) -> dict[str, float]:
     """Accuracy of the checkpoint in ``folder`` on files that hold the sounds, by what was done to them.
 
     Args:
         quiet: seconds of near silence in which the sounds are also placed.
+        more: other changes, by what they are called.
     """
     pipeline = Pipeline.load(folder)
     rng = np.random.default_rng(0)
@@ -67,6 +73,8 @@ def recordings(
         "6 dB louder, clipped": lambda x: wave(louder(x, 6)),
         f"in {quiet:g} s of quiet": lambda x: wave(surrounded(x, rate, quiet, rng)),
     }
+    for name, changed in (more or {}).items():
+        changes[name] = lambda x, changed=changed: wave(changed(x))  # type: ignore[misc]
     return {
         name: round(float(np.mean([_answer(pipeline, change(x)) == y for x, y in zip(sounds, labels, strict=True)])), 4)
         for name, change in changes.items()

@@ -5,6 +5,7 @@ window, background noise, narrow bands, and masked times and bands (SpecAugment,
 """
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -40,7 +41,7 @@ from models.training.recipes.classifier import (
     train_seeds,
     without_recurrence,
 )
-from models.training.recipes.recordings import recordings
+from models.training.recipes.recordings import Samples, recordings
 from models.training.recipes.waveforms import (
     Waveforms,
     amplified,
@@ -48,6 +49,7 @@ from models.training.recipes.waveforms import (
     choice,
     coloured_noise,
     excerpt,
+    in_a_room,
     log_mel,
     low_passed,
     mixed,
@@ -59,6 +61,7 @@ from models.training.trainer import Schedule
 
 COMMANDS = ("down", "go", "left", "no", "off", "on", "right", "stop", "up", "yes")
 LABELS = (*COMMANDS, "silence", "unknown")
+SILENCE, UNKNOWN = LABELS.index("silence"), LABELS.index("unknown")
 SEEDS = 3
 EPOCHS = 60
 RATE = 16_000
@@ -146,8 +149,7 @@ class Draw:
         return {"audio": type(frames)(masked, frames.lengths)}, 0.95 * goals + 0.05 / len(LABELS)
 
     def _heard(self, row: int, size: int) -> Tensor:
-        silent = int(self.sounds.train_classes[row]) == LABELS.index("silence")
-        if silent:
+        if int(self.sounds.train_classes[row]) == SILENCE:
             return self._silence(row, size)
         word = self.sounds.train[row]
         if chance(0.8):
@@ -172,7 +174,7 @@ class Draw:
         if chance(0.3):
             return coloured_noise(size, uniform(0, 2))
         if chance(0.3):
-            quiet = (self.sounds.train_classes == LABELS.index("silence")).nonzero().flatten()
+            quiet = (self.sounds.train_classes == SILENCE).nonzero().flatten()
             return excerpt(self.sounds.train[int(quiet[choice(len(quiet))])], size)
         rows = self.sounds.noise_rows
         return excerpt(self.sounds.noise[rows[choice(len(rows))]], size)
@@ -182,7 +184,7 @@ def train(data: Path, out: Path, seed: int) -> None:
     """Train three seeds and the baseline without recurrence in ``out``, and write ``out/checkpoint``.
 
     Raises:
-        DataError: the data, or ``esc10`` beside it, are missing.
+        DataError: the data, or ``esc10`` beside them, are missing.
     """
     sounds = load(data, out / "cache")
     config = describe()
@@ -259,7 +261,18 @@ def _posted(folder: Path, sounds: Sounds) -> dict[str, Any]:
     """How well the checkpoint in ``folder`` hears some validation words that are posted as files."""
     rows = range(0, len(sounds.val), POSTED)
     labels = [LABELS[int(sounds.val_classes[row])] for row in rows]
-    return {"recordings": recordings(folder, [sounds.val[row].numpy() for row in rows], RATE, labels, quiet=5)}
+    words = [sounds.val[row].numpy() for row in rows]
+
+    def in_a_hall(word: Samples) -> Samples:
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return in_a_room(torch.from_numpy(word), RATE, 1.2, 0.0).numpy()
+
+    def at(pace: float) -> Callable[[Samples], Samples]:
+        return lambda word: speed(torch.from_numpy(word), pace).numpy()
+
+    more = {"in a hall": in_a_hall, "a quarter faster": at(1.25), "a fifth slower": at(0.8)}
+    return {"recordings": recordings(folder, words, RATE, labels, quiet=5, more=more)}
 
 
 def remeasured(folder: Path, data: Path, cache: Path) -> dict[str, Any]:
@@ -290,13 +303,13 @@ def false_accepts(
     """
     commands = len(COMMANDS)
     sure = probabilities[:, :commands].max(1)
-    unknown, spoken = truth == LABELS.index("unknown"), truth < commands
+    unknown, spoken = truth == UNKNOWN, truth < commands
     threshold = float(np.quantile(sure[unknown], 1 - MOST_FALSE_ACCEPTS, method="higher")) + 1e-4
     right = (probabilities[:, :commands].argmax(1) == truth) & (sure >= threshold)
     shares = {
         "threshold": threshold,
         "unknown_accepted": (sure[unknown] >= threshold).mean(),
-        "silence_accepted": (sure[truth == LABELS.index("silence")] >= threshold).mean(),
+        "silence_accepted": (sure[truth == SILENCE] >= threshold).mean(),
         "environment_accepted": (environment[:, :commands].max(1) >= threshold).mean(),
         "commands_accepted_rightly": right[spoken].mean(),
     }

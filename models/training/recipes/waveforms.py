@@ -112,12 +112,12 @@ def band_passed(x: Tensor, rate: int, low: float, high: float) -> Tensor:
     return passed
 
 
-def in_a_room(x: Tensor, rate: int, seconds: float) -> Tensor:
-    """With an echo of a quarter of the sound's power, noise that falls by 60 dB in so many seconds."""
+def in_a_room(x: Tensor, rate: int, seconds: float, decibels: float = -6.0) -> Tensor:
+    """With an echo, ``decibels`` beside the sound itself: noise that falls by 60 dB in so many seconds."""
     count = round(seconds * rate)
     # 60 dB are a factor of 1000 in amplitude.
     echo = torch.randn(count) * 1000 ** (-torch.arange(count) / count)
-    response = echo * (0.5 / echo.square().sum().sqrt())
+    response = echo * (10 ** (decibels / 20) / echo.square().sum().sqrt())
     response[0] = 1
     size = len(x) + count
     heard: Tensor = torch.fft.irfft(torch.fft.rfft(x, size) * torch.fft.rfft(response, size), size)
