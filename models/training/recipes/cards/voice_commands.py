@@ -56,9 +56,9 @@ its test set, so the figures are not comparable with published ones. Mixed in as
   it was taught speech, not the world. A higher threshold keeps more of them out.
 - 303 recordings of unknown words are few, and a word that was not among them is a guess: at the threshold 32 % of 598
   words cut out of GRID's validation sentences pass for a command, and 19 % of 300 spoken digits (by a script).
-- Halls, and voices much higher or deeper than most, are heard clearly less well; softer recordings lose a little. Learning
-  with echoes and wider changes of speed won there what it lost elsewhere (`docs/results/voice-commands.md`). Whispered,
-  sung and children's speech were not measured.
+- Halls, and voices much higher or deeper than most, are heard clearly less well; softer recordings lose a little.
+  Learning with echoes and wider changes of speed won there what it lost elsewhere
+  (`docs/results/voice-commands.md`). Whispered, sung and children's speech were not measured.
 """
 
 
