@@ -10,6 +10,8 @@ import pytest
 from fastapi.testclient import TestClient
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from pydantic import ValidationError
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
 
 from app import settings
 from app.main import create_app
@@ -67,10 +69,8 @@ def traced(zoo: Path) -> Any:
     return create_app(Settings(model_dir=[zoo], device="cpu", threads=1, traces=True))
 
 
-def test_a_request_is_a_span_under_that_of_its_client(
-    zoo: Path, jpeg: bytes, collector: Collector, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with TestClient(traced(zoo)) as client:
+def test_a_request_is_a_span_under_that_of_its_client(zoo: Path, jpeg: bytes, collector: Collector) -> None:
+    with capture_logs([merge_contextvars]) as lines, TestClient(traced(zoo)) as client:
         wait_until_loaded(service(client))
         headers = {"traceparent": f"00-{ABOVE}-{PARENT}-01", "X-Request-ID": "mine"}
         path = "/v1/models/captioner/predict"
@@ -87,10 +87,8 @@ def test_a_request_is_a_span_under_that_of_its_client(
     assert all(said[f"fusionrnn.{stage}_ms"] >= 0 for stage in ("queue", "decode", "features", "inference"))
     assert values(bad)["http.response.status_code"] == 415
     assert bad.trace_id.hex() != ABOVE
-    # Where to, and in what form, is what another test of this process may have configured.
-    written = capsys.readouterr()
-    (line,) = (line for line in (written.out + written.err).splitlines() if "mine" in line)
-    assert ABOVE in line
+    (line,) = (line for line in lines if line.get("request_id") == "mine")
+    assert line["trace_id"] == ABOVE
 
 
 def test_requests_are_answered_while_no_collector_is_there(
