@@ -157,7 +157,7 @@ def _is_transport_stream(head: bytes) -> bool:
 
 
 def _cut_mp3(head: bytes) -> Format | None:
-    """MP3 that was cut out of a longer one, and begins within a frame: two whole frames follow each other."""
+    """MP3 that was cut out of a longer one, and begins within a frame."""
     at = head.find(0xFF)
     while at >= 0 and not _is_frame(head, at, 2):
         at = head.find(0xFF, at + 1)
@@ -165,7 +165,7 @@ def _cut_mp3(head: bytes) -> Format | None:
 
 
 def _is_frame(head: bytes, at: int, count: int) -> bool:
-    """Whether so many frames of layer III, or what is there of them, follow each other, and the next one after them."""
+    """Whether so many whole frames of layer III follow each other from ``at``, and then the header of one more."""
     while count >= 0:
         if at + 4 > len(head):
             return False

@@ -62,6 +62,9 @@ def recordings(
     def wave(samples: Samples) -> bytes:
         return encoded(samples, rate, rate, "pcm_s16le", "wav")
 
+    def filed(changed: Callable[[Samples], Samples]) -> Callable[[Samples], bytes]:
+        return lambda x: wave(changed(x))
+
     def louder(samples: Samples, decibels: float) -> Samples:
         return np.asarray(np.clip(samples * 10 ** (decibels / 20), -1, 1), np.float32)
 
@@ -73,8 +76,7 @@ def recordings(
         "6 dB louder, clipped": lambda x: wave(louder(x, 6)),
         f"in {quiet:g} s of quiet": lambda x: wave(surrounded(x, rate, quiet, rng)),
     }
-    for name, changed in (more or {}).items():
-        changes[name] = lambda x, changed=changed: wave(changed(x))  # type: ignore[misc]
+    changes |= {name: filed(changed) for name, changed in (more or {}).items()}
     return {
         name: round(float(np.mean([_answer(pipeline, change(x)) == y for x, y in zip(sounds, labels, strict=True)])), 4)
         for name, change in changes.items()
