@@ -1,8 +1,9 @@
 """Everything an operator can set, each as an environment variable: FUSIONRNN_PORT, FUSIONRNN_LIMITS__IMAGE_BYTES ..."""
 
 import os
+import sys
 from collections.abc import Iterable
-from importlib.util import find_spec
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -198,8 +199,14 @@ class Settings(BaseSettings):
     @field_validator("traces")
     @classmethod
     def _can_be_sent(cls, value: bool) -> bool:
-        if value and find_spec("opentelemetry.exporter.otlp.proto.http") is None:
-            raise ValueError("traces need OpenTelemetry, which is not installed: pip install 'fusionrnn[traces]'")
+        if value:
+            try:
+                import_module("opentelemetry.exporter.otlp.proto.http.trace_exporter")
+            except ImportError as error:
+                raise ValueError(
+                    "traces need OpenTelemetry's exporter, which is not installed: "
+                    f"run make install, or {sys.executable} -m pip install opentelemetry-exporter-otlp-proto-http"
+                ) from error
         return value
 
 

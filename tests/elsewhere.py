@@ -2,7 +2,7 @@
 
 Where there is no GPU, it shows that nothing which is served or trained on one would meet a tensor left on the CPU, by
 computing on the CPU and keeping count of what lives where. What it cannot show is how CUDA's own kernels round, how
-fast they are, and what they refuse.
+fast they are, and what they refuse; and steps that are replayed as CUDA graphs are not taken.
 
 Torch knows the device as a second ``meta``, whose kernels none of these tensors ever reach; the first is the real one.
 """

@@ -157,27 +157,32 @@ def _is_transport_stream(head: bytes) -> bool:
 
 
 def _cut_mp3(head: bytes) -> Format | None:
-    """MP3 that was cut out of a longer one, and begins within a frame."""
+    """MP3 that was cut out of a longer one, and begins within a frame: three frames follow each other somewhere."""
     at = head.find(0xFF)
-    while at >= 0 and not _is_frame(head, at, 2):
+    while at >= 0 and not _are_frames(head, at, 3):
         at = head.find(0xFF, at + 1)
     return MP3 if at >= 0 else None
 
 
-def _is_frame(head: bytes, at: int, count: int) -> bool:
-    """Whether so many whole frames of layer III follow each other from ``at``, and then the header of one more."""
-    while count >= 0:
-        if at + 4 > len(head):
+def _are_frames(head: bytes, at: int, count: int) -> bool:
+    for _ in range(count):
+        size = _frame_bytes(head[at : at + 4])
+        if not size:
             return False
-        (word,) = struct.unpack_from(">I", head, at)
-        version, bitrate, rate = word >> 19 & 3, word >> 12 & 15, word >> 10 & 3
-        if word >> 21 != 0x7FF or word >> 17 & 3 != 1 or version == 1 or bitrate in (0, 15) or rate == 3:
-            return False
-        samples, kilobits = (144, _KILOBITS) if version == 3 else (72, _KILOBITS_LOW)
-        hertz = _HERTZ[rate] >> (0 if version == 3 else 1 if version == 2 else 2)
-        at += samples * kilobits[bitrate] * 1000 // hertz + (word >> 9 & 1)
-        count -= 1
+        at += size
     return True
+
+
+def _frame_bytes(header: bytes) -> int:
+    """How long the frame of layer III is that has this header; 0 if it is none."""
+    word = int.from_bytes(header, "big") if len(header) == 4 else 0
+    version, bitrate, rate = word >> 19 & 3, word >> 12 & 15, word >> 10 & 3
+    if word >> 21 != 0x7FF or word >> 17 & 3 != 1 or version == 1 or bitrate in (0, 15) or rate == 3:
+        return 0
+    # MPEG-2 (2) halves the rates of MPEG-1 (3), and MPEG-2.5 (0) halves them again.
+    samples, kilobits = (144, _KILOBITS) if version == 3 else (72, _KILOBITS_LOW)
+    hertz = _HERTZ[rate] >> {3: 0, 2: 1, 0: 2}[version]
+    return samples * kilobits[bitrate] * 1000 // hertz + (word >> 9 & 1)
 
 
 def _mpeg_audio(data: bytes) -> Format | None:

@@ -1,5 +1,6 @@
 """Spans of requests, as a collector gets them."""
 
+import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -13,7 +14,6 @@ from pydantic import ValidationError
 from structlog.contextvars import merge_contextvars
 from structlog.testing import capture_logs
 
-from app import settings
 from app.main import create_app
 from app.settings import Settings
 from tests.app.conftest import service, wait_until_loaded
@@ -101,7 +101,9 @@ def test_requests_are_answered_while_no_collector_is_there(
 
 
 def test_without_the_extra_it_is_said_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(settings, "find_spec", lambda name: None)
-    with pytest.raises(ValidationError, match=r"pip install 'fusionrnn\[traces\]'"):
+    loaded = [name for name in sys.modules if name.partition(".")[0] == "opentelemetry"]
+    for name in ("opentelemetry", *loaded):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ValidationError, match=r"make install, or .* -m pip install opentelemetry-exporter-otlp"):
         Settings(traces=True)
     assert not Settings().traces

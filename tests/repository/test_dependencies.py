@@ -83,13 +83,8 @@ def test_what_the_service_imports_is_declared_for_the_runtime() -> None:
 
 @pytest.mark.parametrize(("folder", "extra"), [("benchmarks", "bench"), ("deploy", "ray"), ("tests", "dev")])
 def test_what_a_tool_imports_is_declared_for_it(folder: str, extra: str) -> None:
-    allowed = (
-        declared()
-        | declared("train")
-        | declared("traces")
-        | declared(extra)
-        | (PEERS if folder == "benchmarks" else set())
-    )
+    peers = PEERS if folder == "benchmarks" else set()
+    allowed = declared().union(declared("train"), declared("traces"), declared(extra), peers)
     assert {name: users for name, users in third_party(folder).items() if name not in allowed} == {}
 
 
