@@ -7,7 +7,9 @@ network (names, shapes, dtypes) before a byte of them is read, then the values.
 import errno
 import hashlib
 import json
-from dataclasses import dataclass
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +23,13 @@ from torch.overrides import TorchFunctionMode
 from models.config import CheckpointConfig, NetworkConfig
 from models.features.text import TextTokenizer
 from models.network import FusionRNN
+from models.novelty import Novelty, load_novelty
 from models.refusals import first_fault
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
-METRICS, CARD = "metrics.json", "README.md"
-_MOST_BYTES = {CONFIG: 4 * 2**20, WEIGHTS: 4 * 2**30, TOKENIZER: 64 * 2**20, METRICS: 4 * 2**20, CARD: 2**20}
+METRICS, CARD, NOVELTY = "metrics.json", "README.md", "novelty.safetensors"
+_MOST_BYTES = {CONFIG: 4 * 2**20, WEIGHTS: 4 * 2**30, TOKENIZER: 64 * 2**20, METRICS: 4 * 2**20}
+_MOST_BYTES |= {CARD: 2**20, NOVELTY: 64 * 2**20}
 _STORED = {torch.float32: {"F32", "F16", "BF16"}, torch.uint8: {"U8"}, torch.int64: {"I64"}, torch.bool: {"BOOL"}}
 
 
@@ -49,6 +53,8 @@ class Checkpoint:
     card: str | None
     digest: str
     """SHA-256 of config, weights and tokenizer, hexadecimal."""
+    novelty: Mapping[str, Novelty] = field(default_factory=dict)
+    """By modality, what tells how unlike the training data a medium is; it changes no answer."""
 
 
 def save_checkpoint(
@@ -82,6 +88,10 @@ def save_checkpoint(
     except SafetensorError as error:
         raise OSError(errno.EIO, str(error), str(folder / WEIGHTS)) from error
     (folder / CONFIG).write_text(config.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8")
+    # safetensors writes for the owner's eyes alone, and a server in a container is somebody else.
+    shutil.copymode(folder / CONFIG, folder / WEIGHTS)
+    # What other weights knew is not what these know.
+    (folder / NOVELTY).unlink(missing_ok=True)
     if tokenizer is not None:
         tokenizer.save(folder / TOKENIZER)
     if metrics is not None:
@@ -117,7 +127,7 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
     network.eval().requires_grad_(False)
     metrics = _json(folder, METRICS) if (folder / METRICS).is_file() else None
     card = _text(folder, CARD) if (folder / CARD).is_file() else None
-    return Checkpoint(config, network, tokenizer, metrics, card, _digest(folder))
+    return Checkpoint(config, network, tokenizer, metrics, card, _digest(folder), _novelty(folder, network))
 
 
 def skeleton(config: NetworkConfig) -> FusionRNN:
@@ -221,6 +231,15 @@ def _weights(folder: Path, expected: dict[str, Tensor]) -> dict[str, Tensor]:
         if value.is_floating_point() and not bool(value.isfinite().all()):
             raise CheckpointError(folder, f"{WEIGHTS}, {name}, holds NaN or infinity")
     return weights
+
+
+def _novelty(folder: Path, network: FusionRNN) -> dict[str, Novelty]:
+    if not (folder / NOVELTY).is_file():
+        return {}
+    try:
+        return load_novelty(folder / NOVELTY, network.sizes.modalities)
+    except ValueError as error:
+        raise CheckpointError(folder, f"{NOVELTY}, {error}") from error
 
 
 def _digest(folder: Path) -> str:

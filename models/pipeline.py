@@ -31,6 +31,9 @@ Bundle: TypeAlias = Mapping[Modality, bytes | str | Sequence[bytes | str]]
 
 _LIMITS = MediaLimits()
 
+UNFAMILIAR = "unfamiliar"
+"""The notice of a medium that is farther from the training data than what was held back of their kind."""
+
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
@@ -76,6 +79,8 @@ class Pipeline(Profile):
             ValueError: the network does not fit the task, or the checkpoint's defaults do not.
         """
         self.network = checkpoint.network.to(device)
+        for novelty in checkpoint.novelty.values():
+            novelty.to(device)
         used = accelerate(self.network, runtime)
         self.task = task_of(checkpoint)
         self._tokenizer = checkpoint.tokenizer
@@ -213,8 +218,9 @@ class Pipeline(Profile):
                 part = next(steps, None)
             if part is None:
                 return
-            if "result" in part and features.notices:
-                part["result"]["notices"] = features.notices
+            if "result" in part:
+                result = _noticed(self.result.model_validate(part["result"]), features)
+                part["result"] = result.model_dump(exclude_none=True)
             yield part
 
     def overlay(self, decoded: Decoded, result: Result) -> bytes:
@@ -261,7 +267,12 @@ class Pipeline(Profile):
 
 
 def _noticed(result: Result, features: Extracted) -> Result:
-    return result.model_copy(update={"notices": features.notices}) if features.notices else result
+    """The result with what the features noticed, and with what is unlike anything that was learned from."""
+    notices = dict(features.notices)
+    for name, modality in result.modalities.items():
+        if modality.novelty is not None and modality.novelty > 1:
+            notices[name] = [*notices.get(name, []), UNFAMILIAR]
+    return result.model_copy(update={"notices": notices}) if notices else result
 
 
 def _finish(steps: StreamSearch[Result], features: Extracted) -> StreamSearch[Result]:

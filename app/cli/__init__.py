@@ -11,12 +11,12 @@ from app.cli.parts import parts
 from app.cli.predicting import predict
 from app.cli.searching import index, search
 from app.cli.serving import serve
-from app.cli.training import evaluate, manifest, study, train
+from app.cli.training import evaluate, manifest, novelty, study, train
 
 _HELP = "Serve, train, measure and search with multimodal recurrent networks."
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=_HELP)
-for command in (serve, predict, listen, manifest, train, evaluate, study, index, search, settings):
+for command in (serve, predict, listen, manifest, train, evaluate, novelty, study, index, search, settings):
     app.command()(command)
 models = typer.Typer(no_args_is_help=True, help="Look at checkpoint folders, and at what networks are made of.")
 models.command("list")(checkpoints.list_models)

@@ -1,4 +1,4 @@
-"""``manifest``, ``train``, ``evaluate`` and ``study``."""
+"""``manifest``, ``train``, ``evaluate``, ``novelty`` and ``study``."""
 
 import json
 from pathlib import Path
@@ -122,6 +122,24 @@ def _print_all(data: Path, roots: list[Path]) -> None:
             mark = "  <- differs" if line.differs() else ""
             typer.echo(f"{line.checkpoint}\t{line.figure}\t{line.recorded}\t{said}{mark}")
     typer.echo(f"{differing} figures differ from metrics.json.", err=True)
+
+
+def novelty(
+    checkpoint: Annotated[Path, typer.Argument(exists=True, file_okay=False)],
+    data: Annotated[
+        list[Path], typer.Option(exists=True, file_okay=False, help="Folder that it was trained on; repeatable.")
+    ],
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "cpu",
+) -> None:
+    """Let a checkpoint's answers tell what is unlike its training data, as those of an experiment do by themselves."""
+    from models.training import TRAINING_ERRORS, cli_novelty
+
+    import_plugins()
+    try:
+        known = cli_novelty(checkpoint, data, device)
+    except TRAINING_ERRORS as error:
+        fail(str(error))
+    typer.echo(f"{checkpoint}: learned from " + ", ".join(f"{count} of {name}" for name, count in known.items()))
 
 
 def study(

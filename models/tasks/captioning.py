@@ -154,7 +154,7 @@ class CaptioningTask(WritingTask):
             for hypothesis in hypotheses
         ]
         explanation = self._explain(hypotheses[0]) if explain else None
-        contributions = self.contributions(encoded.fusion)
+        (contributions,) = self.contributions(encoded)
         return CaptioningResult(captions=captions, modalities=contributions, explanation=explanation)
 
     def _explain(self, hypothesis: Hypothesis) -> CaptionExplanation:

@@ -9,7 +9,7 @@ from models.checkpoint import Checkpoint
 from models.encoded import Encoded
 from models.options import Options
 from models.sequence import Padded
-from models.tasks.task import Query, Result, Task
+from models.tasks.task import Contribution, Query, Result, Task
 
 
 class Prediction(BaseModel):
@@ -73,11 +73,13 @@ class ClassificationTask(Task):
     def predict(self, inputs: Mapping[str, Padded], queries: Sequence[Query]) -> list[Result]:
         encoded = self.network.encode(inputs)
         probabilities = (self.network.head(encoded) / self.temperature).softmax(-1)
-        return [self._result(probabilities[row], encoded, row, query) for row, query in enumerate(queries)]
+        shares = self.contributions(encoded)
+        return [self._result(probabilities[row], encoded, row, query, shares[row]) for row, query in enumerate(queries)]
 
-    def _result(self, probabilities: Tensor, encoded: Encoded, row: int, query: Query) -> Result:
+    def _result(
+        self, probabilities: Tensor, encoded: Encoded, row: int, query: Query, modalities: dict[str, Contribution]
+    ) -> Result:
         fusion, most = encoded.fusion, query.options.top_k
-        modalities = self.contributions(fusion, row)
         if self.by_step:
             assert fusion.sequence is not None
             real = probabilities[: int(fusion.sequence.lengths[row])]

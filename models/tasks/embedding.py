@@ -6,8 +6,8 @@ from pydantic import Field
 
 from models.checkpoint import Checkpoint
 from models.heads.embedding import FUSED, EmbeddingHead, Embeddings
-from models.sequence import FusionOutput, Padded
-from models.tasks.task import Query, Result, Task
+from models.sequence import Padded
+from models.tasks.task import Contribution, Query, Result, Task
 
 
 class EmbeddingResult(Result):
@@ -31,12 +31,12 @@ class EmbeddingTask(Task):
         similarity = {"similarity": 0.41} if len(self.network.modalities) == 2 else {}
         self.example = self.example_of({"embeddings": {name: [0.8, -0.6] for name in names}, **similarity})
 
-    def predict(self, inputs: Mapping[str, Padded], queries: Sequence[Query]) -> list[EmbeddingResult]:
+    def predict(self, inputs: Mapping[str, Padded], queries: Sequence[Query]) -> list[EmbeddingResult]:  # noqa: ARG002
         encoded = self.network.encode(inputs)
         found = self.head(encoded)
-        return [self._result(found, encoded.fusion, row) for row in range(len(queries))]
+        return [self._result(found, row, shares) for row, shares in enumerate(self.contributions(encoded))]
 
-    def _result(self, found: Embeddings, fusion: FusionOutput, row: int) -> EmbeddingResult:
+    def _result(self, found: Embeddings, row: int, modalities: dict[str, Contribution]) -> EmbeddingResult:
         vectors = {name: vector[row] for name, vector in found.vectors.items() if found.present[name][row]}
         posted = [vector for name, vector in vectors.items() if name != FUSED]
         similarity = None
@@ -46,5 +46,5 @@ class EmbeddingTask(Task):
         return EmbeddingResult(
             embeddings={name: vector.tolist() for name, vector in vectors.items()},
             similarity=similarity,
-            modalities=self.contributions(fusion, row),
+            modalities=modalities,
         )

@@ -30,15 +30,15 @@ class RegressionTask(Task):
         numbers = [1.4] * int(getattr(head, "outputs", 1))
         self.example = self.example_of(self._answer([numbers, numbers] if self.by_step else numbers))
 
-    def predict(self, inputs: Mapping[str, Padded], queries: Sequence[Query]) -> list[RegressionResult]:
+    def predict(self, inputs: Mapping[str, Padded], queries: Sequence[Query]) -> list[RegressionResult]:  # noqa: ARG002
         fusion = (encoded := self.network.encode(inputs)).fusion
         found = self.network.head(encoded)
         if self.by_step:
             assert fusion.sequence is not None
             found = [numbers[:length] for numbers, length in zip(found, fusion.sequence.lengths.tolist(), strict=True)]
         return [
-            RegressionResult(modalities=self.contributions(fusion, row), **self._answer(found[row].tolist()))
-            for row in range(len(queries))
+            RegressionResult(modalities=shares, **self._answer(numbers.tolist()))
+            for numbers, shares in zip(found, self.contributions(encoded), strict=True)
         ]
 
     def _answer(self, numbers: list[Any]) -> dict[str, Any]:

@@ -10,16 +10,20 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, Field
 
 from models.checkpoint import Checkpoint
+from models.encoded import Encoded
 from models.features import Extracted
 from models.options import Options
-from models.sequence import FusionOutput, Padded
+from models.sequence import Padded
 from models.tasks.streaming import Event
 
 
 class Contribution(BaseModel):
-    """How much of the fused vector a modality made up."""
+    """How much of the fused vector a modality made up, and how new what was posted of it is to the network."""
 
     contribution: float = Field(ge=0, le=1)
+    novelty: float | None = Field(
+        None, ge=0, description="Distance from the training media; 2 % of held-back media of their kind are above 1"
+    )
 
 
 class Result(BaseModel):
@@ -74,12 +78,32 @@ class Task(ABC):
         """
         raise ValueError(f"a {self.checkpoint.config.task} checkpoint draws no attention overlay")
 
-    def contributions(self, fusion: FusionOutput, row: int = 0) -> dict[str, Contribution]:
-        """A row's contributions by modality; absent ones are left out."""
-        shares = zip(self.network.modalities, fusion.contributions[row].tolist(), strict=True)
-        return {name: Contribution(contribution=round(share, 4)) for name, share in shares if share > 0}
+    def contributions(self, encoded: Encoded) -> list[dict[str, Contribution]]:
+        """Each row's contributions by modality; absent ones are left out."""
+        names, shares = self.network.modalities, encoded.fusion.contributions.tolist()
+        novelty = self.novelty(encoded)
+        return [
+            {
+                name: Contribution(
+                    contribution=round(share, 4), novelty=novelty[name][row] if name in novelty else None
+                )
+                for name, share in zip(names, given, strict=True)
+                if share > 0
+            }
+            for row, given in enumerate(shares)
+        ]
+
+    def novelty(self, encoded: Encoded) -> dict[str, list[float]]:
+        """How new each row's media are, by modality, of those whose training data the checkpoint knows."""
+        known = {name: each for name, each in self.checkpoint.novelty.items() if name in encoded.outputs}
+        found = {name: each(encoded.outputs[name].pooled).tolist() for name, each in known.items()}
+        return {name: [round(value, 4) for value in rows] for name, rows in found.items()}
 
     def example_of(self, answer: dict[str, Any]) -> dict[str, Any]:
         """``answer`` with every modality's contribution: an example for the documentation."""
         share = round(1 / len(self.network.modalities), 4)
-        return answer | {"modalities": {name: {"contribution": share} for name in self.network.modalities}}
+        modalities = {
+            name: {"contribution": share} | ({"novelty": 0.4} if name in self.checkpoint.novelty else {})
+            for name in self.network.modalities
+        }
+        return answer | {"modalities": modalities}

@@ -17,10 +17,10 @@ from models.features.text import TextTokenizer, join
 from models.heads.transcription import TranscriptionConfig, TranscriptionHead
 from models.options import Options
 from models.readings.transcription import ENDPOINT, Endpoint, Transcription
-from models.sequence import FusionOutput, Padded
+from models.sequence import Padded
 from models.tasks.sentences import Sentences
 from models.tasks.streaming import tell
-from models.tasks.task import Query, Result, Task
+from models.tasks.task import Contribution, Query, Result, Task
 
 
 class Word(BaseModel):
@@ -85,7 +85,7 @@ class TranscriptionTask(Task):
                 [Word.model_validate(word) for word in self.sentences.words(inputs, row, scores[row], query.options)]
                 for row, query in enumerate(queries)
             ]
-        return [self._result(words, encoded.fusion, row) for row, words in enumerate(found)]
+        return [self._result(*pair) for pair in zip(found, self.contributions(encoded), strict=True)]
 
     def stream(self, inputs: Mapping[str, Padded], query: Query) -> Iterator[dict[str, Any]]:
         if self.sentences is not None:
@@ -95,7 +95,8 @@ class TranscriptionTask(Task):
         encoded = self.network.encode(inputs)
         (scores,) = self._scores(encoded)
         found = yield from tell(self._search(scores, query.options), lambda found: found[0].tokens, self.tokenizer)
-        result = self._result(self._words(found, scores), encoded.fusion, 0)
+        (contributions,) = self.contributions(encoded)
+        result = self._result(self._words(found, scores), contributions)
         yield {"result": result.model_dump(exclude_none=True)}
 
     def best(self, encoded: Encoded, options: Any) -> list[str]:
@@ -124,9 +125,9 @@ class TranscriptionTask(Task):
     def _words(self, found: list[Transcript], scores: Tensor) -> list[Word]:
         return [self._word(span) for span in align(scores, found[0].tokens, blank=self.blank)]
 
-    def _result(self, words: list[Word], fusion: FusionOutput, row: int) -> TranscriptionResult:
+    def _result(self, words: list[Word], modalities: dict[str, Contribution]) -> TranscriptionResult:
         text = join([word.word for word in words])
-        return TranscriptionResult(text=text, words=words, modalities=self.contributions(fusion, row))
+        return TranscriptionResult(text=text, words=words, modalities=modalities)
 
     def _word(self, span: Span) -> Word:
         return Word(

@@ -123,6 +123,25 @@ def cli_evaluate(
     return evaluate(checkpoint, data, split, target, save=save, device=_chosen(device))
 
 
+def cli_novelty(checkpoint: Path, data: Sequence[Path], device: str = "cpu") -> dict[str, int]:
+    """Let a checkpoint folder's answers tell what is new; see ``models.training.novelty``.
+
+    Raises:
+        CheckpointError: the folder is not a usable checkpoint.
+        DataError: the data cannot be learned from or are too few, there is no such ``device``, or the folder cannot be
+            written to.
+    """
+    from models.training.novelty import LEAST, learn_novelty
+
+    try:
+        known = learn_novelty(checkpoint, data, _chosen(device))
+    except OSError as error:
+        raise DataError(f"{error.filename or checkpoint} cannot be written or read ({error.strerror})") from error
+    if not known:
+        raise DataError(f"val.jsonl has too few media to say what is new: give {LEAST} or more of a modality")
+    return known
+
+
 def cli_evaluate_all(folders: Sequence[Path], data: Path, cache: Path) -> "Iterator[Line]":
     """Measure shipped checkpoints again; see ``models.training.evaluation.zoo``.
 

@@ -62,6 +62,9 @@ def model_card(
         "among the training examples, were not measured.",
         "",
     ]
+    if known := metrics.get("novelty"):
+        lines += [f"An answer says how new its {' and '.join(known)} is to the network (`novelty`), and has the notice"]
+        lines += ["`unfamiliar` where that is above 1, as it is of 2 % of the validation examples.", ""]
     return "\n".join(lines)
 
 

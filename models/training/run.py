@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.checkpoint import CARD, METRICS, Checkpoint, save_checkpoint
+from models.checkpoint import CARD, METRICS, NOVELTY, Checkpoint, save_checkpoint
 from models.config import CheckpointConfig
 from models.features import Modality, VideoFeatures
 from models.features.text import TextTokenizer
 from models.network import FusionRNN
+from models.novelty import save_novelty
 from models.pipeline import Pipeline
 from models.tasks import task_of
 from models.training.baselines import without_input
@@ -29,6 +30,7 @@ from models.training.evaluation import measure
 from models.training.experiment import Experiment, ExperimentError, load_experiment
 from models.training.manifest import DataError
 from models.training.metrics.classes import confusion
+from models.training.novelty import corpus_novelty
 from models.training.report import Faults
 from models.training.splits import read_splits
 from models.training.stage import FusionStage, Trained
@@ -82,6 +84,8 @@ def train_experiment(
     outcome = _train(experiment, begun, data, out, device)
     folder = out / CHECKPOINT
     command = train_command(path, data, out, seed, start=start, baselines=baselines, device=device)
+    known = corpus_novelty(Pipeline.load(folder, device), outcome.corpus)
+    save_novelty(folder / NOVELTY, known)
     metrics = _measured(folder, outcome) | {"command": command}
     metrics |= {"seed": experiment.training.seed, **outcome.notes}
     if "left_out" in experiment.training.model_fields_set:  # `evaluate` goes by it too
@@ -90,6 +94,8 @@ def train_experiment(
         metrics["target"] = experiment.target
     if begun.checkpoints:
         metrics["start"] = begun.names()
+    if known:
+        metrics["novelty"] = list(known)
     _describe(folder, experiment, outcome, metrics)
     if baselines:
         metrics["baselines"] = _constant(experiment, outcome)

@@ -67,6 +67,10 @@ def decided_number() -> CheckpointConfig:
     return described("regression", decision | {"kind": "regression"}, "audio", "text", fusion=decision)
 
 
+def test_whoever_may_read_the_config_may_read_the_weights(folder: Path) -> None:
+    assert (folder / "model.safetensors").stat().st_mode == (folder / "config.json").stat().st_mode
+
+
 def test_the_digest_changes_with_the_weights(folder: Path) -> None:
     before = load_checkpoint(folder).digest
     edit_weights(folder, "head.bias", torch.ones(tiny_tokenizer().size, dtype=torch.float16))

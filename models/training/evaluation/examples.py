@@ -58,11 +58,15 @@ def usable_examples(pipeline: Pipeline, data: Path, split: str, target: str | No
 def _listed(pipeline: Pipeline, data: Path, split: str, target: str | None, faults: Faults) -> Split:
     kind = (STEP_TARGETS if by_step(pipeline) else TARGETS)[pipeline.config.task]
     modalities = pipeline.config.modalities
-    inline: frozenset[Modality] = frozenset(
-        () if "text" in modalities and modalities["text"].features.type == "vectors" else ("text",)
-    )
     read = partial(kind.value, name=target or kind.field, modalities=list(modalities))
-    return read_split(data, split, pipeline.accepts, inline, read, faults)
+    return read_split(data, split, pipeline.accepts, inline_parts(pipeline), read, faults)
+
+
+def inline_parts(pipeline: Pipeline) -> frozenset[Modality]:
+    """The parts that a manifest holds themselves, rather than the names of their files."""
+    modalities = pipeline.config.modalities
+    ready = "text" in modalities and modalities["text"].features.type == "vectors"
+    return frozenset(() if ready else ("text",))
 
 
 def _fault(pipeline: Pipeline, split: Split, example: Example) -> tuple[str, str] | None:

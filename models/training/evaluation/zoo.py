@@ -95,7 +95,7 @@ def _sounds(folder: Path, data: Path, cache: Path) -> Figures:
 
 
 def _commands(folder: Path, data: Path, cache: Path) -> Figures:
-    from models.training.recipes.voice_commands import remeasured
+    from models.training.recipes.voice_commands.recipe import remeasured
 
     return _on("speech_commands")(folder, data, cache) | remeasured(
         folder, data / "speech_commands", cache / "commands"

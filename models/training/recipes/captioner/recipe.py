@@ -23,6 +23,7 @@ from models.features.text import TextTokenizer
 from models.heads.captioning import CaptioningHead
 from models.network import FusionRNN
 from models.training.curves import draw_curves
+from models.training.novelty import learn_novelty
 from models.training.recipes.averages import mean_of
 from models.training.recipes.captioner.data import IMAGE_SIZE, LANGUAGES, CaptionData
 from models.training.recipes.captioner.stages import CrossEntropyStage, SelfCriticalStage
@@ -113,3 +114,4 @@ def train(data_folder: Path, out: Path, seed: int, *, baseline: str | None = Non
         model.load_state_dict(mean_of(trained, torch.load(out / "fine-tune-again.pt", weights_only=True)))
     draw_curves(out / "log.jsonl", out / "curves.png")
     save_checkpoint(out / "checkpoint", config, model, data.tokenizer)
+    learn_novelty(out / "checkpoint", [data_folder])

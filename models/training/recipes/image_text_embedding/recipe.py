@@ -33,6 +33,7 @@ from models.features.text import TextTokenizer, is_spaceless
 from models.network import FusionRNN
 from models.training.curves import draw_curves
 from models.training.evaluation import evaluate
+from models.training.novelty import learn_novelty
 from models.training.recipes.averages import mean_of
 from models.training.recipes.captioner.data import IMAGE_SIZE, CaptionData
 from models.training.recipes.image_text_embedding.data import PairData
@@ -122,6 +123,7 @@ def train(data_folder: Path, out: Path, seed: int) -> None:
     about = {"dataset": data_folder.resolve().name, "split": "val", "seed": seed, "baselines": {"bag of words": bag}}
     model, tokenizer = reading_traditional(model, data.tokenizer)
     save_checkpoint(out / "checkpoint", describe(tokenizer), model, tokenizer, metrics=about)
+    learn_novelty(out / "checkpoint", [data_folder])
     evaluate(out / "checkpoint", data_folder, "val", "captions", save=True)
 
 

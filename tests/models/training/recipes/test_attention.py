@@ -9,7 +9,7 @@ from PIL import Image
 from models.encoders.audio import AudioRNN
 from models.network import FusionRNN
 from models.training.recipes.attention import attention, draw_attention
-from models.training.recipes.voice_commands import describe
+from models.training.recipes.voice_commands.recipe import describe
 
 
 def test_the_weights_make_the_pooled_vector() -> None:

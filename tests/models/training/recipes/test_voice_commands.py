@@ -11,8 +11,10 @@ from models.encoders.audio import AudioRNN
 from models.network import FusionRNN
 from models.pipeline import Pipeline
 from models.training.manifest import DataError
-from models.training.recipes import voice_commands
-from models.training.recipes.voice_commands import LABELS, describe, false_accepts
+from models.training.recipes.voice_commands import recipe as voice_commands
+from models.training.recipes.voice_commands import sounds
+from models.training.recipes.voice_commands.recipe import describe, false_accepts
+from models.training.recipes.voice_commands.sounds import LABELS
 from tests.models.training.recipes.sounds import write_sounds
 
 
@@ -21,6 +23,8 @@ def data(tmp_path: Path) -> Path:
     write_sounds(tmp_path / "words", "train", [{"label": label} for label in LABELS])
     write_sounds(tmp_path / "words", "val", [{"label": label} for label in LABELS])
     write_sounds(tmp_path / "esc10", "train", [{"label": "rain", "fold": fold} for fold in (1, 2, 4)])
+    write_sounds(tmp_path / "fsdd", "train", [{"label": label} for label in range(4)])
+    write_sounds(tmp_path / "fsdd", "val", [{"label": label} for label in range(4)])
     return tmp_path / "words"
 
 
@@ -47,7 +51,7 @@ def test_the_command_leaves_a_checkpoint_that_answers(
 def test_a_label_that_is_no_command_is_named(data: Path, tmp_path: Path) -> None:
     (data / "val.jsonl").write_text(json.dumps({"audio": "val-0.wav", "label": "sideways"}))
     with pytest.raises(DataError, match=r"val\.jsonl .*sideways"):
-        voice_commands.load(data, tmp_path / "cache")
+        sounds.load(data, tmp_path / "cache")
 
 
 def test_the_network_is_small_and_follows_a_stream() -> None:
@@ -79,9 +83,11 @@ def test_false_accepts_are_counted_at_the_threshold_that_lets_few_unknown_words_
     spoken = [sure("go", 0.9), sure("go", 0.2), sure("no", 0.9), sure("go", 0.8)]
     quiet = [sure("silence", 0.9), sure("up", 0.7)]
     truth = np.array([unknown] * 21 + [go] * 4 + [silence] * 2)
-    found = false_accepts(np.stack([*words, *spoken, *quiet]), truth, np.stack([sure("up", 0.9), sure("unknown", 0.9)]))
+    strange = {"environment": np.stack([sure("up", 0.9), sure("unknown", 0.9)]), "digits": quiet[0][None]}
+    found = false_accepts(np.stack([*words, *spoken, *quiet]), truth, strange)
     assert 0.29 < found["threshold"] < 0.6
     assert found["unknown_accepted"] == pytest.approx(1 / 21, abs=1e-4)
     assert found["commands_accepted_rightly"] == 0.5
     assert found["silence_accepted"] == 0.5
     assert found["environment_accepted"] == 0.5
+    assert found["digits_accepted"] == 0

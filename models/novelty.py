@@ -1,0 +1,129 @@
+"""How new to a network a medium is: how far from all that it learned from, as its encoder sees it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+KNOWN = 0.98
+"""The share of held-back media, of the kind that was learned from, that are not called new."""
+
+
+class Novelty(nn.Module):
+    """The distance of an encoder's pooled vector from those of the training media, 1 where the unknown begins.
+
+    Vectors of length 1 are taken for draws from a Gaussian that has ``directions`` variances of its own and one for all
+    other directions (probabilistic PCA, Tipping and Bishop 1999). The distance is Mahalanobis's, squared (Lee et al.
+    2018); without the vectors' lengths, strange media stand out more (Mueller and Hein 2025).
+
+    Args:
+        size: of the vectors.
+        directions: at most ``size``.
+    """
+
+    def __init__(self, size: int, directions: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("axes", torch.zeros(directions, size))
+        self.register_buffer("precision", torch.ones(directions + 1))
+        self.register_buffer("limit", torch.ones(()))
+
+    mean: Tensor
+    axes: Tensor
+    precision: Tensor
+    """[directions + 1]: one over the variance along each axis, and along any other direction."""
+    limit: Tensor
+    """The squared distance that only 2 % of known media that were held back exceed."""
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """[B, size] -> [B], 0 and more: above 1 it is new."""
+        return self.distance(pooled) / self.limit
+
+    def distance(self, pooled: Tensor) -> Tensor:
+        """[B, size] -> [B], before it is measured by the limit."""
+        apart = F.normalize(pooled, dim=1) - self.mean
+        along = (apart @ self.axes.T).square()
+        other = (apart.square().sum(1) - along.sum(1)).clamp(min=0)
+        return along @ self.precision[:-1] + other * self.precision[-1]
+
+    @classmethod
+    @torch.no_grad()
+    def fit(cls, known: Tensor, held: Tensor, directions: int) -> Self:
+        """What vectors of training media say, with its limit where only 2 % of ``held`` are beyond.
+
+        Args:
+            known: [N, size], N above ``directions``.
+            held: [M, size], of media of the same kind that were not learned from.
+        """
+        rows = F.normalize(known.double(), dim=1)
+        found = cls(known.shape[1], directions).to(known.device)
+        mean = rows.mean(0)
+        _, lengths, axes = torch.linalg.svd(rows - mean, full_matrices=False)
+        variances = lengths.square() / len(rows)
+        others = max(known.shape[1] - directions, 1)
+        # What does not vary at all is given a hair, so that leaving it counts for much and not for infinity.
+        least = variances.sum() / known.shape[1] * 1e-4
+        spread = torch.cat([variances[:directions], variances[directions:].sum().view(1) / others]).clamp(min=least)
+        found.mean.copy_(mean)
+        found.axes.copy_(axes[:directions])
+        found.precision.copy_(1 / spread)
+        found.limit.copy_(torch.quantile(found.distance(held), KNOWN, interpolation="higher"))
+        return found
+
+
+def save_novelty(path: Path, novelty: Mapping[str, Novelty]) -> None:
+    """Write what ``load_novelty`` reads; where there is nothing to write, no file is left.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    if not novelty:
+        path.unlink(missing_ok=True)
+        return
+    tensors = {
+        f"{name}.{key}": value.cpu().contiguous()
+        for name, each in novelty.items()
+        for key, value in each.state_dict().items()
+    }
+    # In place of the old file at once, so that whoever reads it now reads either.
+    written = path.with_suffix(".new")
+    written.write_bytes(save(tensors))
+    written.replace(path)
+
+
+def load_novelty(path: Path, sizes: Mapping[str, int]) -> dict[str, Novelty]:
+    """What ``save_novelty`` wrote for modalities whose vectors are of these ``sizes``; not all need be there.
+
+    Raises:
+        ValueError: the file is not of such a network, or damaged.
+    """
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"is not a readable safetensors file: {error}") from error
+    found = {}
+    for name in sorted({key.partition(".")[0] for key in tensors}):
+        own = {key.partition(".")[2]: value for key, value in tensors.items() if key.partition(".")[0] == name}
+        if name not in sizes:
+            raise ValueError(f"knows '{name}', which the network does not take")
+        axes = own.get("axes", torch.zeros(()))
+        if axes.dim() != 2 or not 0 < len(axes) <= sizes[name]:
+            raise ValueError(f"{name}.axes, has shape {tuple(axes.shape)} for vectors of {sizes[name]}")
+        fitted = Novelty(sizes[name], len(axes))
+        for key, value in fitted.state_dict().items():
+            if key not in own or own[key].shape != value.shape or own[key].dtype != value.dtype:
+                raise ValueError(f"{name}.{key}, is missing, or not float32 of shape {tuple(value.shape)}")
+            if not bool(own[key].isfinite().all()):
+                raise ValueError(f"{name}.{key}, holds NaN or infinity")
+        if odd := sorted(own.keys() - fitted.state_dict().keys()):
+            raise ValueError(f"{name}.{odd[0]}, is unknown")
+        if float(own["precision"].min()) < 0 or float(own["limit"]) <= 0:
+            raise ValueError(f"{name}, has a distance below 0")
+        fitted.load_state_dict(own, assign=True)
+        found[name] = fitted.eval().requires_grad_(False)
+    return found
