@@ -1,7 +1,7 @@
 """What Prometheus reads on /metrics. Labels take only values of short lists: served models, stages, reasons."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -94,6 +94,11 @@ class Metrics:
             ["model", "kind"], registry=registry,
         )  # fmt: skip
 
+        self.notices = Counter(
+            "fusionrnn_notices", "What answers noticed about media (silence, unfamiliar, ...), by model and modality",
+            ["model", "modality", "notice"], registry=registry,
+        )  # fmt: skip
+
     def batch(self, lane: str, rows: int, padded: int, real: int) -> None:
         """A batch of a model begins; calls that belong to none are not counted."""
         if padded:
@@ -113,6 +118,12 @@ class Metrics:
             self.seconds.labels(name).observe(seconds)
             for stage, spent in stages.items():
                 self.stages.labels(name, stage).observe(spent / 1e3)
+
+    def noticed(self, model: str, notices: Mapping[str, Sequence[str]] | None) -> None:
+        """An answer has these notices, by modality."""
+        for modality, found in (notices or {}).items():
+            for notice in found:
+                self.notices.labels(model, modality, notice).inc()
 
     def text(self) -> bytes:
         """All of it, in Prometheus' text format; where several processes serve, of all of them."""

@@ -55,3 +55,7 @@ def unfamiliar(pipeline: Pipeline, folder: Path, part: str) -> tuple[list[bool],
                 new.append(UNFAMILIAR in notices.get(part, []))
             advance()
     return new, skipped
+
+
+if __name__ == "__main__":
+    main()

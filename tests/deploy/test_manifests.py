@@ -164,6 +164,7 @@ def metrics() -> set[str]:
     shown.answered("captioner", 200, 0.1, {"inference": 50.0})
     shown.batch("captioner", 2, 10, 8)
     shown.refused.labels("steps").inc()
+    shown.noticed("captioner", {"image": ["unfamiliar"]})
     shown.evicted.labels("left").inc()
     shown.stream_ended.labels("end").inc()
     shown.stream_refused.labels("unavailable").inc()
