@@ -7,7 +7,7 @@ from typing import Self
 import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 KNOWN = 0.98
@@ -41,8 +41,8 @@ class Novelty(nn.Module):
     """The squared distance that only 2 % of known media that were held back exceed."""
 
     def forward(self, pooled: Tensor) -> Tensor:
-        """[B, size] -> [B], 0 and more: above 1 it is new."""
-        return self.distance(pooled) / self.limit
+        """[B, size] -> [B], 0 and more, above 1 where it is new: vectors that are no numbers are as new as can be."""
+        return torch.nan_to_num(self.distance(pooled) / self.limit, nan=torch.finfo(torch.float32).max)
 
     def distance(self, pooled: Tensor) -> Tensor:
         """[B, size] -> [B], before it is measured by the limit."""
@@ -67,12 +67,13 @@ class Novelty(nn.Module):
         variances = lengths.square() / len(rows)
         others = max(known.shape[1] - directions, 1)
         # What does not vary at all is given a hair, so that leaving it counts for much and not for infinity.
-        least = variances.sum() / known.shape[1] * 1e-4
+        least = (variances.sum() / known.shape[1] * 1e-4).clamp(min=1e-9)
         spread = torch.cat([variances[:directions], variances[directions:].sum().view(1) / others]).clamp(min=least)
         found.mean.copy_(mean)
         found.axes.copy_(axes[:directions])
         found.precision.copy_(1 / spread)
-        found.limit.copy_(torch.quantile(found.distance(held), KNOWN, interpolation="higher"))
+        # Of an encoder that gives one vector, whatever it sees, all distances are 0.
+        found.limit.copy_(torch.quantile(found.distance(held), KNOWN, interpolation="higher").clamp(min=1e-3))
         return found
 
 
@@ -92,8 +93,11 @@ def save_novelty(path: Path, novelty: Mapping[str, Novelty]) -> None:
     }
     # In place of the old file at once, so that whoever reads it now reads either.
     written = path.with_suffix(".new")
-    written.write_bytes(save(tensors))
-    written.replace(path)
+    try:
+        written.write_bytes(save(tensors))
+        written.replace(path)
+    finally:
+        written.unlink(missing_ok=True)
 
 
 def load_novelty(path: Path, sizes: Mapping[str, int]) -> dict[str, Novelty]:
@@ -103,7 +107,8 @@ def load_novelty(path: Path, sizes: Mapping[str, int]) -> dict[str, Novelty]:
         ValueError: the file is not of such a network, or damaged.
     """
     try:
-        tensors = load_file(path)
+        # Of bytes that are read, not of the file's pages, which may be replaced under a server.
+        tensors = load(path.read_bytes())
     except (OSError, SafetensorError) as error:
         raise ValueError(f"is not a readable safetensors file: {error}") from error
     found = {}

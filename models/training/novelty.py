@@ -26,7 +26,7 @@ DIRECTIONS = 64
 LEAST = 50
 """Held-back media of a modality below which nobody can say what 2 % of them exceed."""
 _MOST = 4000
-"""Examples of a split that are looked at, evenly spread: more say no more."""
+"""Examples of a split that are looked at, evenly spread: many for 64 directions, and soon looked at."""
 _BATCH = 25
 
 
@@ -43,7 +43,10 @@ def learn_novelty(folder: Path, data: Sequence[Path], device: str = "cpu") -> di
         DataError: a line of the data cannot be used.
     """
     pipeline = Pipeline.load(folder, device)
-    known, held = (gathered(_encoded(pipeline, data, name)) for name in ("train", "val"))
+    held = gathered(_encoded(pipeline, data, "val"))
+    if all(len(rows) < LEAST for rows in held.values()):
+        return {}
+    known = gathered(_encoded(pipeline, data, "train"))
     found = fitted(known, held)
     if found:
         save_novelty(folder / NOVELTY, found)
@@ -52,7 +55,6 @@ def learn_novelty(folder: Path, data: Sequence[Path], device: str = "cpu") -> di
 
 def corpus_novelty(pipeline: Pipeline, corpus: Corpus) -> dict[str, Novelty]:
     """By modality, what the features say that a checkpoint was trained on, where there are enough of them."""
-
     if all(np.count_nonzero(lengths) < LEAST for lengths in corpus.val.lengths.values()):
         return {}
 
@@ -73,7 +75,8 @@ def gathered(batches: Iterable[Encoded]) -> dict[str, Tensor]:
     rows: dict[str, list[Tensor]] = defaultdict(list)
     for batch in batches:
         for name, output in batch.outputs.items():
-            rows[name].append(output.pooled[output.lengths > 0].cpu())
+            usable = (output.lengths > 0) & output.pooled.isfinite().all(1)
+            rows[name].append(output.pooled[usable].cpu())
     return {name: torch.cat(vectors) for name, vectors in rows.items()}
 
 

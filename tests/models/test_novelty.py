@@ -59,6 +59,23 @@ def test_how_long_the_vectors_are_does_not_matter() -> None:
     assert bool(fitted(torch.zeros(1, 24)).isfinite().all())
 
 
+@pytest.mark.parametrize("same", [torch.ones(80, 8), torch.zeros(80, 8)], ids=["ones", "zeros"])
+def test_an_encoder_that_always_says_the_same_leaves_a_file_that_loads(tmp_path: Path, same: Tensor) -> None:
+    fitted = Novelty.fit(same, same[:60], 4)
+    save_novelty(tmp_path / "novelty.safetensors", {"image": fitted})
+    again = load_novelty(tmp_path / "novelty.safetensors", {"image": 8})["image"]
+    assert bool((again(same) <= 1).all())
+    assert bool((again(torch.randn(20, 8)) > 1).all())
+
+
+def test_vectors_that_are_no_numbers_are_new_and_finitely_so() -> None:
+    fitted = Novelty.fit(drawn(400), drawn(100, seed=2), 6)
+    strange = torch.stack([torch.full((24,), float("nan")), torch.full((24,), float("inf")), torch.zeros(24)])
+    found = fitted(strange)
+    assert bool(found.isfinite().all())
+    assert bool((found[:2] > 1).all())
+
+
 def test_media_that_never_vary_are_known_and_all_else_is_new() -> None:
     same = torch.ones(80, 8)
     fitted = Novelty.fit(same, same[:60] + 1e-3 * torch.randn(60, 8), 4)

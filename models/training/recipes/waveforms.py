@@ -119,8 +119,10 @@ def in_a_room(x: Tensor, rate: int, seconds: float, decibels: float = -6.0) -> T
     echo = torch.randn(count) * 1000 ** (-torch.arange(count) / count)
     response = echo * (10 ** (decibels / 20) / echo.square().sum().sqrt())
     response[0] = 1
-    size = len(x) + count
-    heard: Tensor = torch.fft.irfft(torch.fft.rfft(x, size) * torch.fft.rfft(response, size), size)
+    # A power of two: lengths with large prime factors take ten times as long.
+    size = 1 << (len(x) + count - 1).bit_length()
+    echoed = torch.fft.irfft(torch.fft.rfft(x, size) * torch.fft.rfft(response, size), size)
+    heard: Tensor = echoed[: len(x) + count]
     return heard * (x.abs().max() / heard.abs().max().clamp(min=1e-6))
 
 
