@@ -9,8 +9,10 @@ from PIL import Image
 from app.settings import ZOO
 from models.media import MediaLimits
 from models.pipeline import Pipeline
+from tests.repository.project import ROOT
 
 FOLDERS = sorted(path for path in ZOO.iterdir() if path.is_dir())
+PICTURES = ROOT / "docs" / "results" / "pictures"
 MOST_BYTES, MOST_BYTES_TOGETHER = 25 * 10**6, 60 * 10**6
 
 
@@ -56,3 +58,22 @@ def test_the_captioner_writes_both_languages() -> None:
                 assert set(text) <= set(letters)
             else:
                 assert sum("\u4e00" <= character <= "\u9fff" for character in text) > len(text) / 2
+
+
+@pytest.mark.parametrize("name", ["captioner", "image-text-embedding"])
+def test_a_diagram_is_unfamiliar_to_who_knows_photos_alone(name: str) -> None:
+    pipeline = Pipeline.load(ZOO / name)
+    diagram = (PICTURES / "av-speech-wer.png").read_bytes()
+    assert pipeline.answer({"image": diagram}).notices == {"image": ["unfamiliar"]}
+
+
+@pytest.mark.parametrize("name", ["captioner", "image-text-embedding"])
+def test_a_photo_of_a_man_is_familiar(name: str) -> None:
+    """The first of the photos in a picture of the results, since people's own are no part of the project."""
+    with Image.open(PICTURES / "captioner-attention.png") as page:
+        photo = page.convert("RGB").crop((6, 36, 230, 260))
+    file = io.BytesIO()
+    photo.save(file, "JPEG")
+    answer = Pipeline.load(ZOO / name).answer({"image": file.getvalue()})
+    assert answer.notices is None
+    assert answer.modalities["image"].novelty is not None
