@@ -8,11 +8,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from models import training
 from models.pipeline import Pipeline
 from models.training import cli_novelty, cli_train, run
 from models.training.manifest import DataError
 from models.training.novelty import LEAST
 from tests.app.test_cli import run as command
+from tests.elsewhere import ELSEWHERE, OnTheDevice
 from tests.models.training.data import IMAGE, TEXT, make_data, make_experiment
 from tests.support import encoded_photo
 
@@ -74,6 +76,16 @@ def test_of_a_folder_it_is_learned_as_in_training(own: Path, data: Path) -> None
     torch.testing.assert_close(again["image.limit"], stored["image.limit"], rtol=1e-3, atol=0)
     torch.testing.assert_close(again["image.mean"], stored["image.mean"])
     assert before == {path.name: path.read_bytes() for path in own.iterdir() if path.suffix != ".safetensors"}
+
+
+def test_on_another_device_it_is_learned_alike(own: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training, "choose_device", lambda asked: str(ELSEWHERE))
+    stored = load_file(own / "novelty.safetensors")
+    with OnTheDevice():
+        assert cli_novelty(own, [data], "cuda") == {"image": 150}
+    again = load_file(own / "novelty.safetensors")
+    torch.testing.assert_close(again["image.limit"], stored["image.limit"], rtol=1e-3, atol=0)
+    torch.testing.assert_close(again["image.mean"], stored["image.mean"])
 
 
 def test_data_of_several_folders_are_known_together(own: Path, data: Path, tmp_path: Path) -> None:
