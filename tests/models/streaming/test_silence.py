@@ -23,7 +23,7 @@ CHUNK = 32 * 640
 """Samples: as many as are stepped at once, so that an hour takes seconds."""
 SILENCE = bytes(2 * CHUNK)
 # Of these sounds the shipped network is sure enough for its state, which is never quite at rest, not to matter.
-SPEECH = np.round(babble(4 * CHUNK / RATE, 9) * 32767).astype("<i2").tobytes()
+SPEECH = np.round(babble(4 * CHUNK / RATE, 63) * 32767).astype("<i2").tobytes()
 
 
 class Line:
