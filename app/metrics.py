@@ -1,4 +1,4 @@
-"""What Prometheus reads on /metrics. Labels take only values of short lists: served models, stages, reasons."""
+"""What Prometheus reads on /metrics. Labels take only values of short lists: models, stages, reasons, notices."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -93,9 +93,8 @@ class Metrics:
             "fusionrnn_swaps", "Changes of checkpoints while the server runs, by model and kind: load, unload or rest",
             ["model", "kind"], registry=registry,
         )  # fmt: skip
-
         self.notices = Counter(
-            "fusionrnn_notices", "What answers noticed about media (silence, unfamiliar, ...), by model and modality",
+            "fusionrnn_notices", "What answers to predict noticed about media (silence, unfamiliar, ...), by modality",
             ["model", "modality", "notice"], registry=registry,
         )  # fmt: skip
 

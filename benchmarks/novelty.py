@@ -46,10 +46,10 @@ def unfamiliar(pipeline: Pipeline, folder: Path, part: str) -> tuple[list[bool],
     new, skipped = [], 0
     with progress(folder.name, total=len(files)) as advance:
         for path in files:
-            data = path.read_text(encoding="utf-8") if part == "text" else path.read_bytes()
             try:
+                data = path.read_text(encoding="utf-8") if part == "text" else path.read_bytes()
                 notices = pipeline.answer({part: data}).notices or {}  # type: ignore[dict-item]
-            except MediaError:
+            except (MediaError, UnicodeDecodeError):
                 skipped += 1
             else:
                 new.append(UNFAMILIAR in notices.get(part, []))

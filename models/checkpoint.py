@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from models.config import CheckpointConfig, NetworkConfig
@@ -25,12 +25,18 @@ from models.features.text import TextTokenizer
 from models.network import FusionRNN
 from models.novelty import Novelty, load_novelty
 from models.refusals import first_fault
+from models.stored import StoredError, read_tensors
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
 METRICS, CARD, NOVELTY = "metrics.json", "README.md", "novelty.safetensors"
-_MOST_BYTES = {CONFIG: 4 * 2**20, WEIGHTS: 4 * 2**30, TOKENIZER: 64 * 2**20, METRICS: 4 * 2**20}
-_MOST_BYTES |= {CARD: 2**20, NOVELTY: 64 * 2**20}
-_STORED = {torch.float32: {"F32", "F16", "BF16"}, torch.uint8: {"U8"}, torch.int64: {"I64"}, torch.bool: {"BOOL"}}
+_MOST_BYTES = {
+    CONFIG: 4 * 2**20,
+    WEIGHTS: 4 * 2**30,
+    TOKENIZER: 64 * 2**20,
+    METRICS: 4 * 2**20,
+    CARD: 2**20,
+    NOVELTY: 64 * 2**20,
+}
 
 
 class CheckpointError(ValueError):
@@ -123,11 +129,15 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
         network = skeleton(config.network)
     except ValueError as error:
         raise CheckpointError(folder, f"{CONFIG}, network: {error}") from error
-    network.load_state_dict(_weights(folder, network.state_dict()), strict=True, assign=True)
+    try:
+        network.load_state_dict(read_tensors(folder / WEIGHTS, network.state_dict()), strict=True, assign=True)
+        novelty = _novelty(folder, network)
+    except StoredError as error:
+        raise CheckpointError(folder, str(error)) from error
     network.eval().requires_grad_(False)
     metrics = _json(folder, METRICS) if (folder / METRICS).is_file() else None
     card = _text(folder, CARD) if (folder / CARD).is_file() else None
-    return Checkpoint(config, network, tokenizer, metrics, card, _digest(folder), _novelty(folder, network))
+    return Checkpoint(config, network, tokenizer, metrics, card, _digest(folder), novelty)
 
 
 def skeleton(config: NetworkConfig) -> FusionRNN:
@@ -208,38 +218,8 @@ def _check_vocabulary(folder: Path, config: CheckpointConfig, tokenizer: TextTok
             raise CheckpointError(folder, str(error)) from error
 
 
-def _weights(folder: Path, expected: dict[str, Tensor]) -> dict[str, Tensor]:
-    try:
-        with safe_open(folder / WEIGHTS, framework="pt") as file:
-            names = set(file.keys())
-            for problem, odd in (("lacks", set(expected) - names), ("has unknown", names - set(expected))):
-                if odd:
-                    some = ", ".join(sorted(odd)[:5])
-                    raise CheckpointError(folder, f"{WEIGHTS} {problem} {len(odd)} tensors: {some}")
-            for name, value in expected.items():
-                header = file.get_slice(name)
-                if tuple(header.get_shape()) != tuple(value.shape):
-                    shapes = f"{tuple(header.get_shape())}, but the config makes it {tuple(value.shape)}"
-                    raise CheckpointError(folder, f"{WEIGHTS}, {name}, has shape {shapes}")
-                if header.get_dtype() not in _STORED.get(value.dtype, set()):
-                    raise CheckpointError(folder, f"{WEIGHTS}, {name}, has dtype {header.get_dtype()}")
-            # Copied, since what lies in the file's pages goes wrong, or kills the process, when the file is replaced.
-            weights = {name: file.get_tensor(name).to(value.dtype, copy=True) for name, value in expected.items()}
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(folder, f"{WEIGHTS} is not a readable safetensors file: {error}") from error
-    for name, value in weights.items():
-        if value.is_floating_point() and not bool(value.isfinite().all()):
-            raise CheckpointError(folder, f"{WEIGHTS}, {name}, holds NaN or infinity")
-    return weights
-
-
 def _novelty(folder: Path, network: FusionRNN) -> dict[str, Novelty]:
-    if not (folder / NOVELTY).is_file():
-        return {}
-    try:
-        return load_novelty(folder / NOVELTY, network.sizes.modalities)
-    except ValueError as error:
-        raise CheckpointError(folder, f"{NOVELTY}, {error}") from error
+    return load_novelty(folder / NOVELTY, network.sizes.modalities) if (folder / NOVELTY).is_file() else {}
 
 
 def _digest(folder: Path) -> str:

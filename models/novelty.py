@@ -6,9 +6,10 @@ from typing import Self
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor, nn
+
+from models.stored import StoredError, read_tensors, shapes
 
 KNOWN = 0.98
 """The share of held-back media, of the kind that was learned from, that are not called new."""
@@ -86,11 +87,7 @@ def save_novelty(path: Path, novelty: Mapping[str, Novelty]) -> None:
     if not novelty:
         path.unlink(missing_ok=True)
         return
-    tensors = {
-        f"{name}.{key}": value.cpu().contiguous()
-        for name, each in novelty.items()
-        for key, value in each.state_dict().items()
-    }
+    tensors = {name: value.cpu().contiguous() for name, value in nn.ModuleDict(novelty).state_dict().items()}
     # In place of the old file at once, so that whoever reads it now reads either.
     written = path.with_suffix(".new")
     try:
@@ -104,31 +101,21 @@ def load_novelty(path: Path, sizes: Mapping[str, int]) -> dict[str, Novelty]:
     """What ``save_novelty`` wrote for modalities whose vectors are of these ``sizes``; not all need be there.
 
     Raises:
-        ValueError: the file is not of such a network, or damaged.
+        StoredError: the file is not of such a network, or damaged.
     """
-    try:
-        # Of bytes that are read, not of the file's pages, which may be replaced under a server.
-        tensors = load(path.read_bytes())
-    except (OSError, SafetensorError) as error:
-        raise ValueError(f"is not a readable safetensors file: {error}") from error
+    there = shapes(path)
     found = {}
-    for name in sorted({key.partition(".")[0] for key in tensors}):
-        own = {key.partition(".")[2]: value for key, value in tensors.items() if key.partition(".")[0] == name}
+    for name in sorted({key.partition(".")[0] for key in there}):
         if name not in sizes:
-            raise ValueError(f"knows '{name}', which the network does not take")
-        axes = own.get("axes", torch.zeros(()))
-        if axes.dim() != 2 or not 0 < len(axes) <= sizes[name]:
-            raise ValueError(f"{name}.axes, has shape {tuple(axes.shape)} for vectors of {sizes[name]}")
-        fitted = Novelty(sizes[name], len(axes))
-        for key, value in fitted.state_dict().items():
-            if key not in own or own[key].shape != value.shape or own[key].dtype != value.dtype:
-                raise ValueError(f"{name}.{key}, is missing, or not float32 of shape {tuple(value.shape)}")
-            if not bool(own[key].isfinite().all()):
-                raise ValueError(f"{name}.{key}, holds NaN or infinity")
-        if odd := sorted(own.keys() - fitted.state_dict().keys()):
-            raise ValueError(f"{name}.{odd[0]}, is unknown")
-        if float(own["precision"].min()) < 0 or float(own["limit"]) <= 0:
-            raise ValueError(f"{name}, has a distance below 0")
-        fitted.load_state_dict(own, assign=True)
-        found[name] = fitted.eval().requires_grad_(False)
+            raise StoredError(f"{path.name} knows '{name}', which the network does not take")
+        axes = there.get(f"{name}.axes", ())
+        if len(axes) != 2 or not 0 < axes[0] <= sizes[name]:
+            raise StoredError(f"{path.name}, {name}.axes, has shape {axes} for vectors of {sizes[name]}")
+        found[name] = Novelty(sizes[name], axes[0])
+    together = nn.ModuleDict(found)
+    together.load_state_dict(read_tensors(path, together.state_dict()), strict=True, assign=True)
+    for name, fitted in found.items():
+        if float(fitted.precision.min()) < 0 or float(fitted.limit) <= 0:
+            raise StoredError(f"{path.name}, {name}, has a distance below 0")
+    together.eval().requires_grad_(False)
     return found

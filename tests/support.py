@@ -83,6 +83,14 @@ def photo(width: int = 96, height: int = 72, seed: int = 0) -> Image.Image:
     return Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC)
 
 
+def framed_photo() -> bytes:
+    """``photo`` between two black bars, as PNG: what is cut off and noticed as ``borders``."""
+    picture, file = Image.new("RGB", (60, 80)), io.BytesIO()
+    picture.paste(photo(60, 40), (0, 20))
+    picture.save(file, "PNG")
+    return file.getvalue()
+
+
 def encoded_photo(kind: str = "JPEG", **kwargs: Any) -> bytes:
     """``photo`` as a file of a format."""
     file = io.BytesIO()

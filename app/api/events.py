@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.engine.runner import Call, Part, Runner
 from app.errors import ServiceError, from_media
+from app.metrics import Metrics
 from app.telemetry import log
 from models.media.errors import MediaError
 
@@ -36,7 +37,9 @@ async def event_stream(
     """
     parts = paced(runner.stream(call, bundle, options), EVERY, lambda: {"stage": call.timing.stage})
     first = await anext(parts)
-    return _EventStream(parts, _events(first, parts, call, head), {"Server-Timing": call.timing.header()})
+    return _EventStream(
+        parts, _events(first, parts, call, head, runner.metrics), {"Server-Timing": call.timing.header()}
+    )
 
 
 async def paced(
@@ -82,12 +85,12 @@ async def _next(parts: AsyncGenerator[Part, None]) -> Part | None:
 
 
 async def _events(
-    first: Part, parts: AsyncGenerator[Part, None], call: Call, head: dict[str, Any]
+    first: Part, parts: AsyncGenerator[Part, None], call: Call, head: dict[str, Any], metrics: Metrics
 ) -> AsyncGenerator[str, None]:
     try:
-        yield _event(first, call, head)
+        yield _event(first, call, head, metrics)
         async for part in parts:
-            yield _event(part, call, head)
+            yield _event(part, call, head, metrics)
     # The status line is long gone, so whatever happens now can only be told inside the stream.
     except ServiceError as error:
         yield _written("error", error.body())
@@ -98,10 +101,11 @@ async def _events(
         yield _written("error", ServiceError("The server failed on this request.").body())
 
 
-def _event(part: Part, call: Call, head: dict[str, Any]) -> str:
+def _event(part: Part, call: Call, head: dict[str, Any], metrics: Metrics) -> str:
     name, data = part
     if name != "result":
         return _written(name, data)
+    metrics.noticed(call.pipeline.config.name, data.get("notices"))
     if call.reservation is not None:
         call.reservation.answered()
     return _written(name, head | data)

@@ -56,6 +56,7 @@ async def predict(request: Request) -> Response:
         del posted, decoded
         result = await runner.predict(call, features, options, explain=explain or kind == PNG)
         png = None if drawn_on is None else await runner.overlay(call, drawn_on, result)
+        service.metrics.noticed(pipeline.config.name, result.notices)
         reservation.answered()
         if png is not None:
             return Response(png, headers=_headers(call), media_type=PNG)

@@ -111,7 +111,6 @@ class Runner:
         row = self._row(call, features, options, lambda _: None, explain=explain)
         result: Result = await self._within(call, asyncio.wrap_future(self._put(call, row)))
         self._note(call, row)
-        self.metrics.noticed(call.pipeline.config.name, result.notices)
         return result
 
     async def stream(self, call: Call, bundle: "Sources", options: "BaseModel") -> AsyncGenerator[Part, None]:
@@ -143,9 +142,7 @@ class Runner:
         told = self._told if call.pipeline.decoder() is not None else self._stepped
         async with aclosing(told(call, features, options)) as events:
             async for event in events:
-                if (answer := event.get("result")) is not None:
-                    self.metrics.noticed(call.pipeline.config.name, answer.get("notices"))
-                yield ("token", event) if answer is None else ("result", answer)
+                yield ("result", event["result"]) if "result" in event else ("token", event)
 
     async def overlay(self, call: Call, decoded: "Decoded", result: "Result") -> bytes:
         """PNG of where the network looked."""

@@ -22,7 +22,7 @@ from models.training.progress import progress
 from models.training.report import Faults
 
 DIRECTIONS = 64
-"""Of a modality's vectors that are told apart: on Flickr8k's photos 32, 64 and 96 did alike."""
+"""Of a modality's vectors that are told apart: on photos fewer find less, and more hardly more."""
 LEAST = 50
 """Held-back media of a modality below which nobody can say what 2 % of them exceed."""
 _MOST = 4000

@@ -1,6 +1,5 @@
 """What is decided before a body is read: who gets a reservation, and what one is told who does not."""
 
-import io
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,11 +7,10 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from PIL import Image
 
 from tests.app.conftest import Open, running_server, service
 from tests.app.test_runner import gated
-from tests.support import photo
+from tests.support import framed_photo
 
 URL = "/v1/models/captioner/predict"
 
@@ -108,11 +106,7 @@ def test_a_body_that_stops_coming_gives_its_place_back(zoo: Path) -> None:
 @pytest.mark.parametrize("accept", ["application/json", "text/event-stream", "image/png"])
 def test_what_answers_noticed_is_counted(open_client: Open, accept: str) -> None:
     client = open_client()
-    framed = io.BytesIO()
-    picture = Image.new("RGB", (60, 80))
-    picture.paste(photo(60, 40), (0, 20))
-    picture.save(framed, "PNG")
-    answer = client.post(URL, files={"image": framed.getvalue()}, headers={"Accept": accept})
+    answer = client.post(URL, files={"image": framed_photo()}, headers={"Accept": accept})
     assert answer.status_code == 200
     (line,) = (line for line in client.get("/metrics").text.splitlines() if line.startswith("fusionrnn_notices_total"))
     assert line == 'fusionrnn_notices_total{modality="image",model="captioner",notice="borders"} 1.0'

@@ -25,7 +25,7 @@ from models.media.cancellation import Cancelled, check_cancelled
 from tests.app.conftest import Open, running_server, service, wait_until_loaded
 from tests.app.search.checkpoints import BLUE, GREEN, RED, film, picture, tiny_embedder
 from tests.app.test_runner import Gate
-from tests.support import tiny_captioner
+from tests.support import framed_photo, tiny_captioner
 
 PROBLEM = "application/problem+json"
 EMBEDDER = "image-text-embedding"
@@ -122,6 +122,14 @@ def test_a_client_says_how_long_it_waits(client: TestClient, monkeypatch: pytest
     answer = client.post("/v1/collections/late/search", json={"text": "a dog"}, headers=short)
     held.opened.set()
     assert answer.status_code == 504
+
+
+def test_what_is_noticed_of_an_item_is_not_counted_beside_predict(models: Path, tmp_path: Path) -> None:
+    with serving(models, tmp_path) as client:
+        assert put(client, "framed/a", image=framed_photo()).status_code == 201
+        assert "fusionrnn_notices_total{" not in client.get("/metrics").text
+        client.post("/v1/models/captioner/predict", files={"image": framed_photo()})
+        assert "fusionrnn_notices_total{" in client.get("/metrics").text
 
 
 def test_an_item_is_answered_from_what_was_put(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:

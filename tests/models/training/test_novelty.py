@@ -58,7 +58,8 @@ def test_a_trained_checkpoint_knows_its_data(trained: Path, data: Path) -> None:
     assert pipeline.task.checkpoint.novelty.keys() == {"image"}
     held = [pipeline.answer({"image": path.read_bytes()}) for path in sorted(data.glob("image/val-*.png"))]
     new = [answer.notices == {"image": ["unfamiliar"]} for answer in held]
-    assert sum(new) in (0, 1, 2)
+    # The 59th of 60 sets the limit, and may lie on either side of it when it is asked alone.
+    assert sum(new) in (1, 2)
     strange = pipeline.answer({"image": encoded_photo(), "text": "a red thing"})
     assert strange.notices == {"image": ["unfamiliar"]}
     assert json.loads((trained / "metrics.json").read_text())["novelty"] == ["image"]
