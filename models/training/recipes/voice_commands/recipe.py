@@ -15,8 +15,11 @@ from models.checkpoint import load_checkpoint
 from models.config import CheckpointConfig
 from models.features.audio import AudioFeatures
 from models.network import FusionRNN
+from models.pipeline import Pipeline
 from models.training.calibration import calibrate, scaled
 from models.training.commands import train_command
+from models.training.evaluation import measure
+from models.training.evaluation.examples import read_examples
 from models.training.metrics.classes import calibrated_figures
 from models.training.novelty import learn_novelty
 from models.training.recipes.attention import draw_attention
@@ -153,8 +156,15 @@ def _publish(
         calibrated.probabilities,
         held.truth,
         card=card,
-        served=partial(_posted, sounds=sounds),
+        served=partial(_served, data=data, sounds=sounds),
     )
+
+
+def _served(folder: Path, data: Path, sounds: Sounds) -> dict[str, Any]:
+    """What the weights as they are stored, in fp16, are worth: figures of the folder as ``evaluate`` prints them."""
+    pipeline = Pipeline.load(folder)
+    figures = measure(pipeline, read_examples(pipeline, data, "val", None))["figures"]
+    return {"figures": figures, **_posted(folder, sounds)}
 
 
 def _posted(folder: Path, sounds: Sounds) -> dict[str, Any]:
