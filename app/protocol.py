@@ -201,14 +201,24 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """A WebSocket whose refusal is an answer.
+    """A WebSocket whose refusal is an answer, and which ends also for a client that reads nothing.
 
-    uvicorn takes the handshake for unfinished then, and logs an error: any page could fill the log, just by asking.
+    uvicorn takes the handshake for unfinished after a refusal, and logs an error: any page could fill the log, just by
+    asking. And it closes once all is sent, which of a client that reads nothing is never.
     """
 
     async def send(self, message: Any) -> None:
         await super().send(message)
         self.handshake_complete |= self.close_sent
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        """Let the client have what is on its way, for as long as a closing handshake may take."""
+        super().on_task_complete(task)
+        self.loop.call_later(self.close_timeout, self._let_go)
+
+    def _let_go(self) -> None:
+        if not self.disconnected:
+            self.transport.abort()
 
 
 def _refusal(error: httptools.HttpParserError) -> ServiceError:

@@ -10,7 +10,7 @@ from fastapi.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from app.engine.runner import Call, Part, Runner
-from app.errors import ServiceError, from_media
+from app.errors import ClientLeft, ServiceError, from_media
 from app.metrics import Metrics
 from app.telemetry import log
 from models.media.errors import MediaError
@@ -37,9 +37,7 @@ async def event_stream(
     """
     parts = paced(runner.stream(call, bundle, options), EVERY, lambda: {"stage": call.timing.stage})
     first = await anext(parts)
-    return _EventStream(
-        parts, _events(first, parts, call, head, runner.metrics), {"Server-Timing": call.timing.header()}
-    )
+    return _EventStream(call, parts, _events(first, parts, call, head, runner.metrics), runner.metrics)
 
 
 async def paced(
@@ -116,16 +114,32 @@ def _written(name: str, data: dict[str, Any]) -> str:
 
 
 class _EventStream(StreamingResponse):
-    """Server-sent events that stop the network when they end, however they end."""
+    """Server-sent events that stop the network when they end, however they end.
+
+    Raises:
+        ClientLeft: the client left before the last of them.
+    """
 
     def __init__(
-        self, parts: AsyncGenerator[Part, None], events: AsyncGenerator[str, None], headers: dict[str, str]
+        self, call: Call, parts: AsyncGenerator[Part, None], events: AsyncGenerator[str, None], metrics: Metrics
     ) -> None:
-        super().__init__(events, headers={"Cache-Control": "no-store", **headers}, media_type=EVENTS)
-        self.parts, self.events = parts, events
+        headers = {"Cache-Control": "no-store", "Server-Timing": call.timing.header()}
+        super().__init__(events, headers=headers, media_type=EVENTS)
+        self.call, self.parts, self.events, self.metrics = call, parts, events, metrics
+        self.is_over = False
+
+    async def stream_response(self, send: Send) -> None:
+        """Send them all."""
+        await super().stream_response(send)
+        self.is_over = True
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # A client that leaves suspends the generators at a yield; closed here, they stop the network too. One that has
         # left before the first event was sent leaves events that never began, and could not close the parts.
         async with aclosing(self.parts), aclosing(self.events):
             await super().__call__(scope, receive, send)
+        if not self.is_over:
+            if (reservation := self.call.reservation) is not None and not reservation.is_done:
+                reservation.is_given_up = True
+                self.metrics.evicted.labels("left").inc()
+            raise ClientLeft

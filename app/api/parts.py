@@ -14,12 +14,10 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers
 
-from app.api.rules import CLOSE, OPTION_BYTES, Posted, Rules, check_enough
+from app.api.rules import CLOSE, OPTION_BYTES, Posted, Rules
 from app.engine.admission import Reservation
-from app.engine.runner import Runner
 from app.errors import BadRequest, ServiceError, TooLarge, UnsupportedType, WrongFields
 
-_SHORT_BODY = 16 * 2**10
 _SLICE = 2**20
 """Characters of base64, a multiple of four, that are decoded at a time: meanwhile no other thread may run."""
 
@@ -31,9 +29,9 @@ def declared(headers: Headers) -> int:
 
 
 async def read_body(
-    headers: Headers, chunks: AsyncIterator[bytes], rules: Rules, runner: Runner, reservation: Reservation
-) -> Posted:
-    """The parts of a request's body, the bytes of which are counted at its ``reservation``.
+    headers: Headers, chunks: AsyncIterator[bytes], rules: Rules, reservation: Reservation
+) -> Posted | bytearray:
+    """The parts of a request's body, the bytes of which are counted at its ``reservation``; JSON as it came.
 
     Raises:
         ServiceError: too large, unreadable, or not what the model takes.
@@ -50,22 +48,14 @@ async def read_body(
         if not parameters.get(b"boundary"):
             remedy = "Let your client set Content-Type by itself: it knows its boundary."
             raise BadRequest("The Content-Type multipart/form-data has no boundary.", remedy, headers=CLOSE)
-        posted = await _read_multipart(_bounded(chunks, rules, reservation), parameters[b"boundary"], rules)
-    elif kind == b"application/json":
+        return await _read_multipart(_bounded(chunks, rules, reservation), parameters[b"boundary"], rules)
+    if kind == b"application/json":
         body = bytearray()
         async for chunk in _bounded(chunks, rules, reservation):
             body += chunk
-        # Decoding megabytes of base64 would hold up every other request; a sentence takes less time than the way there.
-        if len(body) <= _SHORT_BODY:
-            posted = _read_json(body, rules)
-        else:
-            posted = await runner.offload(lambda: _read_json(body, rules))
-    else:
-        remedy = "Send multipart/form-data, or application/json with base64 parts."
-        raise UnsupportedType(f"A body of type '{kind.decode('latin-1')}' is not read.", remedy)
-    check_enough(posted, rules)
-    reservation.received()
-    return posted
+        return body
+    remedy = "Send multipart/form-data, or application/json with base64 parts."
+    raise UnsupportedType(f"A body of type '{kind.decode('latin-1')}' is not read.", remedy)
 
 
 async def _bounded(chunks: AsyncIterator[bytes], rules: Rules, reservation: Reservation) -> AsyncIterator[bytes]:
@@ -173,7 +163,12 @@ class _Form:
         self.ended = True
 
 
-def _read_json(body: bytes | bytearray, rules: Rules) -> Posted:
+def read_json(body: bytes | bytearray, rules: Rules) -> Posted:
+    """The parts of a body of JSON.
+
+    Raises:
+        ServiceError: it is none, or not what the model takes.
+    """
     # An array of empty arrays takes a hundred times its size in memory, and as long as it is read nothing else runs.
     # Each part may be a list, so that one too many of it is told by its name.
     values = sum(most + 2 for most in rules.accepts.values()) + len(rules.options)

@@ -9,12 +9,13 @@ from typing import Any
 from fastapi import Request
 from starlette.datastructures import Headers
 
-from app.api.parts import read_body
-from app.api.rules import Posted, Rules
+from app.api.parts import read_body, read_json
+from app.api.rules import Posted, Rules, check_enough
 from app.engine.admission import Reservation
 from app.engine.service import Service
-from app.errors import UploadTimeout, WrongFields
+from app.errors import DeadlinePassed, UploadTimeout, WrongFields
 
+_SHORT_BODY = 16 * 2**10
 TIMEOUT = "X-Request-Timeout"
 TIMEOUT_HEADER: dict[str, Any] = {
     "name": TIMEOUT,
@@ -65,11 +66,31 @@ async def receive(request: Request, rules: Rules, service: Service, reservation:
     chunks = _steady(request.stream(), settings.upload_pause_seconds)
     try:
         async with asyncio.timeout(settings.upload_seconds):
-            return await read_body(request.headers, chunks, rules, service.runner, reservation)
+            body = await read_body(request.headers, chunks, rules, reservation)
     except TimeoutError as error:
         limit = f"{settings.upload_seconds:g} seconds"
         said = f"The body did not arrive within {limit}."
         raise UploadTimeout(said, "Send less, or over a faster line.", limit=limit) from error
+    reservation.received()
+    posted = body if isinstance(body, Posted) else await _parsed(body, rules, service, reservation)
+    check_enough(posted, rules)
+    return posted
+
+
+async def _parsed(body: bytearray, rules: Rules, service: Service, reservation: Reservation) -> Posted:
+    # Decoding megabytes of base64 would hold up every other request; a sentence takes less time than the way there.
+    if len(body) <= _SHORT_BODY:
+        return read_json(body, rules)
+    parsing = asyncio.ensure_future(service.runner.offload(lambda: read_json(body, rules)))
+    seconds = min(service.settings.deadline_seconds, reservation.remaining())
+    await asyncio.wait([parsing], timeout=max(seconds, 0))
+    if not parsing.done():
+        # It waits behind the media of others.
+        parsing.cancel()
+        reservation.is_given_up = True
+        service.metrics.evicted.labels("deadline").inc()
+        raise DeadlinePassed("The body was not read in time.", "Send multipart/form-data, or set a longer deadline.")
+    return parsing.result()
 
 
 @asynccontextmanager

@@ -85,7 +85,7 @@ class Live:
         self.connection: Connection | None = None
         self.room = asyncio.Event()
         self.room.set()
-        self._wake_stepper, self._offload = wake_stepper, offload
+        self._wake_stepper, self.offload = wake_stepper, offload
         self._reading: asyncio.Task[None] | None = None
         """The last that was read beside the event loop."""
         self._outbox: deque[Event] = deque()
@@ -127,8 +127,8 @@ class Live:
         self.ending = self.ending or reason == "end"
         await self._whole(self._finish(reason), any(reader.offload for reader in self.session.readers.values()))
 
-    def export(self, then: Callable[[bytes | None], None]) -> None:
-        """Call ``then`` with the state after all that came, what is being read included; None: it is too large."""
+    def export(self, then: Callable[[str | None], None]) -> None:
+        """Call ``then`` with the state after all that came, what is being read included, in base64; None: too large."""
         if self._reading is not None and not self._reading.done():
             self._reading.add_done_callback(lambda _: self.export(then))
             return
@@ -290,7 +290,7 @@ class Live:
 
     def lay_down(self) -> None:
         """Give up, once it is over, all but what may have to be said again."""
-        del self.session, self._wake_stepper, self._offload
+        del self.session, self._wake_stepper, self.offload
 
     def overdue(self, now: float) -> tuple[int, str] | None:
         """Close code and reason, if a limit of time has passed."""
@@ -318,7 +318,7 @@ class Live:
     async def _read(self, modality: str, sequence: int, chunk: bytes, time: float) -> None:
         reader = self.session.readers[modality]
         read = partial(reader.read, chunk, time)
-        values, warning = await self._offload(read) if reader.offload else read()
+        values, warning = await self.offload(read) if reader.offload else read()
         self.next_sequence += 1
         self.session.put(modality, values, sequence, len(chunk))
         if warning is not None:
@@ -328,7 +328,7 @@ class Live:
     async def _finish(self, reason: str) -> None:
         for name, reader in self.session.readers.items():
             finish = partial(reader.finish, last=reason == "end")
-            self.session.put(name, await self._offload(finish) if reader.offload else finish(), -1, 0)
+            self.session.put(name, await self.offload(finish) if reader.offload else finish(), -1, 0)
         self.session.mark(reason)
         self._came()
 

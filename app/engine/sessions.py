@@ -106,7 +106,8 @@ class Sessions:
                 asked = StreamRequest(modalities=dict(modalities), options=dict(options))
                 live = self._live(stepper, await self._open(stepper, asked), asked)
             else:
-                live = await self._resumed(stepper, stepper.sealer.open(state), received)
+                opened = await self.service.runner.read(lambda: stepper.sealer.open(state))
+                live = await self._resumed(stepper, opened, received)
         except BaseException as error:
             self._leave(stepper)
             if isinstance(error, Busy):

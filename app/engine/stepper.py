@@ -2,7 +2,7 @@
 
 import asyncio
 import base64
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ class Stepper:
         self.pipeline, self.streams, self.device, self.sealer = pipeline, streams, device, sealer
         self.lives = 0
         self._ready: dict[Live, None] = {}
+        self._sealing: dict[Live, asyncio.Task[None]] = {}
         self._wake = asyncio.Event()
         self._task = asyncio.create_task(self._run())
 
@@ -55,7 +56,7 @@ class Stepper:
         taken = []
         for live in list(self._ready):
             with alone(live):
-                if live.over is not None or live.stalled:
+                if live.over is not None or live.stalled or live in self._sealing:
                     del self._ready[live]
                     continue
                 waiting = live.session.waiting
@@ -72,7 +73,12 @@ class Stepper:
     async def _step(self, taken: list[tuple[Live, Any, Any, int]]) -> None:
         working = [live for live, work, _, _ in taken if work is not None]
         works = [work for _, work, _, _ in taken if work is not None]
-        exports = [(live, live.session, mark) for live, _, mark, _ in taken if mark and mark.reason == "export"]
+        exports = [
+            (live, live.session, mark)
+            for live, _, mark, _ in taken
+            # Those that a client asked for that has left are for nobody.
+            if mark and mark.reason == "export" and (live.connection is not None or live.ending)
+        ]
 
         def run() -> tuple[dict[Live, list[Event]], dict[Live, "Snapshot | Exception"]]:
             events = self.streams.step(works) if works else []
@@ -95,12 +101,16 @@ class Stepper:
                     live.say(event)
                 live.answered(consumed)
                 if live in snapshots:
-                    mark.note(self.export(live, snapshots[live]))
+                    self._export(live, snapshots[live], mark.note)
                 elif mark is not None and mark.reason == "end":
                     live.finish(NORMAL, ended(live, "end"))
 
-    def export(self, live: Live, snapshot: "Snapshot | Exception") -> bytes | None:
-        """A session's state, signed; None, once its client is told, if it is too large."""
+    def _export(self, live: Live, snapshot: "Snapshot | Exception", then: Callable[[str | None], None]) -> None:
+        """Call ``then`` with a session's state, signed, in base64; None, once its client is told: it is too large.
+
+        That is packed beside the event loop: it takes as long as many steps. Until then the session is asked for
+        nothing more, so that it says nothing that comes after its state before it.
+        """
         if isinstance(snapshot, Exception):
             raise snapshot
         facts = {
@@ -110,12 +120,28 @@ class Stepper:
             "overtaken": live.overtaken,
             "start": live.start,
         }
-        try:
-            return self.sealer.seal(snapshot.tensors, facts)
-        except BadState as error:
-            remedy = "Start a session that remembers less, or let FUSIONRNN_STREAM_CHUNK_BYTES be larger."
-            live.say(error_event(OutOfBounds(str(error), remedy, limit=f"{self.sealer.most_bytes} bytes")))
-            return None
+
+        def work() -> str:
+            return base64.b64encode(self.sealer.seal(snapshot.tensors, facts)).decode()
+
+        sealing = live.offload(work)
+
+        async def seal() -> None:
+            with alone(live):
+                try:
+                    state = await sealing
+                    if live.over is None:
+                        then(state)
+                except BadState as error:
+                    remedy = "Start a session that remembers less, or let FUSIONRNN_STREAM_CHUNK_BYTES be larger."
+                    limit = f"{self.sealer.most_bytes} bytes"
+                    live.say(error_event(OutOfBounds(str(error), remedy, limit=limit)))
+                    then(None)
+                finally:
+                    del self._sealing[live]
+                    self.wake(live)
+
+        self._sealing[live] = asyncio.create_task(seal())
 
 
 @contextmanager
@@ -139,17 +165,17 @@ def _snapshot(session: "Session", mark: Any) -> "Snapshot | Exception":
         return error
 
 
-def ended(live: Live, reason: str, state: bytes | None = None) -> Event:
+def ended(live: Live, reason: str, state: str | None = None) -> Event:
     """The last event of a session."""
     event = {"type": "session.ended", "reason": reason, "next_sequence": live.session.acknowledged + 1}
     return event if state is None else event | exported(live, state) | {"type": "session.ended"}
 
 
-def exported(live: Live, state: bytes) -> Event:
-    """A session's state, for its client."""
+def exported(live: Live, state: str) -> Event:
+    """A session's state, in base64, for its client."""
     return {
         "type": "session.exported",
-        "state": base64.b64encode(state).decode(),
+        "state": state,
         "next_sequence": live.session.acknowledged + 1,
         "event": live.said,
     }

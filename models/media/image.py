@@ -25,7 +25,7 @@ from pillow_heif import options as heif
 
 from models.media.errors import MediaOutOfBounds, UnsupportedMedia, shielded
 from models.media.limits import MediaLimits
-from models.media.room import ROOM
+from models.media.room import ROOM, PixelRoom
 from models.media.sniff import AVIF, BMP, GIF, HEIC, JPEG, PNG, TIFF, WEBP, Format, recognize
 
 _READERS: dict[Format, type[ImageFile]] = {
@@ -83,7 +83,7 @@ heif.DECODE_THREADS = 1
 
 
 def decode_image(
-    data: bytes, limits: MediaLimits, *, target: int | None = None, ink: bool = False
+    data: bytes, limits: MediaLimits, *, target: int | None = None, ink: bool = False, room: PixelRoom = ROOM
 ) -> NDArray[np.uint8]:
     """The first image in ``data`` as uint8 RGB [H, W, 3], upright, transparency on white.
 
@@ -91,7 +91,7 @@ def decode_image(
 
     With ``target`` it is given at 1/2, 1/4 or 1/8 of its size, as long as its shorter side keeps at least ``target``
     pixels: a JPEG is decoded so, several times faster, and of others each square of pixels is averaged. The limit on
-    pixels holds for the full size.
+    pixels holds for the full size. It waits for its place in ``room``.
 
     Raises:
         MediaError: too many bytes or pixels, not an image format that is read, truncated or corrupt.
@@ -113,7 +113,7 @@ def decode_image(
             image.draft(image.mode, (target, target))
         elif target is not None:
             factor = _factor(image, target)
-        with ROOM.hold(image.width * image.height):
+        with room.hold(image.width * image.height):
             image.load()
             orientation = _orientation(image)
             return _turned(_rgb(image, ink, factor), orientation)

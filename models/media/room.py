@@ -55,4 +55,4 @@ class PixelRoom:
 
 
 ROOM = PixelRoom(64_000_000)
-"""What all pictures that are decoded at once may have together: as many as one alone may have."""
+"""What all files' pictures that are decoded at once may have together: as many as one alone may have."""

@@ -219,6 +219,9 @@ def test_a_client_that_leaves_stops_the_work_at_the_next_chunk(monkeypatch: pyte
         assert len(steps) <= gone + 1 < 300 / 1.28
         player = state.runner._players[state.registry.get("voice-commands")]
         assert player.streams.sessions == 0
+        told = state.metrics.text().decode()
+        assert 'fusionrnn_evicted_total{reason="left"} 1.0' in told
+        assert 'fusionrnn_requests_total{model="voice-commands",status="499"} 1.0' in told
 
 
 def test_a_checkpoint_that_is_unloaded_takes_its_player_along() -> None:

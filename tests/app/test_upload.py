@@ -1,10 +1,13 @@
 """A gigabyte sent to a real server: refused by its length, or cut off where it crosses the limit, and never on disk."""
 
+import base64
 import resource
 import socket
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx2
@@ -104,3 +107,23 @@ def test_a_client_that_leaves_amid_its_upload_harms_nobody(address: str, jpeg: b
             time.sleep(0.02)
     good = httpx2.post(f"http://{address}/v1/models/captioner/predict", files={"image": jpeg}, timeout=30)
     assert good.status_code == 200
+
+
+def test_json_that_waits_behind_others_media_is_here_and_keeps_its_deadline(zoo: Path, jpeg: bytes) -> None:
+    body = {"image": base64.b64encode(jpeg + bytes(2**14)).decode()}
+    may = threading.Event()
+    with (
+        running_server(zoo, decode_workers=1, max_waiting_seconds=1000) as (address, state),
+        ThreadPoolExecutor() as pool,
+    ):
+        state.runner._media.submit(may.wait, 30)
+        admission = state.admission
+        admission.cost("captioner").learn(1.0, 1.0)
+        url = f"http://{address}/v1/models/captioner/predict"
+        waiting = pool.submit(httpx2.post, url, json=body, timeout=60)
+        late = httpx2.post(url, json=body, headers={"X-Request-Timeout": "3"}, timeout=60)
+        assert (late.status_code, late.json()["title"]) == (504, "Deadline passed")
+        assert admission.backlog() >= 1  # Of the other one, whose body was here more than a second ago.
+        assert 'fusionrnn_evicted_total{reason="deadline"} 1.0' in state.metrics.text().decode()
+        may.set()
+        assert waiting.result().status_code == 200

@@ -1,6 +1,8 @@
 """An exported state takes along what its client could not hear, and one that does not fit is refused."""
 
 import base64
+import threading
+import time
 from typing import Any
 
 import numpy as np
@@ -128,3 +130,62 @@ def test_who_has_all_finals_of_a_session_that_ended_is_told_of_the_end_again(com
         events, code = far.rest()
     assert [event["type"] for event in events] == ["session.ended"]
     assert code == 1000
+
+
+def test_a_state_is_packed_beside_the_others_and_nothing_overtakes_it(
+    commands: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may, seal = threading.Event(), Sealer.seal
+
+    def slowly(self: Sealer, *given: Any) -> bytes:
+        assert may.wait(30)
+        return seal(self, *given)
+
+    monkeypatch.setattr(Sealer, "seal", slowly)
+    with commands.websocket_connect(PATH) as first, commands.websocket_connect(PATH) as second:
+        waits, goes_on = FarEnd(first), FarEnd(second)
+        waits.start(options=SURE)
+        goes_on.start(options=SURE)
+        waits.say("session.export")
+        waits.send_sound(babble(3, 2))
+        waits.say("session.end")
+        goes_on.send_sound(babble(3, 2))
+        goes_on.say("session.end")
+        said = finals(goes_on.rest()[0])
+        assert said
+        may.set()
+        events, _ = waits.rest()
+    order = [event["type"] for event in events if event["type"] != "credit"]
+    assert order[0] == "session.exported"
+    assert finals(events) == said
+
+
+def test_states_that_a_client_asked_for_that_left_are_not_packed(
+    commands: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may, packed, seal = threading.Event(), [], Sealer.seal
+
+    def counted(self: Sealer, *given: Any) -> bytes:
+        packed.append(given)
+        assert may.wait(30)
+        return seal(self, *given)
+
+    monkeypatch.setattr(Sealer, "seal", counted)
+    sessions = sessions_of(commands)
+    with commands.websocket_connect(PATH) as socket:
+        far = FarEnd(socket)
+        name = far.start()["session"]
+        for _ in range(20):
+            far.say("session.export")
+        live = sessions.lives[name]
+        until = time.monotonic() + 10
+        while not (packed and live.session.held > 10 * 4096) and time.monotonic() < until:
+            time.sleep(0.01)
+    until = time.monotonic() + 10
+    while live.connection is not None and time.monotonic() < until:
+        time.sleep(0.01)
+    may.set()
+    while live.session.held and time.monotonic() < until:
+        time.sleep(0.01)
+    assert live.session.held == 0
+    assert len(packed) == 1

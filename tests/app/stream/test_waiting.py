@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from app.api.stream import HEADER, _SocketConnection
+from app.api.websocket import HEADER, SocketConnection
 from app.engine.live import Live
 from app.server import Server
 from app.settings import Settings
@@ -43,7 +43,7 @@ def test_time_in_which_the_server_reads_is_not_the_clients() -> None:
             return self.messages.pop(0)
 
     async def test(live: Live, reader: Slow) -> None:
-        line = _SocketConnection(Socket())  # type: ignore[arg-type]
+        line = SocketConnection(Socket())  # type: ignore[arg-type]
         live.connection = line
         reading = asyncio.create_task(line.read(live, 1000))
         assert await asyncio.to_thread(reader.began.wait, 10)
@@ -57,7 +57,7 @@ def test_time_in_which_the_server_reads_is_not_the_clients() -> None:
 
 def test_who_is_out_of_credit_has_its_time_from_when_something_waits() -> None:
     async def test(live: Live, _: Slow) -> None:
-        live.connection = _SocketConnection(None)  # type: ignore[arg-type]
+        live.connection = SocketConnection(None)  # type: ignore[arg-type]
         live.more_events(0)
         live.taken -= 100
         live.say({"type": "final"})

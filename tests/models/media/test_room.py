@@ -11,6 +11,7 @@ import pytest
 from models.media import MediaLimits, decode_image
 from models.media.cancellation import Cancelled, while_wanted
 from models.media.room import ROOM, PixelRoom
+from models.streaming.pictures import decoded
 from tests.models.media.make import encoded
 
 
@@ -81,3 +82,11 @@ def test_pictures_take_their_place_in_it(monkeypatch: pytest.MonkeyPatch) -> Non
     decode_image(file, MediaLimits())
     decode_image(file, MediaLimits(), target=10)
     assert held == [(ROOM, 2400), (ROOM, 150)]
+
+
+def test_a_streams_picture_does_not_wait_behind_files() -> None:
+    file = encoded(np.zeros((40, 60, 3), np.uint8), "JPEG")
+    with ThreadPoolExecutor(1) as pool, ROOM.hold(ROOM.pixels):
+        picture, warning = pool.submit(decoded, file, 10).result(10)
+    assert picture is not None
+    assert warning is None
