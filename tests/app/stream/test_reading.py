@@ -117,7 +117,7 @@ def test_a_chunk_that_cannot_be_read_ends_the_next_connection() -> None:
 def test_a_state_has_what_is_being_read_both_in_the_reader_and_in_the_chunks() -> None:
     async def test(live: Live, reader: Slow) -> None:
         await dropped(live, reader, b"abc")
-        states: list[bytes | None] = []
+        states: list[str | None] = []
         live.export(states.append)
         flush = asyncio.create_task(live.close_utterance("flush"))
         await asyncio.sleep(0.01)
