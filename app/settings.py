@@ -1,6 +1,7 @@
 """Everything an operator can set, each as an environment variable: FUSIONRNN_PORT, FUSIONRNN_LIMITS__IMAGE_BYTES ..."""
 
 import os
+import re
 import sys
 from collections.abc import Iterable
 from importlib import import_module
@@ -13,6 +14,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 import models
 from models.media.limits import MediaLimits
 
+_TOKEN = re.compile(r"[!-~]+")
 ZOO = Path(next(iter(models.__path__))) / "zoo"
 
 
@@ -195,6 +197,15 @@ class Settings(BaseSettings):
 
     stream_state_seconds: float = Field(3600, gt=0)
     """Most seconds from the export of a streaming session to its resumption."""
+
+    @field_validator("admin_key")
+    @classmethod
+    def _can_be_a_token(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not _TOKEN.fullmatch(value.get_secret_value()):
+            raise ValueError(
+                "a key is made of letters, digits and signs of ASCII, without blanks: no other can be sent"
+            )
+        return value
 
     @field_validator("traces")
     @classmethod

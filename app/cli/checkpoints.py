@@ -25,13 +25,20 @@ def list_models(model_dir: ModelDir = None) -> None:
 
 
 def verify(folder: Path, device: Device = "cpu") -> None:
-    """Load a checkpoint folder as the server would and run it once; exit with 1 and the reason if that fails."""
+    """Load a checkpoint folder as the server would, run it, and check that what else is in a batch changes nothing.
+
+    Exits with 1 and the reason if one of these fails.
+    """
+    from models.invariance import faults
+
     pipeline = load(folder, device)
     try:
         pipeline.warm_up()
     # The folder may hold a user's own network, which may raise anything.
     except Exception as error:  # noqa: BLE001
         fail(f"{folder}: loads, but does not run: {error!r}")
+    if found := list(faults(pipeline)):
+        fail("\n".join([f"{folder}: loads and runs, but answers depend on what else is in a batch:", *found]))
     config = pipeline.config
     shown = {
         "name": config.name,

@@ -80,6 +80,9 @@ def load(folder: Path, device: str | None) -> "Pipeline":
         fail(f"{folder}: {error.reason}")
     except ValueError as error:
         fail(str(error))
+    # The network may be a user's own, which may raise anything.
+    except Exception as error:  # noqa: BLE001
+        fail(f"{folder}: {error!r}")
 
 
 def address(url: str) -> str:

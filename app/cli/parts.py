@@ -58,7 +58,7 @@ def _part(name: str, registry: "Registry[Any]") -> Iterator[str]:
     # What a module says of its one part, such as the paper that it is from.
     if sum(registry.part(other).__module__ == module.__name__ for other in registry.names()) == 1:
         yield from (_plain(inspect.getdoc(module)), "")
-    yield from (_plain((inspect.getdoc(part) or "").partition("\n\n")[0]), "")
+    yield from (_plain(inspect.cleandoc(part.__doc__ or "").partition("\n\n")[0]), "")
     if reads := getattr(config, "reads", ()):
         yield from (f"Reads the features {' or '.join(f'`{kind}`' for kind in reads)}.", "")
     yield from ("| key | values | default | |", "|---|---|---|---|")

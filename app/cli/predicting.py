@@ -86,6 +86,9 @@ def _predict_here(
         fail(told(from_validation(error, rules.known).body()))
     except ServiceError as error:
         fail(told(error.body()))
+    # The network may be a user's own, which may raise anything.
+    except Exception as error:  # noqa: BLE001
+        fail(f"{model} does not run: {error!r}")
     config = pipeline.config
     head = {"model": config.name, "version": config.version, "task": config.task}
     return head | result.model_dump(exclude_none=True)

@@ -31,6 +31,9 @@ _LEFT = 0.25
 _MOST_STEPS = 24
 """From one join to the next, where somebody waits: most captions are shorter."""
 
+_LOOKS = 0.01
+"""Seconds after which who waits for an idle device looks again."""
+
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class Search(Row):
@@ -102,7 +105,7 @@ class Device:
         self._calls, self._searches = Batcher(delay), Batcher(delay)
         self._under_way: list[Search] = []
         self._joined = self._since_join = 0
-        self._closed = False
+        self._closed = self._is_idle = False
         self._door = threading.Lock()
         """Between asking whether it is closed, and acting on it: what is put is taken out by the thread, or refused."""
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -124,11 +127,12 @@ class Device:
         """Run ``work`` when its turn comes."""
         return self.put(Row(_ALONE, lambda works: [works[0]()], work))
 
-    def search(
-        self, decoder: "SharedDecoder[Any]", begin: "Callable[[], StreamSearch[T]]", tell: "Callable[[Event], object]"
-    ) -> "Future[T]":
-        """Run a search over ``decoder`` with shared steps; ``tell`` gets its events, on the device's thread."""
-        return self.put(Search(_ALONE, lambda begins: [begins[0]()], begin, decoder=decoder, tell=tell))
+    def submit_aside(self, work: Callable[[], T], patience: float) -> "Future[T]":
+        """Run ``work`` when there is nothing else to do, or ``patience`` seconds have passed; waits for that here."""
+        until = time.monotonic() + patience
+        while not (self._is_idle and self._queue.empty()) and time.monotonic() < until:
+            time.sleep(_LOOKS)
+        return self.submit(work)
 
     @property
     def is_alive(self) -> bool:
@@ -168,8 +172,10 @@ class Device:
         idle = not self._under_way
         waits = [batcher.patience() for batcher in (self._calls, self._searches) if batcher.rows]
         patience = min(waits, default=None)
+        self._is_idle = idle and patience is None
         with suppress(queue.Empty):
             row = self._queue.get(block=idle and patience != 0.0, timeout=patience)
+            self._is_idle = False
             while row is not None:
                 (self._searches if isinstance(row, Search) else self._calls).put(row)
                 row = self._queue.get_nowait()

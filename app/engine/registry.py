@@ -175,7 +175,10 @@ class Registry:
 
 
 def _reason(error: Exception) -> str:
-    return str(getattr(error, "reason", None) or error) or type(error).__name__
+    if (reason := getattr(error, "reason", None)) is not None:
+        return str(reason)
+    # A plugin's own exception says little without its kind: "'weights.bin'", of a KeyError.
+    return str(error) if isinstance(error, ValueError | OSError) and str(error) else repr(error)
 
 
 def checkpoint_folders(root: Path) -> Iterator[Path]:

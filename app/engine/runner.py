@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -14,7 +15,7 @@ from app.engine.admission import Admission, Reservation
 from app.engine.batcher import Lane, Row
 from app.engine.device import Device, Search, use_threads
 from app.engine.playback import Player, can_play
-from app.engine.warmup import most_steps
+from app.engine.warmup import Aside, most_steps
 from app.errors import ClientLeft, DeadlinePassed
 from app.metrics import Metrics
 from app.telemetry import ServerTiming
@@ -74,6 +75,7 @@ class Runner:
         # A chunk takes milliseconds; behind the files of others it would wait for seconds.
         self._chunks = ThreadPoolExecutor(decode_workers, "chunks", use_threads, (1,))
         self._devices: dict[str, Device] = {}
+        self._aside = Aside()
         self._lanes: WeakKeyDictionary[Pipeline, Lane] = WeakKeyDictionary()
         self._players: WeakKeyDictionary[Pipeline, Player] = WeakKeyDictionary()
 
@@ -179,9 +181,9 @@ class Runner:
         self.device(pipeline.device).submit(pipeline.warm_up).result()
 
     def measure(self, pipeline: "Pipeline") -> None:
-        """Find out how much of it to batch, in between others' calls; until then it is answered row by row."""
+        """Find out how much of it to batch, while others have no calls; until then it is answered row by row."""
         device = self.device(pipeline.device)
-        steps = most_steps(pipeline, lambda work: device.submit(work).result())
+        steps = most_steps(pipeline, partial(self._aside.run, device))
         self._lanes[pipeline] = Lane(pipeline.config.name, steps)
 
     def lane(self, pipeline: "Pipeline") -> Lane:

@@ -51,8 +51,7 @@ class Swaps:
             NotFound: there is no such folder.
             LoadFailed: it cannot be served; what had the name still is.
         """
-        if not self.registry.loaded:
-            raise Unavailable("Models are still being loaded.", _RETRY)
+        self._check_loaded()
         async with self._lock:
             pipeline = await asyncio.to_thread(self._load, name)
             self.use(name)
@@ -63,8 +62,10 @@ class Swaps:
         """Serve it no more.
 
         Raises:
+            Unavailable: those that are served at first are still being loaded.
             NotFound: it is not served.
         """
+        self._check_loaded()
         async with self._lock:
             await self._unload(name, rest=False)
 
@@ -95,13 +96,18 @@ class Swaps:
         """Let checkpoints rest that nobody has used for the idle time; never returns."""
         while self.idle_seconds:
             await asyncio.sleep(self.idle_seconds / _LOOKS)
-            for name in self.registry.pipelines:
+            for name in self.registry.pipelines if self.registry.loaded else ():
                 self._used.setdefault(name, time.monotonic())
                 if self._is_idle(name):
                     async with self._lock:
                         # While another change was made, somebody may have asked for it, or unloaded it.
                         if self._is_idle(name):
                             await self._unload(name, rest=True)
+
+    def _check_loaded(self) -> None:
+        # Whoever loads them changes what is served, on a thread of its own.
+        if not self.registry.loaded:
+            raise Unavailable("Models are still being loaded.", _RETRY)
 
     def _is_idle(self, name: str) -> bool:
         busy = any(reservation.model == name for reservation in self.admission.reservations)

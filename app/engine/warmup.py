@@ -2,11 +2,14 @@
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+from app.engine.device import Device
 
 if TYPE_CHECKING:
     from models.pipeline import Pipeline
 
+T = TypeVar("T")
 Run: TypeAlias = Callable[[Callable[[], Any]], Any]
 _ROWS = 4
 _WORTH = {3.0: 64, 1.6: 16, 0.9: 4}
@@ -15,8 +18,32 @@ _TOGETHER = 16
 """Searches that begin together: what they gain are the steps that they share, so there is nothing to measure."""
 _RUNS = (2, 4)
 """Least and most: the first ones of a shape plan it, and find out what memory it takes."""
+_BUSY = 20.0
+"""How many times as long as a run takes it waits for a device that is busy."""
 _ENOUGH = 0.08
 """Seconds of runs of one shape, after which the least will do: what takes long varies less."""
+
+
+class Aside:
+    """Runs what is measured on devices, where nobody else has work for them.
+
+    Whoever comes meanwhile waits for one run at most. A device that is never idle runs one all the same, for a small
+    share of its time: that is where batches are needed most.
+    """
+
+    def __init__(self) -> None:
+        self._took = 0.1
+        """Seconds of the last run."""
+
+    def run(self, device: Device, work: Callable[[], T]) -> T:
+        """What ``work`` returns, once the device has had its turn with it."""
+
+        def timed() -> tuple[T, float]:
+            began = time.perf_counter()
+            return work(), time.perf_counter() - began
+
+        answer, self._took = device.submit_aside(timed, _BUSY * self._took).result()
+        return answer
 
 
 def most_steps(pipeline: "Pipeline", run: Run) -> dict[str, int]:

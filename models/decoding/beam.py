@@ -31,7 +31,7 @@ def beam_search(
     length_penalty: float,
     no_repeat: int = 0,
 ) -> list[list[Hypothesis]]:
-    """The ``beam_size`` best sequences of each row, best first: ``beam_steps`` run to its end."""
+    """The ``beam_size`` best sequences found of each row, best first: ``beam_steps`` run to its end."""
     steps = beam_steps(
         memory, state, starts,
         end=end, beam_size=beam_size, max_length=max_length, length_penalty=length_penalty, no_repeat=no_repeat,
@@ -50,7 +50,9 @@ def beam_steps(
     length_penalty: float,
     no_repeat: int = 0,
 ) -> Search[list[list[Hypothesis]]]:
-    """Search step by step; returns the ``beam_size`` best sequences of each row, best first.
+    """Search step by step; returns the ``beam_size`` best sequences found of each row, best first.
+
+    A row is done once ``beam_size`` of its sequences have ended, though one that goes on might still score higher.
 
     Args:
         state: tensors [B, beam_size, ...], all beams alike.

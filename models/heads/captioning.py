@@ -32,7 +32,7 @@ class CaptioningConfig(ComponentConfig):
     cell: CellName = "lstm"
     hidden: int = Field(512, ge=1, le=4096)
     embedding: int = Field(384, ge=1, le=4096)
-    attention: int = Field(256, ge=1, le=4096, description="0 regions attended alike when attend is 'mean'")
+    attention: int = Field(256, ge=1, le=4096, description="Of 'additive'; nothing reads it with 'mean'")
     attend: Literal["additive", "mean"] = Field("additive", description="'mean' is the baseline without attention")
     dropout: float = Field(0.0, ge=0, lt=1)
 

@@ -67,8 +67,6 @@ class Heard:
 class Detection(Reading):
     """The classifier's probabilities at each step, of many sessions at once, and the words that they tell of."""
 
-    task = "detection"
-
     def __init__(
         self, network: FusionRNN, modality: str, labels: Sequence[str], temperature: float, tick: float
     ) -> None:
@@ -198,11 +196,10 @@ class Detection(Reading):
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A word: which label, how probable at its peak, the steps at which it was noticed and at its peak, and why now."""
+    """A word: which label, how probable at its peak, the step of that, and why now."""
 
     label: int
     probability: float
-    noticed: int
     peak: int
     reason: str
 
@@ -266,7 +263,7 @@ class Detector(Listener):
         self.going = int(going)
 
     def _report(self, step: int, reason: str) -> Found:
-        found = Found(self.label, self.probability, self.noticed, self.peak, reason)
+        found = Found(self.label, self.probability, self.peak, reason)
         self.label, self.free, self.going = -1, step + self.refractory, self.label
         return found
 

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, TypeAlias
 
 from torch import Tensor
 
@@ -47,7 +47,6 @@ class Reading(ABC):
     """One checkpoint's way to read; it serves all sessions."""
 
     options: type[Options]
-    task: ClassVar[str]
 
     @abstractmethod
     def initial_state(self, rows: int) -> State:

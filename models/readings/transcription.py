@@ -135,7 +135,6 @@ class Sentence(Listener):
 class Transcription(Reading):
     """Partial words as they become likely, and sentences when they are over."""
 
-    task = "transcription"
     options: type[TranscriptionStreamOptions]
 
     def __init__(

@@ -135,11 +135,7 @@ class CodedReader:
     offload = True
 
     def __init__(self, coded: Coded, target: int) -> None:
-        """Begins a thread with the first chunk.
-
-        Raises:
-            Busy: there are as many as may be.
-        """
+        """A thread begins with the first chunk."""
         self.coded, self.target = coded, target
         self._rate = 0
         self._resampled: Resampled | None = None

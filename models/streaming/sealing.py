@@ -23,11 +23,10 @@ _MOST = 1 << 22
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """What is kept: ``tensors`` by name, ``facts`` that JSON can hold, and when, in seconds since 1970."""
+    """What is kept: ``tensors`` by name, and ``facts`` that JSON can hold."""
 
     tensors: dict[str, Tensor]
     facts: dict[str, Any]
-    at: float
 
 
 class Sealer:
@@ -83,7 +82,7 @@ class Sealer:
         age = time.time() - at
         if age > self.most_seconds:
             raise BadState(f"The state is {age:.0f} seconds old, and may be {self.most_seconds:g} at most.")
-        return Sealed(tensors, facts, at)
+        return Sealed(tensors, facts)
 
     def _sign(self, packed: bytes) -> bytes:
         return hmac.new(self.key, packed, hashlib.sha256).digest()

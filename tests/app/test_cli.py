@@ -9,15 +9,19 @@ import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import numpy as np
 import pytest
+from torch import Tensor
 from typer.testing import CliRunner
 
 from app.cli import app
 from models.checkpoint import save_checkpoint
 from models.config import CheckpointConfig
+from models.encoders.image import RegionEncoder
 from models.network import FusionRNN
+from models.sequence import SequenceOutput
 from tests.app.conftest import running_server
 from tests.models.tasks.checkpoints import checkpoint, described
 from tests.support import encoded_photo, tiny_captioner, tiny_tokenizer
@@ -170,6 +174,30 @@ def test_plugins_come_before_a_checkpoint_is_loaded(
         assert code == 1
         assert complaint.startswith(f"FUSIONRNN_PLUGINS: {name} cannot be imported: {said}")
         assert complaint.count("\n") == 1
+
+
+def test_a_network_that_fails_or_hears_its_batch_mates_is_told_in_one_line(
+    zoo: Path, photo_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = RegionEncoder.forward
+
+    def with_padding(self: RegionEncoder, x: Tensor, lengths: Tensor, state: Any = None) -> SequenceOutput:
+        output = forward(self, x, lengths, state)
+        return SequenceOutput(output.sequence, output.lengths, output.pooled + x.shape[1])
+
+    monkeypatch.setattr(RegionEncoder, "forward", with_padding)
+    code, _, complaint = run("models", "verify", zoo / "captioner")
+    assert code == 1
+    assert "answers depend on what else is in a batch" in complaint
+    assert "what the encoder of image pools changes by" in complaint
+
+    def failing(self: RegionEncoder, *_: Any) -> SequenceOutput:
+        raise KeyError("a weight")
+
+    monkeypatch.setattr(RegionEncoder, "forward", failing)
+    for command in (["models", "verify", zoo / "captioner"], ["predict", zoo / "captioner", "--image", photo_file]):
+        code, _, complaint = run(*command)
+        assert (code, "KeyError('a weight')" in complaint, complaint.count("\n")) == (1, True, 1)
 
 
 def test_list(zoo: Path, tmp_path: Path) -> None:

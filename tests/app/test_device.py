@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from app.engine.batcher import Batcher, Lane, Row
-from app.engine.device import Device
+from app.engine.device import Device, Search
 from models.media import MediaLimits
 from models.pipeline import Pipeline
 from models.tasks.task import Query
@@ -61,12 +61,17 @@ CHOICES: list[dict[str, Any]] = [
 ]
 
 
+def searched(device: Device, decoder: Any, begin: Any, tell: Any) -> Future[Any]:
+    """A search over ``decoder``, put as a request's is."""
+    return device.put(Search(Lane("other"), lambda begins: [begins[0]()], begin, decoder=decoder, tell=tell))
+
+
 def ask(device: Device, pipeline: Pipeline, options: dict[str, Any], tell: Any = lambda _: None) -> Future[Any]:
     features = pipeline.features(pipeline.decode({"image": [encoded_photo()]}, MediaLimits()))
     chosen = pipeline.options.model_validate(options)
     decoder = pipeline.decoder()
     assert decoder is not None
-    return device.search(decoder, lambda: pipeline.searches([Query(features, chosen, told=True)])[0], tell)
+    return searched(device, decoder, lambda: pipeline.searches([Query(features, chosen, told=True)])[0], tell)
 
 
 def alone(pipeline: Pipeline, options: dict[str, Any]) -> Any:
@@ -135,9 +140,9 @@ def test_nobody_waits_for_the_longest_search(device: Device, pipeline: Pipeline)
                 return True
         return False
 
-    long = device.search(decoder, lambda: steps(answered), lambda _: None)
+    long = searched(device, decoder, lambda: steps(answered), lambda _: None)
     assert began.wait(30)
-    late = device.search(decoder, lambda: steps(began), lambda _: None)
+    late = searched(device, decoder, lambda: steps(began), lambda _: None)
     assert late.result(30)
     answered.set()
     assert long.result(30)
@@ -164,7 +169,7 @@ def test_whoever_comes_when_little_is_left_begins_at_once(device: Device, pipeli
             yield call
             # The short ones are long gone, and nobody has come since.
             if watches and number == 10:
-                late.append(device.search(decoder, begin, lambda _: None))
+                late.append(searched(device, decoder, begin, lambda _: None))
             if watches:
                 now[0] = number
         return most
@@ -179,7 +184,7 @@ def test_whoever_comes_when_little_is_left_begins_at_once(device: Device, pipeli
     assert entered.wait(30)
     lengths = [2] * 12 + [20] * 4
     futures = [
-        device.search(decoder, lambda most=most, watches=place == 12: steps(most, watches), lambda _: None)  # type: ignore[misc]
+        searched(device, decoder, lambda most=most, watches=place == 12: steps(most, watches), lambda _: None)
         for place, most in enumerate(lengths)
     ]
     gate.set()
@@ -213,7 +218,7 @@ def test_a_search_that_cannot_be_stepped_fails_alone(device: Device, pipeline: P
     gate = threading.Event()
     device.submit(lambda: gate.wait(30))
     good = [ask(device, pipeline, {}) for _ in range(3)]
-    bad = device.search(decoder, poisoned, lambda _: None)
+    bad = searched(device, decoder, poisoned, lambda _: None)
     gate.set()
     assert [texts(future.result(60)) for future in good] == [texts(alone(pipeline, {}))] * 3
     assert isinstance(bad.exception(10), Exception)
@@ -293,7 +298,7 @@ def test_a_search_that_cannot_be_ended_fails_alone(device: Device, pipeline: Pip
         finally:
             raise ValueError("it will not end")
 
-    bad = device.search(decoder, stubborn, lambda _: None)
+    bad = searched(device, decoder, stubborn, lambda _: None)
     assert began.wait(30)
     good = ask(device, pipeline, {})
     bad.cancel()
@@ -400,3 +405,26 @@ def test_networks_are_packed_for_as_many_threads_as_run_them(tmp_path: Path) -> 
         env=os.environ | {"OMP_NUM_THREADS": "2"},
     )
     assert told.stderr.splitlines()[-1].split() == ["2", "False", "1", "captioner"]
+
+
+def test_what_can_wait_goes_behind_all_that_others_want_for_as_long_as_it_is_told_to(device: Device) -> None:
+    order, may = list[str](), threading.Event()
+
+    def wanted() -> None:
+        assert may.wait(30)
+        time.sleep(0.05)
+        order.append("wanted")
+
+    running = [device.submit(wanted) for _ in range(3)]
+    with ThreadPoolExecutor(1) as pool:
+        aside = pool.submit(device.submit_aside, lambda: order.append("aside"), 30)
+        may.set()
+        aside.result().result()
+    assert order == ["wanted"] * 3 + ["aside"]
+    wait(running)
+    may.clear()
+    running = [device.submit(wanted) for _ in range(3)]
+    late = device.submit_aside(lambda: order.append("late"), 0.05)
+    assert not any(each.done() for each in running)
+    may.set()
+    late.result()

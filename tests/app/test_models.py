@@ -93,10 +93,14 @@ def test_a_config_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
 def test_plugins_run_before_loading(open_client: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "fusionrnn_good_plugin.py").write_text("LOADED = True\n")
     (tmp_path / "fusionrnn_bad_plugin.py").write_text("raise OSError('no such driver')\n")
+    (tmp_path / "fusionrnn_worse_plugin.py").write_text("{}['weights.bin']\n")
     monkeypatch.syspath_prepend(tmp_path)
-    client = open_client(plugins=["fusionrnn_good_plugin", "fusionrnn_bad_plugin"])
+    client = open_client(plugins=["fusionrnn_good_plugin", "fusionrnn_bad_plugin", "fusionrnn_worse_plugin"])
     listed = client.get("/v1/models").json()
-    assert listed["failed"] == [{"name": "plugin fusionrnn_bad_plugin", "reason": "no such driver"}]
+    assert listed["failed"] == [
+        {"name": "plugin fusionrnn_bad_plugin", "reason": "no such driver"},
+        {"name": "plugin fusionrnn_worse_plugin", "reason": "KeyError('weights.bin')"},
+    ]
     assert [card["id"] for card in listed["data"]] == ["captioner"]
 
 

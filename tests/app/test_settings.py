@@ -64,6 +64,8 @@ def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) ->
     [
         {"port": 70_000},
         {"device": "tpu"},
+        {"admin_key": "schlüssel"},
+        {"admin_key": "two words"},
         {"max_waiting": 0},
         {"colour": "red"},
         {"limits": {"audio_seconds": -5}},

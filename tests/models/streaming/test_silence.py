@@ -11,7 +11,6 @@ import pytest
 from app.settings import ZOO
 from models.pipeline import Pipeline
 from models.readings.reading import Event
-from models.state import nbytes
 from models.streaming.checkpoint import recurrent_streams
 from models.streaming.recurrent import RecurrentStreams
 from models.streaming.session import Session
@@ -55,7 +54,7 @@ class Line:
     def size(self) -> tuple[int, int, int]:
         """Bytes of tensors, numbers, and bytes that wait."""
         tensors, numbers = self.streams.read(self.session.track)
-        return nbytes(tensors), len(numbers), self.session.waiting
+        return sum(tensor.nbytes for tensor in tensors.values()), len(numbers), self.session.waiting
 
 
 def heard(word: dict[str, Any], began: float) -> tuple[Any, ...]:
