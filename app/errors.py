@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from models.media.errors import MediaError, MediaOutOfBounds, MediaTooLarge, UndecodableMedia, UnsupportedMedia
+from models.refusals import bounds
 
 PROBLEM = "application/problem+json"
 
@@ -137,6 +138,12 @@ class Conflict(ServiceError):
     status, kind, title = 409, "conflict", "Not possible here"
 
 
+class Gap(ServiceError):
+    """A chunk of a stream came before those that it follows."""
+
+    status, kind, title = 409, "gap", "Chunks are missing"
+
+
 class LoadFailed(ServiceError):
     """A checkpoint's folder cannot be served. The detail says what is wrong with it; an administrator reads it."""
 
@@ -202,26 +209,24 @@ def from_media(error: MediaError) -> ServiceError:
     return kind(error.detail, error.remedy, modality=error.modality, limit=error.limit)
 
 
-def from_validation(error: ValidationError, known: list[str]) -> ServiceError:
-    """What a client is told about options; names the first wrong one, and every other in the sentence."""
+def from_validation(error: ValidationError, known: list[str], page: str = "/docs") -> ServiceError:
+    """What a client is told about options: the first wrong one, every other in the sentence, and where to look."""
     problems = error.errors(include_url=False, include_context=True)
     first = problems[0]
     field = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         return unknown_field(field, known)
-    bounds = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
-    limit = " and ".join(f"{bounds[name]} {value}" for name, value in first.get("ctx", {}).items() if name in bounds)
-    limit = limit or first.get("ctx", {}).get("expected", "")
+    limit = bounds(first)
     said = "; ".join(": ".join(filter(None, [".".join(map(str, item["loc"])), item["msg"]])) for item in problems)
     if not field:
         return WrongFields(f"{said}.", f"Send an object with {', '.join(known)}.", limit=limit or None)
-    remedy = f"Send a value of {field} in the range that /docs shows, or leave it out."
+    remedy = f"Send a value of {field} in the range that {page} shows, or leave it out."
     return WrongFields(f"{said}.", remedy, field=field, limit=limit or None)
 
 
 def unknown_field(field: str, known: list[str]) -> ServiceError:
-    """A part or an option that the model does not have."""
-    return WrongFields(f"This model has no part or option '{field}'.", f"It takes {', '.join(known)}.", field=field)
+    """A part or an option that is not taken."""
+    return WrongFields(f"There is no part or option '{field}' here.", f"There are {', '.join(known)}.", field=field)
 
 
 def problem_body(status: int, kind: str, title: str, detail: str) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
+_SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+
 
 def first_fault(error: ValidationError) -> str:
     """The first thing that pydantic found wrong, after the key it is in, if it is in one."""
@@ -17,6 +19,13 @@ def fault(found: Mapping[str, Any]) -> str:
     where = ".".join(str(part) for part in found["loc"])
     said = str(found["msg"]).removeprefix("Value error, ")
     return f"{where}: {said}" if where else said
+
+
+def bounds(found: Mapping[str, Any]) -> str:
+    """The range, or the values, that one entry of an error's ``errors()`` was not in; empty where there are none."""
+    context = found.get("ctx", {})
+    limits = [f"{sign} {context[name]}" for name, sign in _SIGNS.items() if name in context]
+    return " and ".join(limits) or str(context.get("expected", ""))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

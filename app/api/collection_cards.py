@@ -1,11 +1,14 @@
 """What /v1/collections answers."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, Field
 
 from app.search.items import Collection, Found, Item
+
+if TYPE_CHECKING:
+    from app.search.moments import Moment
 
 
 class CollectionCard(BaseModel):
@@ -59,11 +62,12 @@ class MomentCard(BaseModel):
 
     time: float | None = Field(None, description="Seconds into the video; null for a photo")
     captions: dict[str, str] = Field(description="By language")
+    notices: list[str] = Field([], description="What was noticed about it, such as unfamiliar")
 
     @classmethod
-    def of(cls, found: Found, **more: Any) -> Self:
+    def of(cls, found: "Found | Moment", **more: Any) -> Self:
         """The card of a moment, with the fields that a subclass adds."""
-        return cls(time=found.seconds, captions=found.captions, **more)
+        return cls(time=found.seconds, captions=found.captions, notices=list(found.notices), **more)
 
 
 class ItemDetail(ItemCard):
@@ -98,6 +102,7 @@ class SearchAnswer(BaseModel):
 
     object: Literal["list"] = "list"
     data: list[FoundItem]
+    notices: dict[str, list[str]] = Field({}, description="What was noticed about what was asked, by modality")
 
 
 def _cosine(score: float | None) -> float:

@@ -115,6 +115,9 @@ async def list_collections(request: Request) -> CollectionList:
 async def get_collection(name: Name, request: Request, after: str | None = None) -> ItemList:
     """Its counts and up to 100 of its items; give ``next`` as ``after`` to see the following ones."""
     _check_name(name)
+    if unknown := [field for field in request.query_params if field != "after"]:
+        said = f"The address has no option '{unknown[0]}'."
+        raise WrongFields(said, f"It takes after alone; a page has {_PAGE} items.", field=unknown[0])
     if after is not None and not _is_uuid(after):
         raise WrongFields("'after' is not the 'next' of a former answer.", "Leave it out to begin.", field="after")
 
@@ -177,7 +180,7 @@ async def put_item(name: Name, item: ItemId, request: Request, response: Respons
             response.status_code = 201 if new else 200
             reservation.answered()
             # Not asked back from the store, where somebody may have deleted it since.
-            seen = [MomentCard(time=moment.seconds, captions=moment.captions) for moment in moments]
+            seen = [MomentCard.of(moment) for moment in moments]
             return ItemDetail.of(kept, moments=seen)
     return await _detail(collections, name, item)
 
@@ -223,7 +226,7 @@ async def search(name: Name, request: Request) -> SearchAnswer:
         vector = annotator.query_vector(answer)
         found = await collections.ask(lambda store: store.search(name, vector, limit, annotator.model))
         reservation.answered()
-    return SearchAnswer(data=[FoundItem.of(kept, moments) for kept, moments in found])
+    return SearchAnswer(data=[FoundItem.of(kept, moments) for kept, moments in found], notices=answer.notices or {})
 
 
 def _collections(request: Request) -> CollectionsExecutor:

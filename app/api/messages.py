@@ -69,4 +69,4 @@ def parse(kind: TypeAdapter[Any], text: str, most: int) -> Any:
     try:
         return kind.validate_json(text)
     except ValidationError as error:
-        raise from_validation(error, ["the messages of docs/streaming.md"]) from error
+        raise from_validation(error, ["the messages of docs/streaming.md"], "docs/streaming.md") from error

@@ -6,6 +6,7 @@ Nothing is written to disk. A part's name decides what it may weigh, before its 
 import base64
 import binascii
 import json
+import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -178,8 +179,13 @@ def read_json(body: bytes | bytearray, rules: Rules) -> Posted:
         raise BadRequest(f"The body holds more than {values} values.", remedy, limit=f"{values} values")
     try:
         value = json.loads(body, object_pairs_hook=_once)
-    except (ValueError, RecursionError) as error:
+    except RecursionError as error:
+        raise BadRequest("The body is nested too deeply.", "Send one flat JSON object.") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise BadRequest(f"The body is not JSON: {error}.", "Send one JSON object in UTF-8.") from error
+    except ValueError as error:  # what Python refuses to turn into a number
+        said, limit = "The body has a number of too many digits.", f"{sys.get_int_max_str_digits()} digits"
+        raise BadRequest(said, "Send numbers within the ranges that /docs shows.", limit=limit) from error
     if not isinstance(value, dict):
         raise BadRequest("The body must be a JSON object.", f"Its keys are {', '.join(rules.known)}.")
     posted = Posted()

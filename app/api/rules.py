@@ -96,7 +96,7 @@ class Rules:
 
         if name not in get_args(Modality):
             return unknown_field(name, self.known)
-        return WrongFields(f"This model takes no {name}.", f"It takes {', '.join(self.accepts)}.", modality=name)
+        return WrongFields(f"No {name} is taken here.", f"Send {' or '.join(self.accepts)}.", modality=name)
 
 
 @dataclass(slots=True)
@@ -156,7 +156,7 @@ def check_enough(posted: Posted, rules: Rules) -> None:
     missing = sorted(rules.needed - posted.bundle.keys())
     if posted.bundle and not missing:
         return
-    accepted = ", ".join(f"{name} (at most {most})" for name, most in rules.accepts.items())
+    accepted = " or ".join(f"{name} (at most {most})" for name, most in rules.accepts.items())
     said = f"The part '{missing[0]}' is missing or empty." if missing else "Every part is missing or empty."
     named = missing[0] if missing else ", ".join(rules.accepts)
     raise WrongFields(said, f"Post {accepted}.", modality=named, limit="at least 1 part")

@@ -41,6 +41,6 @@ def listen(
     except (CannotListen, CannotStream, MediaError) as error:
         fail(str(error))
     except ValidationError as error:
-        fail(told(from_validation(error, []).body()))
+        fail(told(from_validation(error, [], "docs/streaming.md").body()))
     except KeyboardInterrupt:
         typer.echo("")

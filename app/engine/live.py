@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from app.engine.connection import NORMAL, POLICY, Connection, Event, SessionClosed, error_event
-from app.errors import OutOfBounds
+from app.errors import Gap, OutOfBounds
 
 if TYPE_CHECKING:
     from models.streaming.session import Session
@@ -112,8 +112,7 @@ class Live:
             self._gaps += 1
             self._returned += len(chunk)
             said = f"Chunk {sequence} came, and {self.next_sequence} is next: it was not taken."
-            event = {"type": "error", "problem": "urn:fusionrnn:problem:gap", "expected": self.next_sequence}
-            self.say(event | {"detail": said, "remedy": "Send again from there."})
+            self.say(error_event(Gap(said, "Send again from there.")) | {"expected": self.next_sequence})
             if self._gaps > _MOST_GAPS:
                 raise SessionClosed(POLICY)
             return

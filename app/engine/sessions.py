@@ -115,10 +115,10 @@ class Sessions:
             if isinstance(error, BadState):
                 raise WrongFields(str(error), "Start a new session.", field="state") from error
             if isinstance(error, BadStart):
-                raise WrongFields(str(error), error.remedy, field=error.field) from error
+                raise WrongFields(str(error), error.remedy, field=error.field, limit=error.limit) from error
             if isinstance(error, ValidationError):
                 known = list(stepper.streams.options.model_fields)
-                raise from_validation(error, known) from error
+                raise from_validation(error, known, "docs/streaming.md") from error
             raise
         finally:
             self._opening -= 1

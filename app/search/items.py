@@ -24,6 +24,7 @@ class Found:
 
     seconds: float | None
     captions: dict[str, str]
+    notices: tuple[str, ...] = ()
     score: float | None = None
 
 
@@ -48,7 +49,7 @@ def payload_for(item: Item, order: int, moment: "Moment") -> dict[str, Any]:
     """What to put with the moment that is number ``order`` of an item."""
     return {
         "item": item.id, "kind": item.kind, "moments": item.moments, "sha256": item.sha256, "writer": item.writer,
-        "order": order, "seconds": moment.seconds, "captions": moment.captions,
+        "order": order, "seconds": moment.seconds, "captions": moment.captions, "notices": list(moment.notices),
     }  # fmt: skip
 
 
@@ -59,4 +60,4 @@ def item_in(payload: dict[str, Any]) -> Item:
 
 def found_in(payload: dict[str, Any], score: float | None = None) -> Found:
     """The moment itself."""
-    return Found(payload["seconds"], payload["captions"], score)
+    return Found(payload["seconds"], payload["captions"], tuple(payload.get("notices", ())), score)

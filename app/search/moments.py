@@ -41,13 +41,15 @@ _QUALITY = 80
 class Moment:
     """A photo (``seconds`` is None) or the frame that is on display ``seconds`` into a video.
 
-    ``vector`` is float32 [D] of length 1; ``captions`` go by language; ``thumbnail`` is a JPEG.
+    ``vector`` is float32 [D] of length 1; ``captions`` go by language; ``thumbnail`` is a JPEG; ``notices`` are
+    what the checkpoints noticed about it.
     """
 
     seconds: float | None
     vector: Vector
     captions: dict[str, str]
     thumbnail: bytes
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,9 @@ class Annotator:
         captions = {
             language: answer["captions"][0]["text"] for language, answer in zip(languages, captioned, strict=True)
         }
-        return Moment(seconds, _unit(embedded["embeddings"]["image"]), captions, thumbnail(picture))
+        notices = dict.fromkeys(notice for answer in answers for notice in (answer.notices or {}).get("image", ()))
+        vector = _unit(embedded["embeddings"]["image"])
+        return Moment(seconds, vector, captions, thumbnail(picture), tuple(notices))
 
     def query(self, bundle: "Bundle", limits: MediaLimits) -> Inference:
         """What to ask about one text or one image; ``query_vector`` reads the answer.

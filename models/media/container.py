@@ -77,6 +77,8 @@ def opened(data: bytes, found: Format, modality: str, limits: MediaLimits) -> It
     with shielded(modality, found.name):
         if _DEMUXERS[found] == "mov":
             _check_sample_tables(data, modality)
+        if _DEMUXERS[found] == "matroska":
+            _check_segment(data, modality)
         if found is AVI and any(int.from_bytes(tag[1], "little") > len(data) for tag in _TAGS.finditer(data)):
             raise UndecodableMedia(modality, f"The {modality} has tags larger than itself.", "Send the whole file.")
         # Opening decodes the first frames to learn what the header omits, so the bound on pixels must hold there too.
@@ -142,7 +144,33 @@ def packets(
         if packet.size:
             yield packet
     if any(entry.pos + entry.size > size for entry in stream.index_entries):
-        raise UndecodableMedia(modality, f"The {modality} ends before the last of its content.", "Send the whole file.")
+        raise _cut_off(modality)
+
+
+def _cut_off(modality: str) -> UndecodableMedia:
+    return UndecodableMedia(modality, f"The {modality} ends before the last of its content.", "Send the whole file.")
+
+
+def _check_segment(data: bytes, modality: str) -> None:
+    """Refuses a Matroska file that is shorter than its segment says; what was recorded live says nothing.
+
+    Elements are an id, a length and that much content (RFC 8794): here the header's, then the segment's, which is all
+    the rest (RFC 9559).
+    """
+    size, at = _length(data, 4)
+    if size is None or data[at + size : at + size + 4] != _SEGMENT:
+        return
+    size, at = _length(data, at + size + 4)
+    if size is not None and at + size > len(data):
+        raise _cut_off(modality)
+
+
+def _length(data: bytes, at: int) -> tuple[int | None, int]:
+    """The length at a place of a Matroska file, and where it ends; None where it is said to be unknown, or cut off."""
+    width = 9 - data[at].bit_length() if at < len(data) else 9
+    value = int.from_bytes(data[at : at + width], "big") & ((1 << 7 * width) - 1)
+    whole = width <= 8 and at + width <= len(data)
+    return (value if whole and value != (1 << 7 * width) - 1 else None), at + width
 
 
 def check_codec(stream: Stream, readable: str, modality: str) -> None:
@@ -155,6 +183,8 @@ def check_codec(stream: Stream, readable: str, modality: str) -> None:
             "Send H.264 video with AAC sound in an MP4 file." if modality == "video" else "Send WAV, FLAC or MP3.",
         )
 
+
+_SEGMENT = b"\x18\x53\x80\x67"
 
 _TAGS = re.compile(rb"LIST(....)INFO", re.DOTALL)
 """The start of an AVI's tags with their length, for which FFmpeg allocates whatever it says, gigabytes too."""

@@ -132,8 +132,7 @@ class CaptionStreams:
         try:
             Pictures.model_validate(encodings[self.modality])
         except ValidationError as error:
-            said, place = f"{self.modality}: {error.errors()[0]['msg']}.", f"modalities.{self.modality}.encoding"
-            raise BadStart(said, 'Send {"encoding": "jpeg" or "webp"}.', place) from error
+            raise BadStart.of(error, self.modality, 'Send {"encoding": "jpeg" or "webp"}.') from error
         return {self.modality: PictureReader(self.features.size)}
 
     def session(self, options: Any, readers: Mapping[str, Reader]) -> Session:

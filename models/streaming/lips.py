@@ -52,8 +52,7 @@ class LipsFront:
         try:
             Pictures.model_validate(encoding)
         except ValidationError as error:
-            said = f"{modality}: {error.errors()[0]['msg']}."
-            raise BadStart(said, 'Send {"encoding": "jpeg" or "webp"}.', f"modalities.{modality}.encoding") from error
+            raise BadStart.of(error, modality, 'Send {"encoding": "jpeg" or "webp"}.') from error
         return LipsReader(self.features)
 
     def initial_state(self, rows: int) -> State:  # noqa: ARG002 - each frame is by itself here

@@ -14,7 +14,10 @@ from models.streaming.container import Coded, CodedReader
 from models.streaming.encodings import Pcm, PcmReader
 from models.streaming.errors import BadStart
 
-_REMEDY = 'Send {"encoding": "pcm_s16le" or "pcm_f32le", "sample_rate": 16000}, or {"encoding": "ogg" or "webm"}.'
+_REMEDY = (
+    'Send {"encoding": "pcm_s16le" or "pcm_f32le", "sample_rate": 16000, "channels": 1}, or '
+    '{"encoding": "ogg" or "webm"}.'
+)
 _ENCODING: TypeAdapter[Pcm | Coded] = TypeAdapter(Annotated[Pcm | Coded, Field(discriminator="encoding")])
 
 
@@ -51,9 +54,7 @@ class SoundFront:
         try:
             found = _ENCODING.validate_python(encoding)
         except ValidationError as error:
-            (first, *_) = error.errors()
-            field = ".".join(["modalities", modality, *(str(part) for part in first["loc"][1:])])
-            raise BadStart(f"{modality}: {first['msg']}.", _REMEDY, field) from error
+            raise BadStart.of(error, modality, _REMEDY, skip=1) from error  # the encoding that told them apart
         return PcmReader(found, self.rate) if isinstance(found, Pcm) else CodedReader(found, self.rate)
 
     def initial_state(self, rows: int) -> State:

@@ -95,7 +95,7 @@ def test_options_without_a_part(client: TestClient) -> None:
 def test_a_part_that_the_model_does_not_take(client: TestClient, part: str) -> None:
     body = problem(client.post(URL, files={"image": JPEG, part: b"RIFF"}), 422)
     assert body["modality"] == part
-    assert "image, video" in body["remedy"]
+    assert "image or video" in body["remedy"]
 
 
 def test_two_of_a_single_part(client: TestClient) -> None:
@@ -293,3 +293,21 @@ def test_other_routes_and_methods(client: TestClient) -> None:
     for answer, status in ((client.get("/v1/nothing"), 404), (client.get(URL), 405)):
         assert answer.status_code == status
         assert answer.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ('{"beam_size": ' + "9" * 5000 + "}", "a number of too many digits"),
+        ('{"beam_size": ' + "[" * 3000 + "]" * 3000 + "}", "nested too deeply"),
+        ("{", "not JSON"),
+    ],
+    ids=["digits", "nesting", "cut"],
+)
+def test_json_that_python_does_not_read_is_told_in_the_services_own_words(
+    client: TestClient, body: str, said: str
+) -> None:
+    answer = client.post(URL, content=body, headers={"Content-Type": "application/json"})
+    found = problem(answer, 400)
+    assert said in found["detail"]
+    assert "sys." not in found["detail"]

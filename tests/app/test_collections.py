@@ -106,6 +106,24 @@ def test_photos_and_films_are_put_found_and_forgotten(client: TestClient) -> Non
     assert client.get("/v1/collections/life").status_code == 404
 
 
+def test_what_was_noticed_is_said_of_a_picture_and_of_a_query(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    framed = put(client, "noticed/framed", image=framed_photo()).json()
+    assert framed["moments"][0]["notices"] == ["borders"]
+    assert client.get("/v1/collections/noticed/items/framed").json() == framed
+    found = search(client, "noticed", text="zzzz qqqq").json()
+    assert found["notices"] == {"text": ["unknown_words"]}
+    assert found["data"][0]["moments"][0]["notices"] == ["borders"]
+    assert search(client, "noticed", text="a dog").json()["notices"] == {}
+
+
+def test_an_address_with_an_option_that_there_is_not_is_refused(client: TestClient) -> None:
+    put(client, "paged/red", image=picture(RED))
+    answer = client.get("/v1/collections/paged?limit=1")
+    assert (answer.status_code, answer.json()["field"]) == (422, "limit")
+
+
 def test_a_client_says_how_long_it_waits(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     soon = {"X-Request-Timeout": "soon"}
     answer = client.put("/v1/collections/late/items/film", files={"video": film(RED)}, headers=soon)
@@ -348,7 +366,7 @@ def test_items_put_at_once_are_all_there(client: TestClient) -> None:
 def test_a_collection_without_any_item_finds_nothing(client: TestClient) -> None:
     put(client, "empty/a", image=picture(RED))
     client.delete("/v1/collections/empty/items/a")
-    assert search(client, "empty", text="a dog").json() == {"object": "list", "data": []}
+    assert search(client, "empty", text="a dog").json() == {"object": "list", "data": [], "notices": {}}
     assert client.get("/v1/collections/empty").json()["items"] == 0
 
 
@@ -456,7 +474,7 @@ def test_a_collection_of_another_checkpoint(models: Path, tmp_path: Path) -> Non
 
 def test_without_a_captioner_there_are_no_captions(models: Path, open_client: Open, tmp_path: Path) -> None:
     client = open_client(model_dir=[models / "embedder"], collections_dir=tmp_path)
-    assert put(client, "a/a", image=picture(RED)).json()["moments"] == [{"time": None, "captions": {}}]
+    assert put(client, "a/a", image=picture(RED)).json()["moments"] == [{"time": None, "captions": {}, "notices": []}]
 
 
 def test_without_an_embedder_there_are_no_collections(open_client: Open, tmp_path: Path) -> None:

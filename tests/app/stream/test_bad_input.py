@@ -137,6 +137,7 @@ def test_a_gap_is_told_and_mended(commands: TestClient) -> None:
         far.send(pcm(SOUND[2560:3840]), sequence=2)
         event = far.hear()
         assert (event["problem"], event["expected"]) == ("urn:fusionrnn:problem:gap", 1)
+        assert (event["status"], event["title"]) == (409, "Chunks are missing")
         far.send_sound(SOUND[1280:])
         far.say("session.end")
         events, code = far.rest()

@@ -239,6 +239,13 @@ def test_a_file_that_ends_before_its_index_says_is_refused() -> None:
         decode_audio(file[: len(file) * 3 // 4], LIMITS)
 
 
+def test_a_webm_is_whole_unless_it_says_no_length() -> None:
+    with pytest.raises(UndecodableMedia, match="ends before"):
+        decode_audio(streamed(tone(440, 4), 48_000, "libopus", "webm")[:-1], LIMITS)
+    live = streamed(tone(440, 4), 48_000, "libopus", "webm", {"live": "1"})
+    assert 1 < decode_audio(live[: len(live) // 2], LIMITS).seconds < 3
+
+
 def test_a_long_recording_is_refused_by_its_header() -> None:
     for file in (recorded(tone(440, 3, 8_000), 8_000), streamed(tone(440, 3), 48_000, "aac", "mp4")):
         with pytest.raises(MediaOutOfBounds, match="longer than 2 seconds"):

@@ -228,7 +228,15 @@ def test_a_video_that_ends_before_its_index_says_is_refused(kept: float) -> None
         decode_video(file[: start + int(kept * (len(file) - start))], LIMITS, count=2)
 
 
-@pytest.mark.parametrize("form", ["webm vp8", "mpeg ts h264", "mpeg 1"])
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.99])
+@pytest.mark.parametrize("form", ["webm vp8", "mkv h264"])
+def test_a_video_that_ends_before_its_segment_says_is_refused(form: str, kept: float) -> None:
+    file = clip(75, rate=25, **FORMATS[form])
+    with pytest.raises(UndecodableMedia, match="ends before"):
+        decode_video(file[: int(kept * len(file))], LIMITS, count=2)
+
+
+@pytest.mark.parametrize("form", ["webm without duration", "mpeg ts h264", "mpeg 1"])
 def test_a_recording_that_was_cut_off_gives_what_there_is(form: str) -> None:
     file = clip(75, rate=25, **FORMATS[form])
     video = decode_video(file[: len(file) // 2], LIMITS, count=3)
