@@ -77,7 +77,7 @@ def test_each_has_a_store_of_its_own_where_the_image_keeps_collections() -> None
 
 def test_what_is_set_outside_is_passed_on_but_for_what_the_image_sets(service: dict[str, Any]) -> None:
     image = set(re.findall(r"\b(FUSIONRNN_\w+)=", (ROOT / "Dockerfile").read_text()))
-    traces = {"OTEL_EXPORTER_OTLP_ENDPOINT"}
+    traces = set(re.findall(r"`(OTEL_\w+)`", (ROOT / "docs" / "deploy.md").read_text()))
     assert set(service["environment"]) - traces == {setting.name for setting in every_setting()} - image
 
 

@@ -11,16 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.checkpoint import load_checkpoint
+from models.checkpoint import load_checkpoint, save_checkpoint
 from models.config import CheckpointConfig
 from models.features.audio import AudioFeatures
 from models.network import FusionRNN
 from models.pipeline import Pipeline
 from models.training.calibration import calibrate, scaled
 from models.training.commands import train_command
-from models.training.evaluation import measure
+from models.training.evaluation.answers import answered
 from models.training.evaluation.examples import read_examples
-from models.training.metrics.classes import calibrated_figures
+from models.training.metrics.classes import calibrated_figures, expected_calibration_error
 from models.training.novelty import learn_novelty
 from models.training.recipes.attention import draw_attention
 from models.training.recipes.cards.voice_commands import card
@@ -127,44 +127,49 @@ def _publish(
     """Write the best of the networks trained so far, with what is known of it."""
     best = max(runs, key=lambda run: run.accuracy)
     calibrated = calibrate(best.probabilities, held.truth)
+    config = describe(calibrated.heat)
+    # Measured from its folder: what is served reads files as they are, not rounded to 16 bits as training keeps them.
+    save_checkpoint(out / "checkpoint", config, best.network)
+    served, truth = served_answers(out / "checkpoint", data)
     heard = {name: scaled(answers(best.network, each), calibrated.heat) for name, each in strange.items()}
     metrics = {
         "dataset": data.resolve().name,
         "split": "val",
-        "n": len(held.truth),
+        "n": len(truth),
         "command": train_command("voice-commands", data, out, runs[0].seed),
         "seed": best.seed,
-        "figures": calibrated_figures(calibrated.probabilities, held.truth),
+        "figures": calibrated_figures(served, truth),
         "seeds": {
             "accuracy": over_seeds([run.accuracy for run in runs]),
             "of": [run.seed for run in runs],
             "minutes": [minutes(out / f"seed-{run.seed}") for run in runs],
         },
         "baselines": baselines,
-        "calibration": calibrated.note,
+        "calibration": calibration(served, truth, calibrated.heat),
         "false_accepts": false_accepts(calibrated.probabilities, held.truth, heard),
     }
 
     features = AudioFeatures.model_validate(FEATURES)
     shown = [_shown(features, sounds, LABELS.index(label)) for label in SHOWN]
     draw_attention(best.network, shown, features.hop, out / "attention.png")
-    publish(
-        out,
-        describe(calibrated.heat),
-        best.network,
-        metrics,
-        calibrated.probabilities,
-        held.truth,
-        card=card,
-        served=partial(_served, data=data, sounds=sounds),
-    )
+    posted = partial(_posted, sounds=sounds)
+    publish(out, config, best.network, metrics, served, truth, card=card, served=posted)
 
 
-def _served(folder: Path, data: Path, sounds: Sounds) -> dict[str, Any]:
-    """What the weights as they are stored, in fp16, are worth: figures of the folder as ``evaluate`` prints them."""
+def served_answers(folder: Path, data: Path) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Probabilities [N, 12] of the validation words from the checkpoint as it is served, and their classes [N]."""
     pipeline = Pipeline.load(folder)
-    figures = measure(pipeline, read_examples(pipeline, data, "val", None))["figures"]
-    return {"figures": figures, **_posted(folder, sounds)}
+    found = answered(pipeline, read_examples(pipeline, data, "val", None), top_k=len(LABELS))
+    rows = [{each.label: each.probability for each in answer.predictions} for answer in found.answers]
+    probabilities = np.array([[row[label] for label in LABELS] for row in rows])
+    return probabilities, np.array([LABELS.index(label) for label in found.targets])
+
+
+def calibration(served: NDArray[np.float64], truth: NDArray[np.int64], heat: float) -> dict[str, float]:
+    """The temperature ``heat`` of served probabilities [N, C], and how far they are off without and with it."""
+    plain = scaled(served, 1 / heat)
+    before, after = (round(expected_calibration_error(each, truth), 4) for each in (plain, served))
+    return {"temperature": heat, "error_before": before, "error_after": after}
 
 
 def _posted(folder: Path, sounds: Sounds) -> dict[str, Any]:

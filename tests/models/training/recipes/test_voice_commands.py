@@ -6,11 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from models.encoders.audio import AudioRNN
 from models.network import FusionRNN
 from models.pipeline import Pipeline
+from models.training.confusion import draw_confusion
+from models.training.evaluation import evaluate
 from models.training.manifest import DataError
+from models.training.recipes import classifier
 from models.training.recipes.voice_commands import recipe as voice_commands
 from models.training.recipes.voice_commands import sounds
 from models.training.recipes.voice_commands.recipe import describe, false_accepts
@@ -33,6 +37,13 @@ def test_the_command_leaves_a_checkpoint_that_answers(
 ) -> None:
     monkeypatch.setattr(voice_commands, "EPOCHS", 1)
     monkeypatch.setattr(voice_commands, "SEEDS", 2)
+    tables: list[NDArray[np.int64]] = []
+
+    def draw(table: NDArray[np.int64], labels: list[str], picture: Path) -> None:
+        tables.append(table)
+        draw_confusion(table, labels, picture)
+
+    monkeypatch.setattr(classifier, "draw_confusion", draw)
     voice_commands.train(data, tmp_path / "out", 3)
     pipeline = Pipeline.load(tmp_path / "out" / "checkpoint")
     pipeline.warm_up()
@@ -43,6 +54,11 @@ def test_the_command_leaves_a_checkpoint_that_answers(
     assert metrics["baselines"].keys() == {"always 'down'", "no recurrence"}
     assert pipeline.config.defaults["temperature"] == metrics["calibration"]["temperature"]
     assert (tmp_path / "out" / "confusion.png").exists()
+    # The picture and the calibration error are of the same answers as the figures: those of what is served.
+    figures = evaluate(tmp_path / "out" / "checkpoint", data, "val")["figures"]
+    assert metrics["figures"] == figures
+    assert np.trace(tables[-1]) / 12 == pytest.approx(figures["accuracy"][0], abs=1e-4)
+    assert metrics["calibration"]["error_after"] == figures["expected_calibration_error"]
     again = voice_commands.remeasured(tmp_path / "out" / "checkpoint", data, tmp_path / "again")
     assert again["recordings"] == metrics["recordings"]
     assert again["false_accepts"] == pytest.approx(metrics["false_accepts"], abs=5e-3)
