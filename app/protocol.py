@@ -1,14 +1,19 @@
 """HTTP as uvicorn speaks it, with bounds on the head of a request, and by the RFCs where uvicorn departs from them."""
 
 import asyncio
+import json
 from typing import Any, ClassVar
 
 import httptools
 import structlog
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Response
+from websockets.server import ServerProtocol
+from websockets.typing import StatusLike
 
 from app.errors import PROBLEM, BadRequest, HeadTooLarge, ServiceError, UploadTimeout
 
@@ -200,12 +205,30 @@ class BoundedProtocol(HttpToolsProtocol):
         )
 
 
+class _Handshake(ServerProtocol):
+    """Says as a problem, and not in plain text, what is wrong with a handshake."""
+
+    def reject(self, status: StatusLike, text: str) -> Response:
+        response = super().reject(status, text)
+        error = BadRequest(text.strip(), "Send Sec-WebSocket-Version: 13 and a Sec-WebSocket-Key, as RFC 6455 has it.")
+        response.body = json.dumps(error.body() | {"status": response.status_code}).encode()
+        del response.headers["Content-Type"], response.headers["Content-Length"]
+        head = {"Content-Type": PROBLEM, "Content-Length": str(len(response.body)), "Sec-WebSocket-Version": "13"}
+        response.headers.update(head)
+        return response
+
+
 class WebSocketProtocol(WebSocketsSansIOProtocol):
     """A WebSocket whose refusal is an answer, and which ends also for a client that reads nothing.
 
     uvicorn takes the handshake for unfinished after a refusal, and logs an error: any page could fill the log, just by
     asking. And it closes once all is sent, which of a client that reads nothing is never.
     """
+
+    def __init__(self, config: Config, *args: Any, **kwargs: Any) -> None:
+        super().__init__(config, *args, **kwargs)
+        # As uvicorn makes its own where nothing is compressed.
+        self.conn = _Handshake(max_size=config.ws_max_size, logger=self.conn.logger)
 
     async def send(self, message: Any) -> None:
         await super().send(message)

@@ -215,6 +215,27 @@ def test_a_websocket_on_a_connection_that_was_used_before_is_left_alone(address:
             rest(used)
 
 
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        ("Sec-WebSocket-Version: 8\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==", "Sec-WebSocket-Version"),
+        ("Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: abc", "Sec-WebSocket-Key"),
+    ],
+)
+def test_a_handshake_that_is_wrong_is_told_as_a_problem(address: str, head: str, said: str) -> None:
+    with connect(address) as asking:
+        asking.sendall(
+            f"GET /v1/models/captioner/stream HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            f"{head}\r\n\r\n".encode()
+        )
+        answer, _, body = rest(asking).partition(b"\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"Content-Type: application/problem+json" in answer
+    assert b"Sec-WebSocket-Version: 13" in answer
+    problem = json.loads(body)
+    assert (problem["status"], said in problem["detail"], bool(problem["remedy"])) == (400, True, True)
+
+
 def predict(head: str, body: bytes) -> bytes:
     """A request for an option that there is not, which only a server that has read the body can name."""
     return f"POST /v1/models/captioner/predict HTTP/1.1\r\nHost: a\r\n{head}\r\n".encode() + body
