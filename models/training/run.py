@@ -83,7 +83,7 @@ def train_experiment(
         experiment = experiment.model_copy(update={"training": experiment.training.model_copy(update={"seed": seed})})
     outcome = _train(experiment, begun, data, out, device)
     folder = out / CHECKPOINT
-    command = train_command(path, data, out, seed, start=start, baselines=baselines, device=device)
+    command = train_command(path, data, out, seed, usual=None, start=start, baselines=baselines, device=device)
     known = corpus_novelty(Pipeline.load(folder, device), outcome.corpus)
     save_novelty(folder / NOVELTY, known)
     metrics = _measured(folder, outcome) | {"command": command}
