@@ -43,6 +43,7 @@ def write_manifests(folder: Path, *, share: float = 0.2) -> Written:
 
     Raises:
         DataError: there are manifests already, or nothing to list, or a text or a name that is not UTF-8.
+        OSError: a file cannot be read, or a manifest not written.
     """
     given = _given(folder)
     ignored: list[str] = []
@@ -90,6 +91,7 @@ def write_splits(folder: Path, splits: Mapping[str, Sequence[dict[str, Any]]]) -
 
     Raises:
         DataError: there are such already.
+        OSError: one cannot be written.
     """
     present = [f"{name}.jsonl" for name in splits if (folder / f"{name}.jsonl").exists()]
     if present:

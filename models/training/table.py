@@ -39,6 +39,7 @@ def write_table(table: Path, folder: Path, columns: Mapping[str, str], *, share:
 
     Raises:
         DataError: the table cannot be read, or has nothing to learn from; the message says what, where and what to do.
+        OSError: a file that it names cannot be read, or a manifest not written.
     """
     rows = _renamed(_read(table), columns, table)
     columns_of = _Columns.of(rows, table, folder)
