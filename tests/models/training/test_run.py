@@ -160,6 +160,28 @@ def test_what_needs_no_training_may_change_afterwards(tmp_path: Path, data: Path
     assert (folder / "model.safetensors").read_bytes() == weights
 
 
+def test_what_is_known_of_the_same_weights_is_kept_and_of_others_is_not(tmp_path: Path, data: Path) -> None:
+    training = "epochs = 1\nminimum_count = 1\nseed = 5"
+    toml = make_experiment(tmp_path / "my.toml", "classification", TEXT, IMAGE, FUSED, training=training)
+    folder = tmp_path / "run" / "checkpoint"
+    cli_train(str(toml), data, tmp_path / "run", 0, baselines=True)
+    cli_evaluate(folder, make_data(tmp_path / "other", train=6, val=3), save=True)
+    before = json.loads((folder / "metrics.json").read_text())
+    assert [entry["dataset"] for entry in before["elsewhere"]] == ["other"]
+    assert before["command"].endswith("--seed 0 --baselines")
+    make_experiment(toml, "classification", TEXT, IMAGE, FUSED, top='terms = "Mine."', training=training)
+    cli_train(str(toml), data, tmp_path / "run", 0)
+    assert json.loads((folder / "metrics.json").read_text()) == before
+    card = (folder / "README.md").read_text()
+    assert "Mine." in card
+    assert "Beside a network of text alone" in card
+    (tmp_path / "run" / "resume.pt").unlink()
+    cli_train(str(toml), data, tmp_path / "run", 1)
+    after = json.loads((folder / "metrics.json").read_text())
+    assert before.keys() - after.keys() == {"alone", "baselines", "elsewhere"}
+    assert after["command"].endswith("--seed 1")
+
+
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, data: Path) -> None:
     toml = make_experiment(tmp_path / "my.toml", "regression", TEXT, FUSED, training="epochs = 1")
     (tmp_path / "run").mkdir()
