@@ -40,6 +40,8 @@ def manifest(
         )
     counts = ", ".join(f"{count} in {name}.jsonl" for name, count in written.examples.items())
     typer.echo(f"{data}: {sum(written.examples.values())} examples, {counts}")
+    for said in written.odd:
+        typer.echo(said, err=True)
     if written.ignored:
         typer.echo(f"No medium: {', '.join(written.ignored[:10])}", err=True)
     if written.empty:

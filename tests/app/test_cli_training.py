@@ -184,9 +184,11 @@ def test_manifest_names_a_file_that_cannot_be_read_or_written(tmp_path: Path, mo
 
 
 def test_manifest_of_a_table(tmp_path: Path) -> None:
-    (tmp_path / "texts.tsv").write_text("review\tstars\n" + "".join(f"text {n}\t{n % 2}\n" for n in range(10)))
+    rows = [f"text {n}\t{n % 2}\t{n or 'NA'}\n" for n in range(10)]
+    (tmp_path / "texts.tsv").write_text("review\tstars\tage\n" + "".join(rows))
     table = ("--table", tmp_path / "texts.tsv")
-    code, shown, _ = run("manifest", tmp_path, *table, "--column", "text=review", "--column", "label=stars")
+    code, shown, complaint = run("manifest", tmp_path, *table, "--column", "text=review", "--column", "label=stars")
+    assert "texts.tsv, line 2, column 'age': 'NA' is not a number" in complaint
     assert (code, "10 examples, 8 in train.jsonl, 2 in val.jsonl" in shown) == (0, True)
     assert '"label": 1' in (tmp_path / "train.jsonl").read_text()
     code, _, complaint = run("manifest", tmp_path, "--column", "text=review")
