@@ -12,7 +12,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, get_args
@@ -89,21 +89,8 @@ class _Columns:
                 f"{table} has no column of files in {folder}, and none called 'text', but {', '.join(names)}: give "
                 "the folder from which its paths begin, or name the column of texts with --column text=NAME"
             )
-        numbers, odd = set(), []
-        for name in names - files.keys() - _TEXTS:
-            given = {line: row[name] for line, row in rows.items() if row[name]}
-            others = [line for line, cell in given.items() if _number(cell) is None]
-            said = f"{table}, line {others[0]}, column '{name}': '{given[others[0]]}' is not a number" if others else ""
-            if others and name == _NUMBER:
-                raise DataError(
-                    f"{said}, as a '{_NUMBER}' must be: write it as in 13.5, leave the cell empty, or give the column "
-                    f"another name, as in --column amount={_NUMBER}"
-                )
-            if given and not others:
-                numbers.add(name)
-            elif name != "label" and len(others) < len(given) / 2:
-                odd.append(f"{said}, as most there are: the whole column is taken for text")
-        return cls(folder, bases, files, frozenset(numbers), sorted(odd))
+        numbers, odd = _numbers(rows, names - files.keys() - _TEXTS, table)
+        return cls(folder, bases, files, numbers, odd)
 
     def example(self, row: _Row, where: str) -> dict[str, Any]:
         """The line of a row; empty cells say nothing."""
@@ -198,6 +185,27 @@ def _usual(name: str, found: Sequence[Path | None]) -> str:
     """What most files of a column are: what cannot be read is named by training, where its part is known."""
     kinds = Counter(part for path in found[:100] if path is not None and (part := part_of(path)) is not None)
     return name if name in {*_MODALITIES, *_TEXTS} or not kinds else kinds.most_common(1)[0][0]
+
+
+def _numbers(rows: Mapping[int, _Row], names: Collection[str], table: Path) -> tuple[frozenset[str], list[str]]:
+    """Which of these columns are of numbers, and of those that mostly are, what is not."""
+    numbers, odd = set(), []
+    for name in sorted(names):
+        given = {line: row[name] for line, row in rows.items() if row[name]}
+        others = [line for line, cell in given.items() if _number(cell) is None]
+        if not others:
+            numbers.add(name)
+            continue
+        said = f"{table}, line {others[0]}, column '{name}': '{given[others[0]]}' is not a number"
+        if name == _NUMBER:
+            raise DataError(
+                f"{said}, as a '{_NUMBER}' must be: write it as in 13.5, leave the cell empty, or give the column "
+                f"another name, as in --column amount={_NUMBER}"
+            )
+        # Classes are names, whatever they look like.
+        if name != "label" and len(others) < len(given) / 2:
+            odd.append(f"{said}, as most there are: the whole column is taken for text")
+    return frozenset(numbers), odd
 
 
 def _number(cell: str) -> int | float | None:
