@@ -34,8 +34,14 @@ def manifest(
             written = write_table(table, data, dict(pair(item) for item in column or ()), share=share)
     except DataError as error:
         fail(str(error))
+    except OSError as error:
+        fail(
+            f"{error.filename or data} cannot be read or written ({error.strerror or error}): mend that, and try again"
+        )
     counts = ", ".join(f"{count} in {name}.jsonl" for name, count in written.examples.items())
     typer.echo(f"{data}: {sum(written.examples.values())} examples, {counts}")
+    for said in written.odd:
+        typer.echo(said, err=True)
     if written.ignored:
         typer.echo(f"No medium: {', '.join(written.ignored[:10])}", err=True)
     if written.empty:

@@ -116,11 +116,24 @@ def cli_evaluate(
 
     Raises:
         CheckpointError: the folder is not a usable checkpoint.
-        DataError: the data does not fit the checkpoint's task, or there is no such ``device``: auto, cpu or cuda.
+        DataError: the data does not fit the checkpoint's task, there is no such ``device``: auto, cpu or cuda, or the
+            folder cannot be written to.
     """
     from models.training.evaluation import evaluate
 
-    return evaluate(checkpoint, data, split, target, save=save, device=_chosen(device))
+    if save:
+        try:
+            # Said before anything is measured.
+            with TemporaryFile(dir=checkpoint):
+                pass
+        except OSError as error:
+            raise DataError(f"{checkpoint} cannot be written to ({error.strerror}): leave --save out") from error
+    try:
+        return evaluate(checkpoint, data, split, target, save=save, device=_chosen(device))
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or checkpoint} cannot be written or read ({error.strerror or error})"
+        ) from error
 
 
 def cli_novelty(checkpoint: Path, data: Sequence[Path], device: str = "cpu") -> dict[str, int]:

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.training.manifest import DataError
 from models.training.progress import progress
 
 FeatureArray = NDArray[np.float16]
+_MOST = float(np.finfo(np.float16).max)
 
 
 def cached_features(
@@ -28,18 +30,38 @@ def cached_features(
         key: all that the features depend on; another key is another file.
         compute: given the first row that is missing, yields this and the following rows. A killed run goes on from
             its last whole row.
+
+    Raises:
+        DataError: a feature is beyond what fp16 holds, or no finite number.
     """
     folder.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256(json.dumps([key, shape], sort_keys=True, default=str).encode()).hexdigest()[:16]
     path, marker = folder / f"{label}-{digest}.npy", folder / f"{label}-{digest}.rows"
-    done = int(marker.read_text()) if path.exists() and marker.exists() else 0
+    done = _done(marker) if path.exists() else 0
     array = np.lib.format.open_memmap(path, mode="r+" if done else "w+", dtype=np.float16, shape=shape)
     if done < shape[0]:
         with progress(label, total=shape[0], start=done) as advance:
             for row, values in enumerate(compute(done), done):
-                array[row] = values
+                with np.errstate(over="ignore"):  # refused below, with the row
+                    array[row] = values
+                if not np.isfinite(array[row]).all():
+                    raise DataError(
+                        f"{label}: row {row + 1} has a feature that is NaN, infinite or beyond {_MOST:g}, which is "
+                        "the most that fp16 holds: mend or remove its medium, or scale the features"
+                    )
                 if row % 256 == 255 or row == shape[0] - 1:
                     array.flush()
-                    marker.write_text(str(row + 1))
+                    # A kill must leave all of it or nothing.
+                    temporary = marker.with_suffix(".tmp")
+                    temporary.write_text(str(row + 1))
+                    temporary.replace(marker)
                 advance()
     return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
+
+
+def _done(marker: Path) -> int:
+    """Rows that are whole; of a marker that is missing or damaged none."""
+    try:
+        return int(marker.read_text())
+    except (OSError, ValueError):
+        return 0

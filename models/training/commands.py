@@ -22,14 +22,20 @@ def train_command(
     out: Path,
     seed: int | None,
     *,
+    usual: int | None = 0,
     start: Sequence[Path] = (),
     baselines: bool = False,
     device: str = "cpu",
 ) -> str:
-    """The ``fusionrnn train`` that trains the same again; ``seed`` where it was given."""
+    """The ``fusionrnn train`` that trains the same again.
+
+    Args:
+        seed: as it was given; None where it was not.
+        usual: the one that is taken without any; None where the recipe is a file, which may come to say another.
+    """
     words = [f"fusionrnn train {shown(Path(recipe))} --data {shown(data)} --out {shown(out)}"]
     words += [f"--start {shown(folder)}" for folder in start]
-    words += [f"--seed {seed}"] if seed else []
+    words += [f"--seed {seed}"] if seed not in (None, usual) else []
     words += ["--baselines"] if baselines else []
     words += [f"--device {device}"] if device != "cpu" else []
     return " ".join(words)

@@ -22,6 +22,7 @@ from models.registry import ENCODERS, FUSIONS, HEADS, ComponentConfig, Registry
 from models.training.augmentation import AUGMENTATIONS, FITTING
 from models.training.manifest import DataError
 from models.training.plan import TrainingPlan
+from models.training.rehearsal import rehearse
 
 DEFAULT_PARTS: dict[str, tuple[str, str]] = {
     "image": ("pixels", "image-small"),
@@ -175,10 +176,10 @@ class Experiment(_Strict):
             ) from error
 
     def check_parts(self) -> None:
-        """Refuse unknown part types, unknown keys and impossible sizes before any data are read.
+        """Refuse unknown part types, unknown keys, impossible sizes and parts that do not fit, before data are read.
 
         Raises:
-            ExperimentError: with the table, the key and the name that was probably meant.
+            ValueError: with the table, the key and the name that was probably meant, or with what does not fit.
         """
         for name in self.modalities:
             where = f"modalities.{name}"
@@ -194,6 +195,7 @@ class Experiment(_Strict):
         _check_part(FUSIONS, self.fusion_table(), "fusion", DICTATED)
         _check_part(HEADS, self.head_table({}), "head", DICTATED)
         self._check_steps()
+        rehearse(self)
 
     def _check_steps(self) -> None:
         """Steps that must agree are counted before training, which only those of ready vectors can be."""
@@ -251,7 +253,7 @@ def load_experiment(path: Path, plan: Callable[[Experiment], Experiment] = lambd
         experiment.check_parts()
     except ValidationError as error:
         raise ExperimentError(f"{path}: {first_fault(error)}") from error
-    except ExperimentError as error:
+    except ValueError as error:
         raise ExperimentError(f"{path}: {error}") from error
     return experiment
 

@@ -10,7 +10,7 @@ Files of one stem are one example. What a file is, is told from its content; pla
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,12 @@ _TOO_FEW = "a class needs one to learn from and one to measure by"
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What was written: examples of each split; files that are no medium, and texts without a word."""
+    """What was written: examples of each split; files that are no medium, texts without a word, and what to look at."""
 
     examples: dict[str, int]
     ignored: list[str]
     empty: list[str]
+    odd: list[str] = field(default_factory=list)
 
 
 def write_manifests(folder: Path, *, share: float = 0.2) -> Written:
@@ -43,6 +44,7 @@ def write_manifests(folder: Path, *, share: float = 0.2) -> Written:
 
     Raises:
         DataError: there are manifests already, or nothing to list, or a text or a name that is not UTF-8.
+        OSError: a file cannot be read, or a manifest not written.
     """
     given = _given(folder)
     ignored: list[str] = []
@@ -90,6 +92,7 @@ def write_splits(folder: Path, splits: Mapping[str, Sequence[dict[str, Any]]]) -
 
     Raises:
         DataError: there are such already.
+        OSError: one cannot be written.
     """
     present = [f"{name}.jsonl" for name in splits if (folder / f"{name}.jsonl").exists()]
     if present:
@@ -132,7 +135,7 @@ def _examples(folder: Path, label: Path, ignored: list[str], empty: list[str]) -
         if part is None:
             ignored.append(name)
             continue
-        text = _text(path, name) if part == "text" else ""
+        text = text_of(path, name) if part == "text" else ""
         if part == "text" and not text:
             empty.append(name)
             continue
@@ -152,7 +155,12 @@ def _name(path: Path, folder: Path) -> str:
     return name
 
 
-def _text(path: Path, name: str) -> str:
+def text_of(path: Path, name: str) -> str:
+    """The text in a file, without the spaces around it.
+
+    Raises:
+        DataError: it is not UTF-8.
+    """
     try:
         # Editors on Windows begin a file with a byte order mark, which is no part of the text.
         return path.read_text(encoding="utf-8-sig").strip()

@@ -1,5 +1,6 @@
 """From an experiment's TOML file and a data folder to a checkpoint folder that is served."""
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from models.checkpoint import CARD, METRICS, NOVELTY, Checkpoint, save_checkpoint
+from models.checkpoint import CARD, METRICS, NOVELTY, WEIGHTS, Checkpoint, save_checkpoint
 from models.config import CheckpointConfig
 from models.features import Modality, VideoFeatures
 from models.features.text import TextTokenizer
@@ -83,10 +84,15 @@ def train_experiment(
         experiment = experiment.model_copy(update={"training": experiment.training.model_copy(update={"seed": seed})})
     outcome = _train(experiment, begun, data, out, device)
     folder = out / CHECKPOINT
-    command = train_command(path, data, out, seed, start=start, baselines=baselines, device=device)
-    known = corpus_novelty(Pipeline.load(folder, device), outcome.corpus)
+    pipeline = Pipeline.load(folder, device)
+    known = corpus_novelty(pipeline, outcome.corpus)
     save_novelty(folder / NOVELTY, known)
-    metrics = _measured(folder, outcome) | {"command": command}
+    # What else is known of these very weights, by an earlier run of the command or `evaluate --save`.
+    metrics = {**(pipeline.metrics or {}), **_measured(folder, outcome)}
+    compared = baselines or "baselines" in metrics
+    metrics["command"] = train_command(
+        path, data, out, seed, usual=None, start=start, baselines=compared, device=device
+    )
     metrics |= {"seed": experiment.training.seed, **outcome.notes}
     if "left_out" in experiment.training.model_fields_set:  # `evaluate` goes by it too
         metrics["left_out"] = experiment.training.left_out
@@ -139,8 +145,23 @@ def _train(experiment: Experiment, start: Start, data: Path, out: Path, device: 
     elif experiment.task == "transcription" and (seconds := seconds_per_step(config, network)) is not None:
         defaults = {"seconds_per_step": seconds}
     config = _config(experiment, target, corpus, defaults)
-    save_checkpoint(out / CHECKPOINT, config, network.cpu(), corpus.tokenizer)
+    _save(out / CHECKPOINT, config, network, corpus)
     return _Outcome(config, network, corpus, target, notes, device)
+
+
+def _save(folder: Path, config: CheckpointConfig, network: FusionRNN, corpus: Corpus) -> None:
+    """Write the checkpoint; the metrics that lie there stay if they are of the same weights."""
+    before = _digest(folder / WEIGHTS)
+    save_checkpoint(folder, config, network.cpu(), corpus.tokenizer)
+    if _digest(folder / WEIGHTS) != before:
+        (folder / METRICS).unlink(missing_ok=True)
+
+
+def _digest(path: Path) -> str | None:
+    if not path.exists():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_words(experiment: Experiment, target: Target, corpus: Corpus) -> None:

@@ -50,8 +50,14 @@ def ready_in(experiment: Experiment) -> frozenset[Modality]:
     return frozenset(name for name in experiment.modalities if experiment.features(name)["type"] == READY)
 
 
-def check_left_out(split: Split, used: int, most: float, faults: Faults) -> None:
-    """Stop where faults leave more than the share ``most`` of a split out, or all; ``used`` counts the others.
+def check_left_out(
+    split: Split, used: int, most: float, faults: Faults, *, by: str = "`left_out` in [training]"
+) -> None:
+    """Stop where faults leave more than the share ``most`` of a split out, or all.
+
+    Args:
+        used: how many they leave.
+        by: what allows the share, in words.
 
     Raises:
         DataError: with the faults.
@@ -59,8 +65,8 @@ def check_left_out(split: Split, used: int, most: float, faults: Faults) -> None
     left_out = split.total - used
     if left_out > most * split.total or used == 0:
         raise DataError(
-            f"{left_out} of {split.total} examples of {split.name}.jsonl cannot be used; `left_out` in [training] "
-            f"allows {most:.0%}.\n" + "\n".join(faults.lines())
+            f"{left_out} of {split.total} examples of {split.name}.jsonl cannot be used; {by} allows {most:.0%}.\n"
+            + "\n".join(faults.lines())
         )
 
 

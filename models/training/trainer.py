@@ -12,7 +12,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,9 @@ class _Position:
     step: int = 0
     best: float = -math.inf
     best_epoch: int = -1
+    sums: dict[str, float] = field(default_factory=dict)
+    """Of the figures of the epoch's batches so far, of which there are ``count``."""
+    count: int = 0
 
 
 class Trainer:
@@ -155,7 +158,7 @@ class Trainer:
                     self._at.best, self._at.best_epoch = value, self._at.epoch
                     self._best = {name: tensor.detach().clone() for name, tensor in self._weights()}
             self._log(stage, "validation", figures | {"seconds": time.monotonic() - started})
-            self._at.epoch, self._at.step = self._at.epoch + 1, 0
+            self._at = replace(self._at, epoch=self._at.epoch + 1, step=0, sums={}, count=0)
             self._save()
         self.model.load_state_dict(self._best)
         _write(self._best, self.folder / f"{stage.name}.pt")
@@ -174,7 +177,6 @@ class Trainer:
         batches = stage.batches(generator)
         total = len(batches) * stage.schedule.epochs
         parameters = [parameter for group in self._optimizer.param_groups for parameter in group["params"]]
-        sums: dict[str, float] = {}
         saved = started = time.monotonic()
         first = self._at.step
         self.model.train()
@@ -200,14 +202,13 @@ class Trainer:
                 self._optimizer.step()
                 self._update_average(stage.schedule.averaging, step)
                 for name, value in (figures | {"gradient_norm": float(norm), "loss": float(loss.detach())}).items():
-                    sums[name] = sums.get(name, 0.0) + value
-                self._at.step += 1
+                    self._at.sums[name] = self._at.sums.get(name, 0.0) + float(value)
+                self._at.step, self._at.count = self._at.step + 1, self._at.count + 1
                 advance(" ".join(f"{name} {value:.3f}" for name, value in figures.items()))
                 if time.monotonic() - saved > self.save_every_s:
                     self._save()
                     saved = time.monotonic()
-        count = max(self._at.step - first, 1)
-        means = {name: value / count for name, value in sums.items()}
+        means = {name: value / self._at.count for name, value in self._at.sums.items()}
         self._log(stage, "train", means | {"seconds": time.monotonic() - started})
 
     def _weights(self) -> Iterator[tuple[str, Tensor]]:

@@ -6,12 +6,14 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.app.test_cli import run
 from tests.models.training.data import TEXT, make_data, make_experiment
 from tests.repository.project import ROOT
+from tests.support import tiny_captioner
 
 ZOO = ROOT / "models" / "zoo"
 
@@ -41,6 +43,38 @@ def test_train_then_evaluate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     code, again, _ = run("evaluate", checkpoint, "--data", data, "--save")
     assert (code, again) == (0, shown)
     assert json.loads(metrics.read_text()) == json.loads(trained) | json.loads(shown)
+
+
+def test_a_checkpoint_that_cannot_be_written_to_is_refused_before_it_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from models import training
+
+    def refused(**_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "checkpoint").mkdir()
+    monkeypatch.setattr(training, "TemporaryFile", refused)
+    # The folder is empty, which would be said next.
+    code, _, complaint = run("evaluate", tmp_path / "checkpoint", "--data", tmp_path, "--save")
+    assert code == 1
+    assert complaint.endswith("checkpoint cannot be written to (Permission denied): leave --save out\n")
+
+
+def test_figures_that_cannot_be_saved_leave_those_that_stand_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from models.training import evaluation
+
+    folder = tiny_captioner(tmp_path / "captioner")
+    (folder / "metrics.json").write_text('{"n": 7}')
+    (folder / "metrics.tmp").mkdir()
+    monkeypatch.setattr(evaluation, "usable_examples", lambda *_, **__: None)
+    monkeypatch.setattr(evaluation, "measure", lambda *_: {"figures": {}})
+    code, _, complaint = run("evaluate", folder, "--data", tmp_path, "--save")
+    assert code == 1
+    assert re.search(r"metrics\.tmp cannot be written or read \(Is a directory\)$", complaint.strip())
+    assert (folder / "metrics.json").read_text() == '{"n": 7}'
 
 
 def test_saving_belongs_to_one_checkpoint(tmp_path: Path) -> None:
@@ -129,10 +163,32 @@ def test_manifest(tmp_path: Path) -> None:
     assert (code, "10 examples, 8 in train.jsonl, 2 in val.jsonl" in shown) == (0, True)
 
 
+def test_manifest_names_a_file_that_cannot_be_read_or_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for label in ("good", "bad"):
+        (tmp_path / label).mkdir()
+        for number in range(2):
+            (tmp_path / label / f"{number}.txt").write_text("a text")
+    opened = Path.open
+    for name in ("0.txt", "train.jsonl"):
+
+        def forbidden(self: Path, *arguments: Any, name: str = name, **named: Any) -> Any:
+            if self.name == name:
+                raise PermissionError(13, "Permission denied", str(self))
+            return opened(self, *arguments, **named)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, "open", forbidden)
+            code, _, complaint = run("manifest", tmp_path)
+        assert code == 1
+        assert re.search(rf"{name} cannot be read or written \(Permission denied\): mend that", complaint)
+
+
 def test_manifest_of_a_table(tmp_path: Path) -> None:
-    (tmp_path / "texts.tsv").write_text("review\tstars\n" + "".join(f"text {n}\t{n % 2}\n" for n in range(10)))
+    rows = [f"text {n}\t{n % 2}\t{n or 'NA'}\n" for n in range(10)]
+    (tmp_path / "texts.tsv").write_text("review\tstars\tage\n" + "".join(rows))
     table = ("--table", tmp_path / "texts.tsv")
-    code, shown, _ = run("manifest", tmp_path, *table, "--column", "text=review", "--column", "label=stars")
+    code, shown, complaint = run("manifest", tmp_path, *table, "--column", "text=review", "--column", "label=stars")
+    assert "texts.tsv, line 2, column 'age': 'NA' is not a number" in complaint
     assert (code, "10 examples, 8 in train.jsonl, 2 in val.jsonl" in shown) == (0, True)
     assert '"label": 1' in (tmp_path / "train.jsonl").read_text()
     code, _, complaint = run("manifest", tmp_path, "--column", "text=review")

@@ -3,6 +3,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -159,8 +160,17 @@ def test_files_that_are_no_text_or_may_not_be_read_are_named(folder: Path, monke
         raise PermissionError(13, "Permission denied")
 
     # The owner of all files may read what the mode forbids.
-    monkeypatch.setattr(TextTokenizer, "load", refused)
-    with pytest.raises(CheckpointError, match=r"tokenizer\.json cannot be read.*denied"):
+    with monkeypatch.context() as patched:
+        patched.setattr(TextTokenizer, "load", refused)
+        with pytest.raises(CheckpointError, match=r"tokenizer\.json cannot be read.*denied"):
+            load_checkpoint(folder)
+    opened = Path.open
+
+    def weights_refused(self: Path, *arguments: Any, **named: Any) -> Any:
+        return refused() if self.name == "model.safetensors" else opened(self, *arguments, **named)
+
+    monkeypatch.setattr(Path, "open", weights_refused)
+    with pytest.raises(CheckpointError, match=r"model\.safetensors cannot be read: Permission denied$"):
         load_checkpoint(folder)
 
 

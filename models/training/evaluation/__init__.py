@@ -47,6 +47,7 @@ def evaluate(
     Raises:
         CheckpointError: the folder is not a usable checkpoint.
         DataError: the data does not fit the checkpoint's task, or more examples than in training cannot be used.
+        OSError: ``metrics.json`` cannot be written.
     """
     pipeline = Pipeline.load(folder, device)
     before = pipeline.metrics or {}
@@ -56,8 +57,10 @@ def evaluate(
     metrics["command"] = evaluate_command(folder, data, split, target)
     metrics |= {"target": field} if field else {}
     if save:
-        text = json.dumps(merged(before, metrics), indent=2) + "\n"
-        (folder / METRICS).write_text(text, encoding="utf-8")
+        # The figures that stand there are not lost where writing fails.
+        temporary = (folder / METRICS).with_suffix(".tmp")
+        temporary.write_text(json.dumps(merged(before, metrics), indent=2) + "\n", encoding="utf-8")
+        temporary.replace(folder / METRICS)
     return metrics
 
 

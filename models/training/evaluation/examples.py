@@ -48,7 +48,7 @@ def usable_examples(pipeline: Pipeline, data: Path, split: str, target: str | No
                 faults.add(fault[0], f"{split}.jsonl, {example.name()}", fault[1])
             advance()
     faults.stop_if_fatal()
-    check_left_out(listed, len(usable), left_out, faults)
+    check_left_out(listed, len(usable), left_out, faults, by="the checkpoint's training")
     if faults.found:
         print(f"Measured on {len(usable)} of the {listed.total} examples of {split}.jsonl.", file=sys.stderr)
         print("\n".join(faults.lines()), file=sys.stderr)
@@ -58,7 +58,7 @@ def usable_examples(pipeline: Pipeline, data: Path, split: str, target: str | No
 def _listed(pipeline: Pipeline, data: Path, split: str, target: str | None, faults: Faults) -> Split:
     kind = (STEP_TARGETS if by_step(pipeline) else TARGETS)[pipeline.config.task]
     modalities = pipeline.config.modalities
-    read = partial(kind.value, name=target or kind.field, modalities=list(modalities))
+    read = partial(kind.found, name=target or kind.field, modalities=list(modalities))
     return read_split(data, split, pipeline.accepts, inline_parts(pipeline), read, faults)
 
 

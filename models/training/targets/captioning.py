@@ -35,7 +35,8 @@ class CaptionTarget(Target):
 
     @staticmethod
     def value(fields: Mapping[str, Any], name: str, modalities: Collection[str]) -> Captions:  # noqa: ARG004
-        value = fields.get(name, fields.get("target_text"))
+        instead = fields.get("target_text") if name == CaptionTarget.field else None
+        value = fields.get(name, instead)
         table = value if isinstance(value, dict) else {"en": value}
         captions = {
             str(language): [texts] if isinstance(texts, str) else texts for language, texts in sorted(table.items())

@@ -43,14 +43,19 @@ class Target(ABC):
             ValueError: with what is wrong with it.
         """
 
+    @classmethod
+    def found(cls, fields: Mapping[str, Any], name: str, modalities: Collection[str]) -> Any:
+        """The same, but a field that is missing is called that, and not a wrong value."""
+        try:
+            return cls.value(fields, name, modalities)
+        except ValueError as error:
+            if name and name not in fields:
+                raise ValueError(f"there is no '{name}', but {', '.join(fields) or 'nothing'}") from error
+            raise
+
     def read(self, fields: Mapping[str, Any]) -> Any:
         """The same for this experiment's field and modalities."""
-        try:
-            return self.value(fields, self.name, self.experiment.modalities)
-        except ValueError as error:
-            if self.name and self.name not in fields:
-                raise ValueError(f"there is no '{self.name}', but {', '.join(fields) or 'nothing'}") from error
-            raise
+        return self.found(fields, self.name, self.experiment.modalities)
 
     def learned(self, example: Example) -> Any:
         """What of an example is learned: its target, unless the media themselves are."""

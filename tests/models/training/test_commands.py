@@ -22,6 +22,13 @@ def test_training_says_where_to_and_which_seed() -> None:
     assert command == "fusionrnn train my.toml --data my --out runs/my --seed 5 --baselines"
 
 
+def test_a_seed_that_was_given_in_place_of_a_files_own_is_said_whatever_it_is() -> None:
+    command = train_command(Path("my.toml"), Path("my"), Path("runs/my"), 0, usual=None)
+    assert command == "fusionrnn train my.toml --data my --out runs/my --seed 0"
+    command = train_command(Path("my.toml"), Path("my"), Path("runs/my"), None, usual=None)
+    assert command == "fusionrnn train my.toml --data my --out runs/my"
+
+
 def test_evaluating_says_which_folder() -> None:
     command = evaluate_command(Path("models/zoo/av-speech"), Path("grid_s1"), "val", "text")
     assert command == "fusionrnn evaluate models/zoo/av-speech --data grid_s1 --split val --target text"

@@ -93,6 +93,21 @@ def test_sizes_of_ready_vectors_and_of_decisions_come_from_the_data(tmp_path: Pa
         ),
         (MINIMAL.replace("[modalities.image]", '[training]\nbalance = "ogm-ge"'), r"balance .*: name at least two"),
         (MINIMAL + '[training]\ncontrastive_loss = "max-violation"', r"contrastive_loss is for the task 'embedding'"),
+        (MINIMAL + "[defaults]\nbeam_size = 9", r"defaults has an unknown key 'beam_size': known are tem"),
+        (MINIMAL + "[defaults]\ntemperature = -1", r"defaults.temperature is -1: it must be a number above 0"),
+        (MINIMAL + "[defaults]\ntop_k = 0", r"defaults.top_k: Input should be greater than or equal to 1"),
+        (MINIMAL + f"[defaults]\ntop_k = {10**12}", r"defaults.top_k: Input should be less than or equal to 100000"),
+        (MINIMAL + '[head]\ntype = "regression"', r"'classification' needs a head of type 'classification' or"),
+        (MINIMAL + '[head]\ntype = "decision"', r"a decision head of .* needs a fusion of as many, such as 'decision'"),
+        (
+            'name = "talks"\ntask = "classification"\nfusion.type = "concat"\nhead.per = "step"\n' + VECTORS,
+            r"per 'step' needs a fusion that gives a sequence \(.*\), and 'concat' gives one vector",
+        ),
+        (MINIMAL.replace("classification", "generation"), r"reads one encoder, that of the text, not image, text"),
+        (
+            MINIMAL + '[fusion]\ntype = "weighted-sum"\nmode = "fixed"\nweights = { image = 1.0, audio = 2.0 }',
+            r"weights name audio, image, but there are image, text",
+        ),
         ("name = ", r"is not TOML"),
         (MINIMAL + "[training]\nrate = " + "1" * 5000, r"is not TOML"),
     ],
@@ -102,6 +117,24 @@ def test_what_is_wrong_is_said_with_the_name_that_was_meant(tmp_path: Path, text
         load(tmp_path, text)
     assert "my.toml" in str(caught.value)
     assert "Value error" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("task", "tables"),
+    [
+        ("classification", "[defaults]\ntop_k = 200\n"),
+        ("classification", "[head]\nclasses = 7\n"),
+        ("classification", '[fusion]\ntype = "decision"\noutputs = 7\n'),
+        ("regression", "[head]\noutputs = 3\n"),
+        ("captioning", '[defaults]\nlanguage = "zh"\n'),
+        ("captioning", '[head]\nlanguages = ["en", "zh"]\n'),
+        ("transcription", '[head]\ngrammar = [["Yes", "no"], ["please"]]\n'),
+        ("classification", '[modalities.video]\nfeatures = { type = "vectors", size = 5 }\n'),
+        ("classification", '[modalities.video]\nfeatures = "vectors"\nencoder = { type = "vectors-rnn", size = 5 }\n'),
+    ],
+)
+def test_what_depends_on_the_data_is_not_refused_before_they_are_read(tmp_path: Path, task: str, tables: str) -> None:
+    load(tmp_path, MINIMAL.replace("classification", task) + tables)
 
 
 @pytest.mark.parametrize("kind", FITTING)

@@ -160,6 +160,28 @@ def test_what_needs_no_training_may_change_afterwards(tmp_path: Path, data: Path
     assert (folder / "model.safetensors").read_bytes() == weights
 
 
+def test_what_is_known_of_the_same_weights_is_kept_and_of_others_is_not(tmp_path: Path, data: Path) -> None:
+    training = "epochs = 1\nminimum_count = 1\nseed = 5"
+    toml = make_experiment(tmp_path / "my.toml", "classification", TEXT, IMAGE, FUSED, training=training)
+    folder = tmp_path / "run" / "checkpoint"
+    cli_train(str(toml), data, tmp_path / "run", 0, baselines=True)
+    cli_evaluate(folder, make_data(tmp_path / "other", train=6, val=3), save=True)
+    before = json.loads((folder / "metrics.json").read_text())
+    assert [entry["dataset"] for entry in before["elsewhere"]] == ["other"]
+    assert before["command"].endswith("--seed 0 --baselines")
+    make_experiment(toml, "classification", TEXT, IMAGE, FUSED, top='terms = "Mine."', training=training)
+    cli_train(str(toml), data, tmp_path / "run", 0)
+    assert json.loads((folder / "metrics.json").read_text()) == before
+    card = (folder / "README.md").read_text()
+    assert "Mine." in card
+    assert "Beside a network of text alone" in card
+    (tmp_path / "run" / "resume.pt").unlink()
+    cli_train(str(toml), data, tmp_path / "run", 1)
+    after = json.loads((folder / "metrics.json").read_text())
+    assert before.keys() - after.keys() == {"alone", "baselines", "elsewhere"}
+    assert after["command"].endswith("--seed 1")
+
+
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path, data: Path) -> None:
     toml = make_experiment(tmp_path / "my.toml", "regression", TEXT, FUSED, training="epochs = 1")
     (tmp_path / "run").mkdir()
@@ -279,6 +301,25 @@ def test_a_target_that_is_not_there_is_refused_with_the_fields_that_are(tmp_path
         cli_train(str(toml), data, tmp_path / "run")
 
 
+def test_no_other_field_stands_in_for_a_target_that_was_named(tmp_path: Path, data: Path) -> None:
+    toml = make_experiment(tmp_path / "my.toml", "captioning", IMAGE, FUSED, HEAD, top='target = "headlines"')
+    with pytest.raises(DataError, match="there is no 'headlines', but image, audio, text, label, value, target_text"):
+        cli_train(str(toml), data, tmp_path / "run")
+
+
+def test_measuring_names_a_field_that_is_missing_and_no_setting_of_training(tmp_path: Path) -> None:
+    def change(split: str, lines: list[dict[str, Any]]) -> None:
+        for line in lines if split == "val" else ():
+            del line["value"]
+
+    toml = make_experiment(tmp_path / "my.toml", "regression", TEXT, FUSED, training="epochs = 1\nminimum_count = 1")
+    cli_train(str(toml), make_data(tmp_path / "data", train=6, val=3), tmp_path / "run")
+    other = make_data(tmp_path / "other", train=6, val=3, change=change)
+    with pytest.raises(DataError, match=r"line 1: there is no 'value', but image, audio, text, label") as refused:
+        cli_evaluate(tmp_path / "run" / "checkpoint", other)
+    assert "[training]" not in str(refused.value)
+
+
 def test_what_training_left_out_is_left_out_of_measuring(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def change(split: str, lines: list[dict[str, Any]]) -> None:
         if split == "val":
@@ -298,7 +339,9 @@ def test_what_training_left_out_is_left_out_of_measuring(tmp_path: Path, capsys:
     assert "val.jsonl, line 1: 'label' must be a label" in said
     assert "val.jsonl, line 2 (broken.png): " in said
     (folder / "image" / "val-2.png").write_bytes(b"")
-    with pytest.raises(DataError, match=r"3 of 6 examples of val.jsonl cannot be used; `left_out` .* allows 40%"):
+    with pytest.raises(
+        DataError, match=r"3 of 6 examples of val.jsonl cannot .*; the checkpoint's training allows 40%"
+    ):
         cli_evaluate(tmp_path / "run" / "checkpoint", folder)
 
 

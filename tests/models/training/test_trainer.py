@@ -142,6 +142,47 @@ def test_an_epoch_that_a_kill_had_done_twice_is_read_once(tmp_path: Path) -> Non
     assert log_lines(log) == lines[:2] + lines[4:]
 
 
+@pytest.mark.parametrize("kill_at", [3, 6])
+def test_the_means_of_an_epoch_that_was_interrupted_are_of_all_its_batches(tmp_path: Path, kill_at: int) -> None:
+    run(tmp_path / "whole", {})
+    with pytest.raises(Killed):
+        run(tmp_path / "killed", {"kill_at": kill_at})
+    run(tmp_path / "killed", {})
+    one, other = (_means(tmp_path / name / "log.jsonl") for name in ("whole", "killed"))
+    assert [sorted(line) for line in one] == [["epoch", "gradient_norm", "kind", "loss", "stage"]] * 3
+    assert one == other
+
+
+def test_an_epoch_that_was_interrupted_after_its_last_batch_has_a_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(self: Regression) -> dict[str, float]:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Regression, "validate", killed)
+        with pytest.raises(Killed):
+            run(tmp_path, {})
+    (before,) = _means(tmp_path / "log.jsonl")
+    run(tmp_path, {})
+    assert _means(tmp_path / "log.jsonl")[0] == before
+
+
+def test_what_an_older_version_left_is_gone_on_from(tmp_path: Path) -> None:
+    with pytest.raises(Killed):
+        run(tmp_path, {"kill_at": 3})
+    state = torch.load(tmp_path / "resume.pt", weights_only=True)
+    del state["position"]["sums"], state["position"]["count"]
+    torch.save(state, tmp_path / "resume.pt")
+    run(tmp_path, {})
+    assert all("loss" in line for line in _means(tmp_path / "log.jsonl"))
+
+
+def _means(log: Path) -> list[dict[str, Any]]:
+    lines = [line for line in log_lines(log) if line["kind"] == "train"]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
 def test_training_learns_logs_and_draws(tmp_path: Path) -> None:
     run(tmp_path, {})
     lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
