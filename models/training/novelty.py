@@ -11,7 +11,7 @@ from torch import Tensor
 
 from models.checkpoint import NOVELTY
 from models.encoded import Encoded
-from models.novelty import Novelty, save_novelty
+from models.novelty import KNOWN, Novelty, save_novelty
 from models.pipeline import Pipeline
 from models.training.corpus import Corpus, Part
 from models.training.evaluation.answers import encoded_batches
@@ -84,11 +84,33 @@ def fitted(known: Mapping[str, Tensor], held: Mapping[str, Tensor]) -> dict[str,
     """By modality, what vectors [N, D] of training media and [M, D] of held-back ones say, where there are enough."""
     found = {}
     for name in sorted(known.keys() & held.keys()):
-        count, size = known[name].shape
-        directions = min(DIRECTIONS, count // 8, size // 2)
+        directions = _directions(known[name])
         if directions and len(held[name]) >= LEAST:
             found[name] = Novelty.fit(known[name], held[name], directions)
     return found
+
+
+def cross_fitted(known: Tensor, folds: Sequence[tuple[Tensor, Tensor]]) -> Novelty:
+    """What vectors [N, D] of a network's training media say, of which none was held back.
+
+    Where the unknown begins, networks tell that were each trained without a fold: how many times as far the media held
+    back are as those in the middle of the ones learned from.
+
+    Args:
+        folds: of each such network the vectors of media it learned from [N_k, D], and of those of its fold [M_k, D].
+    """
+    times = []
+    for inside, held in folds:
+        found = Novelty.fit(inside, inside, _directions(inside))
+        times.append(found.distance(held) / found.distance(inside).median())
+    found = Novelty.fit(known, known, _directions(known))
+    beyond = torch.quantile(torch.cat(times), KNOWN, interpolation="higher")
+    found.limit.copy_(beyond * found.distance(known).median())
+    return found
+
+
+def _directions(vectors: Tensor) -> int:
+    return min(DIRECTIONS, len(vectors) // 8, vectors.shape[1] // 2)
 
 
 def _encoded(pipeline: Pipeline, data: Sequence[Path], split: str) -> Iterator[Encoded]:

@@ -89,7 +89,7 @@ def _digits(folder: Path, data: Path, cache: Path) -> Figures:
 
 def _sounds(folder: Path, data: Path, cache: Path) -> Figures:
     """Recordings alone: its figures are those of other networks, each trained without the fold it was measured on."""
-    from models.training.recipes.sound_events import remeasured
+    from models.training.recipes.sound_events.recipe import remeasured
 
     return remeasured(folder, data / "esc10", cache / "sounds")
 

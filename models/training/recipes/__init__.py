@@ -22,13 +22,13 @@ def recipe_called(name: str) -> Recipe:
     Raises:
         DataError: there is none; the message lists those there are.
     """
-    from models.training.recipes import sound_events
     from models.training.recipes.av_speech import live
     from models.training.recipes.av_speech import recipe as av_speech
     from models.training.recipes.captioner import recipe as captioner
     from models.training.recipes.digits import recipe as digits
     from models.training.recipes.image_text_embedding import recipe as image_text_embedding
     from models.training.recipes.sentiment import recipe as sentiment
+    from models.training.recipes.sound_events import recipe as sound_events
     from models.training.recipes.voice_commands import recipe as voice_commands
 
     available = [

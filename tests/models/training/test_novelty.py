@@ -12,9 +12,10 @@ from models import training
 from models.pipeline import Pipeline
 from models.training import cli_novelty, cli_train, run
 from models.training.manifest import DataError
-from models.training.novelty import LEAST
+from models.training.novelty import LEAST, cross_fitted
 from tests.app.test_cli import run as command
 from tests.elsewhere import ELSEWHERE, OnTheDevice
+from tests.models.test_novelty import drawn
 from tests.models.training.data import IMAGE, TEXT, make_data, make_experiment
 from tests.support import encoded_photo
 
@@ -120,3 +121,16 @@ def test_a_run_with_too_few_leaves_no_file(tmp_path: Path) -> None:
     cli_train(str(toml), data, tmp_path / "run")
     assert not (tmp_path / "run" / "checkpoint" / "novelty.safetensors").exists()
     assert "unfamiliar" not in (tmp_path / "run" / "checkpoint" / "README.md").read_text()
+
+
+def test_where_nothing_was_held_back_other_networks_tell_how_far_the_unknown_is() -> None:
+    """Each network sees its own space: only how much further what it did not learn from is can be carried over."""
+    turns = [torch.linalg.qr(torch.randn(24, 24))[0] for _ in range(5)]
+    media = [drawn(400, seed=seed) for seed in range(4)]
+    folds = [
+        (torch.cat([each for other, each in enumerate(media) if other != fold]) @ turns[fold], held @ turns[fold])
+        for fold, held in enumerate(media)
+    ]
+    fitted = cross_fitted(torch.cat(media) @ turns[4], folds)
+    assert float((fitted(drawn(2000, seed=9) @ turns[4]) > 1).float().mean()) == pytest.approx(0.02, abs=0.01)
+    assert bool((fitted((drawn(100, seed=5) + torch.randn(24) * 2) @ turns[4]) > 1).all())

@@ -44,7 +44,8 @@ sounds one is named.
 ## Where it fails
 
 - It knows ten sounds and has no answer for "none of them": speech, music, silence or a car are called one of the ten.
-  Silence is noticed as `silence` in the answer; other strange sounds can only be told by a low probability.
+  Silence is noticed as `silence` in the answer, and melodies, half of spoken digits, but little other speech as
+  `unfamiliar` ([measured](../../../docs/results/novelty.md)).
 - Steady noises resemble each other: rain, sea waves, fire and a helicopter far away make most of the mistakes. See the
   confusion matrix in `docs/results/sound-events.md`.
 - 320 clips are few. Microphones, rooms and animals unlike those of the clips were not measured.

@@ -8,11 +8,11 @@ from app.settings import ZOO
 from models.checkpoint import Checkpoint, load_checkpoint
 from models.config import CheckpointConfig
 from models.features.text import TextTokenizer
-from models.training.recipes import sound_events
 from models.training.recipes.captioner import recipe as captioner
 from models.training.recipes.digits import recipe as digits
 from models.training.recipes.image_text_embedding import recipe as embedding
 from models.training.recipes.sentiment import recipe as sentiment
+from models.training.recipes.sound_events import recipe as sound_events
 from models.training.recipes.voice_commands import recipe as voice_commands
 
 

@@ -1,6 +1,7 @@
 """The recipe of sound-events, on made-up sounds."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -11,14 +12,16 @@ from models.encoders.mobilenet import MobileNetV2
 from models.network import FusionRNN
 from models.pipeline import Pipeline
 from models.training.manifest import DataError
-from models.training.recipes import sound_events
-from models.training.recipes.sound_events import FLOOR, Clips, Draw, describe, from_pictures, load
+from models.training.recipes.sound_events import clips as sounds
+from models.training.recipes.sound_events import recipe as sound_events
+from models.training.recipes.sound_events.clips import FLOOR, Clips, Draw, load
+from models.training.recipes.sound_events.recipe import describe, from_pictures
 from tests.models.training.recipes.sounds import write_sounds
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    examples = [{"label": label, "fold": fold} for label in ("rain", "rooster") for fold in (1, 2)]
+    examples = [{"label": label, "fold": fold} for label in ("rain", "rooster") for fold in (1, 2) for _ in range(4)]
     write_sounds(tmp_path / "sounds", "train", examples)
     torch.manual_seed(0)
     cnn = {name: value.half().contiguous() for name, value in MobileNetV2().state_dict().items()}
@@ -29,7 +32,7 @@ def data(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def clips(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Clips:
-    monkeypatch.setattr(sound_events, "VIEWS", 2)
+    monkeypatch.setattr(sounds, "VIEWS", 2)
     return load(data, tmp_path / "cache")
 
 
@@ -38,16 +41,20 @@ def test_the_command_cross_validates_and_ships_a_network_of_all_folds(
 ) -> None:
     monkeypatch.setattr(sound_events, "EPOCHS", 1)
     monkeypatch.setattr(sound_events, "SEEDS", 1)
-    monkeypatch.setattr(sound_events, "VIEWS", 2)
+    monkeypatch.setattr(sounds, "VIEWS", 2)
     sound_events.train(data, tmp_path / "out", 0)
     metrics = json.loads((tmp_path / "out" / "checkpoint" / "metrics.json").read_text())
-    assert metrics["n"] == 4
+    assert metrics["n"] == 16
     assert metrics["folds"].keys() == {"1", "2"}
     assert sum(metrics["folds"].values()) / 2 == pytest.approx(metrics["figures"]["accuracy"][0])
     assert metrics["baselines"]["always 'rain'"]["accuracy"] == 0.5
     pipeline = Pipeline.load(tmp_path / "out" / "checkpoint")
     pipeline.warm_up()
     assert pipeline.config.labels == ["rain", "rooster"]
+    answer = pipeline.answer({"audio": (data / "train-0.wav").read_bytes()})
+    novelty = answer.modalities["audio"].novelty
+    assert novelty is not None
+    assert 0 < novelty < math.inf
     again = sound_events.remeasured(tmp_path / "out" / "checkpoint", data, tmp_path / "again")
     assert again == {"recordings": metrics["recordings"]}
 
@@ -81,9 +88,9 @@ def test_disguises_differ_and_the_first_view_is_the_recording(clips: Clips) -> N
 
 def test_mixed_clips_are_asked_for_in_the_proportion_of_their_energies(clips: Clips) -> None:
     torch.manual_seed(0)
-    draw = Draw(clips, torch.arange(4))
-    inputs, goals = draw(torch.tensor([0, 1, 2, 3] * 8))
-    assert inputs["audio"].values.shape == (32, sound_events.STEPS, 64)
+    draw = Draw(clips, torch.arange(16))
+    inputs, goals = draw(torch.arange(16).repeat(2))
+    assert inputs["audio"].values.shape == (32, sounds.STEPS, 64)
     assert torch.allclose(goals.sum(1), torch.ones(32))
     assert bool(((goals > 0.1) & (goals < 0.9)).any())
     assert goals.max() == pytest.approx(0.975)

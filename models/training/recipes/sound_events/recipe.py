@@ -1,38 +1,33 @@
 """``sound-events``: ten kinds of environmental sounds, by a convolutional recurrent network with attention pooling.
 
-ESC-10 (Piczak 2015) has 32 clips a class here. So the convolutions start from ImageNet's weights, and each clip is
-drawn in many disguises: other speeds, levels, noises and places in time, masked bands and times (SpecAugment), and
-mixed with another clip (mixup, Zhang et al. 2018).
+There are 32 clips a class. So the convolutions start from ImageNet's weights, and each clip is drawn in many disguises.
 """
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
+from models.checkpoint import NOVELTY
 from models.config import CheckpointConfig
-from models.features.audio import AudioFeatures
 from models.network import FusionRNN
-from models.sequence import Padded, pad
-from models.training.augmentation import mask_frequency, mask_time
+from models.novelty import save_novelty
+from models.sequence import pad
 from models.training.calibration import calibrate
 from models.training.commands import train_command
 from models.training.manifest import DataError, read_manifest
 from models.training.metrics.classes import calibrated_figures
+from models.training.novelty import cross_fitted
 from models.training.recipes.cards.sound_events import card
 from models.training.recipes.classifier import (
     ClassifierStage,
     Held,
-    Inputs,
     always,
     minutes,
     over_seeds,
@@ -41,17 +36,9 @@ from models.training.recipes.classifier import (
     without_recurrence,
 )
 from models.training.recipes.recordings import recordings
+from models.training.recipes.sound_events.clips import FEATURES, RATE, Clips, Draw, load
 from models.training.recipes.waveforms import (
     Waveforms,
-    amplified,
-    chance,
-    choice,
-    coloured_noise,
-    log_mel,
-    low_passed,
-    mixed,
-    speed,
-    uniform,
 )
 from models.training.trainer import Schedule
 
@@ -59,19 +46,9 @@ SEEDS = 3
 POSTED = 8
 """Every eighth clip is also posted as other kinds of files."""
 EPOCHS = 30
-VIEWS = 6
-"""Disguises of a clip's waveform, made once; those of its spectrogram are made anew in every epoch."""
 CNN = ("encoders.audio.stem.", "encoders.audio.blocks.")
 CNN_SHARE = 0.25
 """The convolutions' learning rate, as a share of the others'."""
-RATE = 22_050
-FEATURES: dict[str, Any] = {
-    "type": "log-mel", "sample_rate": RATE, "n_mels": 64, "window": 0.04, "hop": 0.01, "mean": -5.0, "std": 5.0,
-}  # fmt: skip
-STEPS = 500
-"""Frames of a training clip: five seconds."""
-FLOOR = math.log(1e-6)
-"""Log energy of silence, below which nothing gets."""
 
 
 def describe(labels: list[str], heat: float | None = None) -> CheckpointConfig:
@@ -96,72 +73,6 @@ def describe(labels: list[str], heat: float | None = None) -> CheckpointConfig:
             "defaults": {} if heat is None else {"temperature": heat},
         }
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Clips:
-    """Spectrograms [VIEWS, T_v, bands] of each clip, the first view as it was recorded, classes and folds."""
-
-    frames: list[list[Tensor]]
-    classes: Tensor
-    folds: NDArray[np.int64]
-    labels: list[str]
-    sounds: Waveforms
-
-
-def load(data: Path, cache: Path) -> Clips:
-    """Read the clips; their disguises are the same in every run.
-
-    Raises:
-        DataError: the data are missing, or have no folds.
-    """
-    manifest = read_manifest(data, "train", media=("audio",))
-    if any("fold" not in example or "label" not in example for example in manifest.examples):
-        raise DataError(f"{data}/train.jsonl: every line needs a label and a fold, by which to cross-validate")
-    sounds = Waveforms(manifest, RATE, cache)
-    labels = sorted({str(example["label"]) for example in manifest.examples})
-    features = AudioFeatures.model_validate(FEATURES)
-    frames = []
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        for row in range(len(sounds)):
-            views = [sounds[row], *(_disguised(sounds[row]) for _ in range(VIEWS - 1))]
-            frames.append([log_mel(features, [view]).values[0] for view in views])
-    classes = torch.tensor([labels.index(example["label"]) for example in manifest.examples])
-    return Clips(frames, classes, np.array([int(example["fold"]) for example in manifest.examples]), labels, sounds)
-
-
-class Draw:
-    """Batches from some of the clips."""
-
-    def __init__(self, clips: Clips, rows: Tensor) -> None:
-        self.clips, self.rows = clips, rows
-        self.features = AudioFeatures.model_validate(FEATURES)
-        self.floor = (FLOOR - self.features.mean) / self.features.std
-
-    def __call__(self, places: Tensor) -> tuple[Inputs, Tensor]:
-        """Spectrograms, a third of them mixed with another one, and the goals in the same proportion."""
-        rows = self.rows[places]
-        frames = pad([self._drawn(int(row)) for row in rows]).values
-        goals = F.one_hot(self.clips.classes[rows], len(self.clips.labels)).float()
-        order = torch.randperm(len(rows))
-        share = torch.distributions.Beta(0.4, 0.4).sample((len(rows), 1))
-        share = torch.where(torch.rand(len(rows), 1) < 0.3, torch.maximum(share, 1 - share), 1.0)
-        goals = share * goals + (1 - share) * goals[order]
-        # Sounds add up in energy.
-        scale, blend = self.features.std, share.unsqueeze(2)
-        frames = ((frames * scale).exp() * blend + (frames[order] * scale).exp() * (1 - blend)).log() / scale
-        masked = torch.stack([mask_frequency(mask_time(x)) for x in frames])
-        lengths = torch.full((len(rows),), masked.shape[1], dtype=torch.int64)
-        return {"audio": Padded(masked, lengths)}, 0.95 * goals + 0.05 / len(self.clips.labels)
-
-    def _drawn(self, row: int) -> Tensor:
-        views = self.clips.frames[row]
-        x = views[choice(len(views))]
-        # Where a clip begins says nothing: it is turned in time, and cut to a common length or repeated up to it.
-        x = x.roll(choice(len(x)), 0).repeat(-(-STEPS // len(x)), 1)[:STEPS]
-        shift = uniform(-12, 6) * math.log(10) / 10 / self.features.std
-        return (x + shift).clamp(min=self.floor)
 
 
 class SoundStage(ClassifierStage):
@@ -201,10 +112,11 @@ def train(data: Path, out: Path, seed: int) -> None:
     truth = clips.classes.numpy()
     everything = torch.arange(len(truth))
     runs: list[NDArray[np.float64]] = []
+    apart: list[tuple[Tensor, Tensor]] = []
     baselines = {f"always '{clips.labels[0]}'": {"accuracy": always(0, truth)}}
     seeds = range(seed, seed + SEEDS)
     for each in seeds:
-        runs.append(_cross_validated(clips, out, each, pictures))
+        runs.append(_cross_validated(clips, out, each, pictures, apart if each == seed else None))
         if each == seed:
             network = _trained(clips, everything, everything[:10], out / "all", each, pictures)[0]
         _publish(data, out, seed, network, runs, clips, baselines)
@@ -216,16 +128,36 @@ def train(data: Path, out: Path, seed: int) -> None:
     found = _cross_validated(clips, out / "no-recurrence", seed, plain)
     baselines["no recurrence"] = {"accuracy": round(float((found.argmax(1) == truth).mean()), 4)}
     _publish(data, out, seed, network, runs, clips, baselines)
+    save_novelty(out / "checkpoint" / NOVELTY, {"audio": cross_fitted(vectors(network, clips, everything), apart)})
 
 
-def _cross_validated(clips: Clips, out: Path, seed: int, prepare: Callable[[FusionRNN], object]) -> NDArray[np.float64]:
-    """What networks that were trained without a clip's fold answer to it: probabilities [N, C]."""
+def _cross_validated(
+    clips: Clips,
+    out: Path,
+    seed: int,
+    prepare: Callable[[FusionRNN], object],
+    apart: list[tuple[Tensor, Tensor]] | None = None,
+) -> NDArray[np.float64]:
+    """What networks that were trained without a clip's fold answer to it: probabilities [N, C].
+
+    Each network's vectors of the clips that it learned from, and of the others, go to ``apart``.
+    """
     found = np.zeros((len(clips.folds), len(clips.labels)))
     for fold in sorted(set(clips.folds.tolist())):
         inside = torch.from_numpy(clips.folds == fold)
         rows, held = (~inside).nonzero().flatten(), inside.nonzero().flatten()
-        found[held.numpy()] = _trained(clips, rows, held, out / f"fold-{fold}", seed, prepare)[1]
+        network, found[held.numpy()] = _trained(clips, rows, held, out / f"fold-{fold}", seed, prepare)
+        if apart is not None:
+            apart.append((vectors(network, clips, rows), vectors(network, clips, held)))
     return found
+
+
+@torch.inference_mode()
+def vectors(network: FusionRNN, clips: Clips, rows: Tensor) -> Tensor:
+    """What a network's encoder pools [N, D] of clips as they were recorded."""
+    encode = network.eval().encoders["audio"]
+    batches = [pad([clips.frames[int(row)][0] for row in batch]) for batch in torch.split(rows, 16)]
+    return torch.cat([encode(batch.values, batch.lengths).pooled for batch in batches])
 
 
 def _trained(
@@ -311,12 +243,3 @@ def remeasured(folder: Path, data: Path, cache: Path) -> dict[str, Any]:
     """
     manifest = read_manifest(data, "train", media=("audio",))
     return _posted(folder, Waveforms(manifest, RATE, cache), [str(example["label"]) for example in manifest.examples])
-
-
-def _disguised(x: Tensor) -> Tensor:
-    x = speed(x, uniform(0.8, 1.25))
-    if chance(0.3):
-        x = low_passed(x, RATE, uniform(3000, 9000))
-    if chance(0.5):
-        x = mixed(x, coloured_noise(len(x), uniform(0, 2)), uniform(5, 40))
-    return amplified(x, uniform(-15, 3))
