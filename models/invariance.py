@@ -22,23 +22,29 @@ def faults(pipeline: Pipeline) -> Iterator[str]:
     A short row is encoded by itself and padded to a longer one's length, and, where modalities may be missing, one that
     lacks a modality beside one that has it.
     """
-    long = _varied(pipeline.blank().tensors)
-    short = {name: tensor[: max(len(tensor) // 2, 1)] for name, tensor in long.items()}
+    row, long = _varied(pipeline, 0), _varied(pipeline, 1)
+    short = {name: tensor[: max(len(tensor) // 2, 1)] for name, tensor in row.items()}
     yield from _differences(pipeline, short, long, "a longer one stands in its batch")
     for name, item in pipeline.config.modalities.items():
         if len(long) > 1 and not item.required:
-            without = {other: tensor for other, tensor in long.items() if other != name}
+            without = {other: tensor for other, tensor in row.items() if other != name}
             yield from _differences(pipeline, without, long, f"another one in its batch has {name} and it has none")
 
 
-def _varied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _varied(pipeline: Pipeline, seed: int) -> dict[str, Tensor]:
     """Media of several steps, none of which is like another: made-up ones are black and silent, as padding is."""
-    chance = torch.Generator().manual_seed(0)
-    long = {name: torch.cat([tensor] * -(-_STEPS // len(tensor))) for name, tensor in tensors.items()}
-    return {
-        name: tensor + torch.randn(tensor.shape, generator=chance) if tensor.is_floating_point() else tensor
-        for name, tensor in long.items()
-    }
+    chance = torch.Generator().manual_seed(seed)
+    tensors = pipeline.blank().tensors
+    found: dict[str, Tensor] = {}
+    for name, config in pipeline.config.network.encoders.items():
+        tensor = tensors[name]
+        long = torch.cat([tensor] * -(-_STEPS // len(tensor)))
+        if long.is_floating_point():
+            found[name] = long + torch.randn(long.shape, generator=chance)
+        else:  # pixels, or the numbers of words
+            most = getattr(config, "vocabulary", 256)
+            found[name] = torch.randint(most, long.shape, generator=chance, dtype=long.dtype)
+    return found
 
 
 def _differences(

@@ -2,6 +2,7 @@
 const CHUNK_SECONDS = 0.08;
 const FRAME_MS = 40;
 const SECONDS = 10;
+const MOST_TRIES = 5;
 // Chunks, of several seconds, and bytes beyond which the line or the server is too slow for pictures, or for anything.
 const MOST_PENDING = 200;
 const MOST_BYTES = 1 << 20;
@@ -28,6 +29,7 @@ class Session {
     this.session = null;
     this.over = false;
     this.last = null;
+    this.tries = 0;
     this.connect();
   }
 
@@ -46,7 +48,10 @@ class Session {
     this.socket.onclose = ({ code }) => {
       this.ready = false;
       if (this.over) return;
-      if (code === 1006 || code === 1005 || code === 1012) {
+      // Browsers do not tell a refusal from a lost connection; one that had no session yet was hardly lost so often.
+      if (!this.session && ++this.tries >= MOST_TRIES) {
+        stop("The server does not open a session to this page. A proxy in front must pass WebSockets and the header Host.", true);
+      } else if (code === 1006 || code === 1005 || code === 1012) {
         say("The connection was lost: trying again…", true);
         setTimeout(() => this.over || this.connect(), 1000);
       } else {

@@ -140,10 +140,7 @@ class Collections:
         Raises:
             CollectionConflict: the collection is full, or there are too many collections.
         """
-        if self._client.collection_exists(_PREFIX + name):
-            self._check_room(name, self._kept(name, item).get(item), 1)
-        else:
-            self._check_count()
+        self._check_room(name, item, 1)
 
     def put(self, name: str, item: Item, moments: "Sequence[Moment]", model: str) -> bool:
         """Store an item in place of what had its id; whether the id is new.
@@ -154,9 +151,9 @@ class Collections:
         from qdrant_client import models
 
         place = _PREFIX + name
+        # First, so that what is refused leaves no empty collection behind.
+        before = self._check_room(name, item.id, len(moments))
         self._make(name, len(moments[0].vector), model)
-        before = self._kept(name, item.id).get(item.id)
-        self._check_room(name, before, len(moments))
         points = [
             models.PointStruct(
                 id=self._point(item.id, order),
@@ -268,23 +265,25 @@ class Collections:
         if self._client.collection_exists(_PREFIX + name):
             self._check_model(name, model)
             return
-        self._check_count()
         vectors = models.VectorParams(size=size, distance=models.Distance.COSINE)
         self._client.create_collection(_PREFIX + name, vectors, metadata={"model": model})
         if self._url is not None:  # the embedded form has no indexes of payload, and warns
             self._client.create_payload_index(_PREFIX + name, "order", models.PayloadSchemaType.INTEGER)
 
-    def _check_count(self) -> None:
-        if len(self._names()) >= self._most:
+    def _check_room(self, name: str, item: str, moments: int) -> Item | None:
+        """Return what is under an id, where so many moments may be put instead."""
+        before, count = None, moments
+        if self._client.collection_exists(_PREFIX + name):
+            before = self._kept(name, item).get(item)
+            count += self._client.count(_PREFIX + name).count - (before.moments if before else 0)
+        elif len(self._names()) >= self._most:
             limit = f"{self._most} collections"
             raise CollectionConflict("There are as many collections as may be.", "DELETE one.", limit=limit)
-
-    def _check_room(self, name: str, before: Item | None, moments: int) -> None:
-        count = self._client.count(_PREFIX + name).count + moments - (before.moments if before else 0)
         if count > self._most_moments:
             limit = f"{self._most_moments} moments"
             said = f"With it the collection '{name}' would have {count} moments or more: photos, and seconds of videos."
             raise CollectionConflict(said, "DELETE items, or start another collection.", limit=limit)
+        return before
 
     def _kept(self, name: str, *items: str) -> dict[str, Item]:
         """What is under some ids, by id: the first moment of each says it."""

@@ -12,7 +12,7 @@ from models.features.features import FEATURES, Features, Modality, Sources, as_b
 from models.features.image import squared
 from models.features.text import TextTokenizer
 from models.media.limits import MediaLimits
-from models.media.video import Video, decode_video
+from models.media.video import decode_video
 
 _LUMA = torch.tensor([0.299, 0.587, 0.114])
 """Weights of red, green and blue in grey (ITU-R BT.601)."""
@@ -52,7 +52,7 @@ class VideoFeatures(Features):
         """The frames of each video, RGB [T, H, W, 3]."""
         videos = sources.get(modality, [])[:room]
         return [
-            self._paced(decode_video(as_bytes(data), limits, count=self.max_frames, target=self.size))
+            decode_video(as_bytes(data), limits, count=self.max_frames, target=self.size, fps=self.fps).frames
             for data in videos
         ]
 
@@ -66,17 +66,6 @@ class VideoFeatures(Features):
     def blank(self) -> list[NDArray[np.uint8]]:
         """One grey video of as many frames as may come."""
         return [np.full((self.max_frames, self.size, self.size, 3), 127, np.uint8)]
-
-    def _paced(self, video: Video) -> NDArray[np.uint8]:
-        """Those frames that are on display in the middle of each 1 / ``fps`` seconds."""
-        count = self.max_frames if self.fps is None else max(1, round(video.duration * self.fps))
-        if self.fps is None or count >= len(video.frames):
-            return video.frames
-        middles = (np.arange(count) + 0.5) / self.fps
-        # A frame that begins just there is on display, however its time was rounded.
-        shown = np.searchsorted(video.times, middles + 1e-6, side="right") - 1
-        frames: NDArray[np.uint8] = video.frames[np.unique(shown.clip(min=0))]
-        return frames
 
 
 FEATURES.register("frames", VideoFeatures)(VideoFeatures)

@@ -55,12 +55,15 @@ class Video:
     has_audio: bool
 
 
-def decode_video(data: bytes, limits: MediaLimits, *, count: int, target: int | None = None) -> Video:
+def decode_video(
+    data: bytes, limits: MediaLimits, *, count: int, target: int | None = None, fps: float | None = None
+) -> Video:
     """``count`` frames at even distances in time, upright; all of them where the clip has fewer.
 
     The clip is cut into ``count`` equal spans, and the frame shown in the middle of each is taken, or one near it where
-    that is taken already. With ``target`` frames are scaled, never up, so that the shorter side has ``target`` pixels,
-    and fewer where a frame would have more than ``_STRIP`` times their square.
+    that is taken already. With ``fps`` it is the frames that are on display in the middle of each 1 / ``fps`` seconds,
+    none twice, unless these are more than ``count``. With ``target`` frames are scaled, never up, so that the shorter
+    side has ``target`` pixels, and fewer where a frame would have more than ``_STRIP`` times their square.
     Besides the frames returned, memory holds the compressed stream once more.
 
     Raises:
@@ -72,7 +75,10 @@ def decode_video(data: bytes, limits: MediaLimits, *, count: int, target: int | 
         raise ValueError(f"count is {count}, not positive")
     with _opened(data, limits) as (container, stream, timeline):
         canvas = _Canvas(stream, target, "rgb24")
-        kept = {place: canvas.draw(frame) for place, frame in _pick(timeline, timeline.choose(count), stream, limits)}
+        chosen = timeline.choose(count)
+        if fps is not None and (steps := max(1, round(timeline.duration * fps))) <= count:
+            chosen = _once(timeline.shown_at((np.arange(steps, dtype=np.float64) + 0.5) / fps))
+        kept = {place: canvas.draw(frame) for place, frame in _pick(timeline, chosen, stream, limits)}
         if not kept:
             raise _corrupt()
         return Video(
@@ -121,7 +127,7 @@ def _each(
         canvas = _Canvas(stream, target, pixels)
         picture: NDArray[np.uint8] | None = None
         given = 0
-        for place, frame in _pick(timeline, places[np.r_[True, np.diff(places) != 0]], stream, limits):
+        for place, frame in _pick(timeline, _once(places), stream, limits):
             following = canvas.draw(frame)
             # Until this one is due the last one stands, and before any, if those are damaged, this one.
             while given < len(due) and due[given] < timeline.times[place]:
@@ -132,6 +138,12 @@ def _each(
             raise _corrupt()
         for _ in range(given, len(due)):
             yield picture
+
+
+def _once(places: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Places without those that repeat the one before."""
+    kept: NDArray[np.int64] = places[np.diff(places, prepend=-1) != 0]
+    return kept
 
 
 @contextmanager
@@ -195,10 +207,12 @@ def _pick(
     context = stream.codec_context
     context.thread_count = 1  # clips are decoded side by side, and threads within one gain little
     context.options = {"max_pixels": most_pixels(limits)}
-    wanted = set(chosen.tolist())
+    places = sorted(chosen.tolist())
+    wanted = set(places)
     failed = decoded = 0
     for run in timeline.runs(chosen):
-        waiting = [timeline.times[place] for place in chosen if place in run]
+        here = places[bisect_left(places, run.start) : bisect_left(places, run.stop)]
+        waiting, given = sorted(float(timeline.times[place]) for place in here), 0
         ahead = iter(run)
         for place in run:
             timeline.coded[place].pts = place  # its time is known; decoders hand this number on to the frame
@@ -219,12 +233,12 @@ def _pick(
                 found = next(ahead, None) if timeline.in_order else frame.pts
                 if found is None or found not in run:
                     continue  # made up by the decoder to conceal damage
-                due = bisect_left(waiting, timeline.times[found])
-                if due and shown is not None:
+                due = bisect_left(waiting, timeline.times[found], given)
+                if due > given and shown is not None:
                     yield shown
-                    del waiting[:due]
+                    given = due
                 shown = found, frame
-        if waiting and shown is not None:
+        if given < len(waiting) and shown is not None:
             yield shown
         context.flush_buffers()
     if failed > decoded:

@@ -14,6 +14,7 @@ from models.pipeline import Pipeline
 from models.registry import ENCODERS, Registry
 from models.sequence import SequenceOutput
 from tests.models.tasks.checkpoints import described, pipeline
+from tests.support import tiny_captioner
 
 CLASSES = {"type": "classification", "classes": 3}
 
@@ -75,6 +76,29 @@ def test_what_is_wrong_is_named(two: Pipeline, encoder: nn.Module, said: str) ->
     torch.manual_seed(0)
     two.network.encoders["audio"] = encoder.eval()
     assert said in next(iter(faults(two)))
+
+
+class OfTheBatch(nn.Module):
+    """Reads how far the rows of its batch are apart."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner, self.output_size = inner, inner.output_size
+
+    def forward(self, x: Tensor, lengths: Tensor, state: Any = None) -> SequenceOutput:
+        output = self.inner(x, lengths, state)
+        apart = (x.float() - x.float().mean(0)).abs().mean()
+        return SequenceOutput(output.sequence, output.lengths, output.pooled + apart)
+
+
+def test_pictures_and_words_differ_from_one_row_to_the_next(tmp_path: Path) -> None:
+    captioner = Pipeline.load(tiny_captioner(tmp_path / "captioner"), runtime="torch")
+    assert list(faults(captioner)) == []
+    captioner.network.encoders["image"] = OfTheBatch(captioner.network.encoders["image"]).eval()
+    assert "what the encoder of image pools changes by" in next(iter(faults(captioner)))
+    reader = pipeline(described("classification", CLASSES, "text", labels=["a", "b", "c"]))
+    reader.network.encoders["text"] = OfTheBatch(reader.network.encoders["text"]).eval()
+    assert "what the encoder of text pools changes by" in next(iter(faults(reader)))
 
 
 def test_the_example_in_the_documentation_keeps_the_rules(two: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:

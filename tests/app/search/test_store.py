@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from app.search import collections
-from app.search.collections import Collections, NoSuchItem
+from app.search.collections import CollectionConflict, Collections, NoSuchItem
 from app.search.items import Item
 from app.search.moments import Moment
 
@@ -112,3 +112,12 @@ def test_fewer_items_than_are_asked_for_are_found_at_once(store: Collections, mo
     monkeypatch.setattr(store._client, "query_points", counted)
     assert captions(store) == {"film0", "film1", "film2"}
     assert asked == [30]
+
+
+def test_what_is_refused_leaves_no_empty_collection(tmp_path: Path) -> None:
+    store = Collections(tmp_path / "store", most=1, most_moments=2)
+    with pytest.raises(CollectionConflict, match="would have 10 moments"):
+        store.put("films", FILM, moments(FILM), MODEL)
+    assert store.all() == []
+    assert store.put("photos", PHOTO, moments(PHOTO), MODEL)
+    store.close()

@@ -116,6 +116,13 @@ const scenes = {
     sockets[0].say({ type: "session.ended", reason: "draining", next_sequence: 0 });
     sockets[0].drop(1001);
   },
+  never_opened: async () => {
+    await begin();
+    for (let tries = 0; tries < 20 && $("start").textContent === "Stop"; tries++) {
+      sockets.at(-1).drop(1006);
+      await pause(10);
+    }
+  },
   long_outage: async () => {
     await begin();
     sockets[0].open();

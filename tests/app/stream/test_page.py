@@ -45,6 +45,13 @@ def test_what_fails_after_the_microphone_was_given_gives_it_back() -> None:
     assert (page["button"], page["disabled"]) == ("Start", False)
 
 
+def test_a_session_that_never_opens_is_not_asked_for_without_end() -> None:
+    page = play("never_opened")
+    assert len(page["sockets"]) == 5
+    assert page["stopped"] == [True]
+    assert "does not open a session to this page" in page["status"]
+
+
 def test_stopping_while_it_connects_starts_nothing() -> None:
     page = play("stopped_early")
     assert (page["status"], page["stopped"]) == ("Stopped.", [True])

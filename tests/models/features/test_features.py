@@ -137,6 +137,10 @@ def test_video_at_a_rate_has_as_many_frames_as_that_gives_until_they_are_too_man
     source: Sources = {"video": [clip([numbered(index, 32, 32) for index in range(20)])]}  # two seconds
     paced = read(VideoFeatures(size=32, max_frames=64, fps=5), "video", source)
     assert [number(frame.permute(1, 2, 0).numpy()) for frame in paced] == [1, 3, 5, 7, 9, 11, 13, 15, 17, 19]
+    # However few are kept of how many, a step means the same time: 3.7 seconds at 30 frames a second.
+    longer: Sources = {"video": [clip([numbered(index, 32, 32) for index in range(111)], rate=30)]}
+    few = read(VideoFeatures(size=32, max_frames=16, fps=4), "video", longer)
+    assert [number(frame.permute(1, 2, 0).numpy()) for frame in few] == [int((k + 0.5) * 7.5) for k in range(15)]
     assert len(read(VideoFeatures(size=32, max_frames=4, fps=5), "video", source)) == 4
     assert len(read(VideoFeatures(size=32, max_frames=64, fps=60), "video", source)) == 20
     assert len(read(VideoFeatures(size=32, max_frames=64, fps=0.1), "video", source)) == 1
