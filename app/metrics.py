@@ -118,6 +118,11 @@ class Metrics:
             for stage, spent in stages.items():
                 self.stages.labels(name, stage).observe(spent / 1e3)
 
+    def checkpoints(self, counts: Mapping[str, int]) -> None:
+        """There are so many of them now, by state."""
+        for state, count in counts.items():
+            self.models.labels(state).set(count)
+
     def noticed(self, model: str, notices: Mapping[str, Sequence[str]] | None) -> None:
         """An answer has these notices, by modality."""
         for modality, found in (notices or {}).items():

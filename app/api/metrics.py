@@ -17,7 +17,5 @@ router = APIRouter(tags=["health"])
 async def metrics(request: Request) -> Response:
     """Requests, latency by stage, what waits, batches and their padding, refusals, checkpoints."""
     service = service_of(request)
-    registry, models = service.registry, service.metrics.models
-    for state, found in (("loaded", registry.pipelines), ("resting", registry.resting), ("failed", registry.failed)):
-        models.labels(state).set(len(found))
+    service.metrics.checkpoints(service.registry.counts)
     return Response(service.metrics.text(), media_type=service.metrics.content_type)

@@ -56,6 +56,11 @@ class Registry:
         """All that is served, by name."""
         return dict(sorted({**self.resting, **self.pipelines}.items()))
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many checkpoints there are by state."""
+        return {"loaded": len(self.pipelines), "resting": len(self.resting), "failed": len(self.failed)}
+
     def load_all(self, prepare: Prepare, is_stopping: Callable[[], bool] = lambda: False) -> None:
         """Load every checkpoint, running ``prepare`` on each before it serves, until all is to stop. Never raises."""
         for name in self._plugins:

@@ -54,6 +54,7 @@ class Swaps:
         self._check_loaded()
         async with self._lock:
             pipeline = await asyncio.to_thread(self._load, name)
+            self.metrics.checkpoints(self.registry.counts)
             self.use(name)
         self.metrics.swaps.labels(name, "load").inc()
         return pipeline
@@ -118,6 +119,8 @@ class Swaps:
         self.registry.unload(name, rest=rest)
         self._used.pop(name, None)
         await asyncio.to_thread(free)
+        # Also where no scrape reaches this process: what is told is the most that any of them has.
+        self.metrics.checkpoints(self.registry.counts)
         self.metrics.swaps.labels(name, "rest" if rest else "unload").inc()
 
     async def _wake(self, name: str) -> "Pipeline":
@@ -129,6 +132,8 @@ class Swaps:
                 return await asyncio.to_thread(self._load, name)
             except LoadFailed as error:
                 raise Unavailable(error.detail, _RETRY) from error
+            finally:
+                self.metrics.checkpoints(self.registry.counts)
 
     def _load(self, name: str) -> "Pipeline":
         use_threads(1)

@@ -204,8 +204,11 @@ def test_a_model_that_nobody_asks_for_rests_and_wakes_when_asked(open_client: Op
     assert client.get("/v1/models").json()["data"] == [card]
     assert client.get("/readyz").status_code == 200
     assert f"{URL}/predict" in client.get("/openapi.json").json()["paths"]
+    # Also where no scrape has reached this process.
+    assert 'fusionrnn_models{state="resting"} 1.0' in state.metrics.text().decode()
     assert 'fusionrnn_models{state="resting"} 1.0' in client.get("/metrics").text
     assert ask(client, jpeg)[0] == "1.0.0"
+    assert 'fusionrnn_models{state="resting"} 0.0' in state.metrics.text().decode()
 
 
 def test_an_unloading_meanwhile_ends_no_watch(open_client: Open, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
