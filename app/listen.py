@@ -6,6 +6,7 @@ import struct
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -25,6 +26,11 @@ CHUNK = 1280
 _ENCODING = {"encoding": "pcm_s16le", "sample_rate": RATE}
 _HEADER = struct.Struct("<IB3xd")
 _SECONDS = 60
+_ENDS = {
+    "draining": "it is stopping",
+    "total": "it was as long as sessions may be",
+    "idle": "nothing came for so long that it is over",
+}
 
 
 class CannotListen(Exception):
@@ -119,15 +125,19 @@ def listen_there(url: str, model: str, sound: Sound, options: dict[str, Any]) ->
             if started["type"] == "error":
                 raise CannotListen(" ".join(filter(None, (started["detail"], started.get("remedy")))))
             room: int = started["credit"]
-            for sequence, samples in enumerate(sound):
+            most: int = started["limits"]["chunk_bytes"] // 2 * 2
+            sequence = 0
+            for samples in sound:
                 data = samples.tobytes()
+                for at in range(0, len(data), most):
+                    _say(socket, _HEADER.pack(sequence, 0, 0.0) + data[at : at + most])
+                    sequence += 1
                 room -= len(data)
-                socket.send(_HEADER.pack(sequence, 0, 0.0) + data)
                 # What has come so far; where there is no room left, also what comes until there is some.
                 while (event := _next(socket, _SECONDS if room < 2 * CHUNK else 0)) is not None:
                     room += event.get("bytes", 0)
                     yield event
-            socket.send('{"type":"session.end"}')
+            _say(socket, '{"type":"session.end"}')
             while (event := _next(socket, _SECONDS)) is not None:
                 yield event
                 if event["type"] == "session.ended":
@@ -148,9 +158,26 @@ def line(event: Event) -> str | None:
     return None
 
 
+def _say(socket: Any, message: bytes | str) -> None:
+    """Send a message; to a connection that is closed there is nothing to say, but still something to hear."""
+    from websockets.exceptions import ConnectionClosed
+
+    with suppress(ConnectionClosed):
+        socket.send(message)
+
+
 def _next(socket: Any, seconds: float) -> Event | None:
+    """The next event, if it comes in time.
+
+    Raises:
+        CannotListen: the server ends the session by itself, or refuses what was sent.
+    """
     try:
         event: Event = json.loads(socket.recv(seconds))
     except TimeoutError:
         return None
+    if event["type"] == "error":
+        raise CannotListen(" ".join(filter(None, (event["detail"], event.get("remedy")))))
+    if event["type"] == "session.ended" and event["reason"] != "end":
+        raise CannotListen(f"The server ended the session: {_ENDS.get(event['reason'], event['reason'])}.")
     return event

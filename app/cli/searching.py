@@ -43,7 +43,7 @@ def index(
     except IndexFault as error:
         fail(str(error))
     for path, reason in done.skipped.items():
-        typer.echo(f"Skipped {path}: {reason}", err=True)
+        typer.echo(f"Skipped {_printable(path)}: {reason}", err=True)
     if not listing.files:
         typer.echo(f"{folder} has no photos or videos.", err=True)
     told = f"{done.added} looked at, {done.unchanged} unchanged, {done.removed} removed, {len(done.skipped)} skipped"
@@ -90,10 +90,17 @@ def search(
         fail(f"{page} cannot be written: {error}")
     for hit in hits:
         place = "" if hit.seconds is None else clock(hit.seconds)
-        typer.echo(f"{hit.score:6.3f}  {hit.path}  {place:<7} {next(iter(hit.captions.values()), '')}".rstrip())
+        typer.echo(
+            f"{hit.score:6.3f}  {_printable(hit.path)}  {place:<7} {next(iter(hit.captions.values()), '')}".rstrip()
+        )
     if not hits:
         typer.echo(f"Nothing found: {index} is empty.", err=True)
     typer.echo(f"Thumbnails: {page}", err=True)
+
+
+def _printable(path: object) -> str:
+    """A file's name on one line, which nothing in it makes a terminal do."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(path))
 
 
 def _annotator(settings: "Settings", model: str, captioner: str) -> "Annotator":

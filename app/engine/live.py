@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from app.engine.connection import NORMAL, POLICY, Connection, Event, SessionClosed, error_event
@@ -186,24 +187,34 @@ class Live:
 
     def next_event(self) -> Event | None:
         """What to send next, if there is something that the client takes."""
-        held = (*_ANSWERS, "session.ended") if self.credit == 0 else ()
-        place = next((at for at, event in enumerate(self._outbox) if event["type"] not in held), None)
+        place = next((at for at, event in enumerate(self._outbox) if not self._is_held(event, at)), None)
         stalled = self.stalled
         if place is not None:
             event = self._outbox[place]
             del self._outbox[place]
-        elif self._outbox or self._partial is None or held:
+        elif self._outbox or self._partial is None or self.credit == 0:
             return None
         else:
             event, self._partial = self._partial, None
         if self.credit is not None and event["type"] in _ANSWERS:
             self.credit -= 1
+        if event["type"] == "session.ended":
+            # Nothing follows it: answers that waited for credit are in the state that it brings.
+            self._outbox.clear()
         if not place:
             # What overtakes an answer says nothing of whether that is ever taken.
             self.taken = self.loop.time()
         if stalled and not self.stalled and self.over is None:
             self._wake_stepper(self)
         return event
+
+    def _is_held(self, event: Event, place: int) -> bool:
+        """Whether an event waits for credit: an answer, and the end behind one, unless it brings a state with both."""
+        if self.credit != 0:
+            return False
+        ends = event["type"] == "session.ended" and "state" not in event
+        behind = ends and any(earlier["type"] in _ANSWERS for earlier in islice(self._outbox, place))
+        return behind or event["type"] in _ANSWERS
 
     @property
     def overtaken(self) -> list[Event]:

@@ -44,7 +44,8 @@ class Session {
       if (this.over) this.socket.close();
       else this.send(this.session ? { type: "session.start", session: this.session, received: this.received } : this.begin());
     };
-    this.socket.onmessage = ({ data }) => this.hear(JSON.parse(data));
+    // One that was stopped may still have words to say, until another one begins.
+    this.socket.onmessage = ({ data }) => (!talk || talk.session === this) && this.hear(JSON.parse(data));
     this.socket.onclose = ({ code }) => {
       this.ready = false;
       if (this.over) return;
@@ -236,12 +237,16 @@ async function begin() {
   strip.clear(card.labels);
   $("start").disabled = true;
   talk = { session: null, stream: null, context: null, timer: null };
+  const denied = "The browser gives no microphone or camera";
+  let failed = denied;
   try {
     talk.stream = await navigator.mediaDevices.getUserMedia({ audio, video: Boolean(seen) && { width: 640, height: 480, frameRate: 25 } });
     if (audio) {
       // At the device's own rate, for not every browser connects a microphone to a context of another one.
       talk.context = new AudioContext();
+      failed = "The server does not answer";
       await talk.context.audioWorklet.addModule("live/capture.js");
+      failed = denied;
       await talk.context.resume();
     }
     const session = new Session(card, talk.context && talk.context.sampleRate);
@@ -252,7 +257,7 @@ async function begin() {
     if (seen) await watch(session, seen);
     if (talk) $("start").textContent = "Stop";
   } catch (error) {
-    stop(`The browser gives no microphone or camera: ${error.message}`, true);
+    stop(`${failed}: ${error.message}`, true);
   } finally {
     $("start").disabled = false;
   }

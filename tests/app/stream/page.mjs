@@ -8,6 +8,7 @@ function element() {
   return {
     textContent: "", className: "", hidden: false, disabled: true, value: "voice-commands", children: [], style: {},
     append(...items) { this.children.push(...items); },
+    get firstChild() { return this.children[0]; },
     replaceChildren() { this.children = []; },
     insertBefore(item) { this.children.push(item); },
     querySelector() { return null; },
@@ -45,7 +46,7 @@ class Context {
   constructor(options) {
     if (options && options.sampleRate) throw new Error("a context of another rate than the microphone's");
     this.sampleRate = 44100;
-    this.audioWorklet = { addModule: async () => {} };
+    this.audioWorklet = { addModule: async () => { if (scene === "no_worklet") throw new Error("network"); } };
   }
   async resume() {}
   close() {}
@@ -151,6 +152,21 @@ scenes.slow_line = async () => {
   nodes[0].hear();
   sockets[0].sent = [fast, sockets[0].sent.length - slow];
 };
+scenes.another = async () => {
+  await begin();
+  sockets[0].open();
+  sockets[0].say(started);
+  $("start").onclick();
+  await pause(5);
+  await begin();
+  sockets[1].open();
+  sockets[1].say({ ...started, model: "other" });
+  const words = [{ word: "late", start: 0, end: 1, probability: 1 }];
+  sockets[0].say({ type: "final", event: 1, words });
+  sockets[0].say({ type: "error", detail: "an old error" });
+  sockets[1].say({ type: "final", event: 1, words: [{ ...words[0], word: "new" }] });
+};
+scenes.no_worklet = begin;
 scenes.stuck_line = async () => {
   await begin();
   sockets[0].open();
@@ -168,6 +184,7 @@ await page.evaluate();
 await scenes[scene]();
 await pause(20);
 console.log(JSON.stringify({
+  words: ($("words")?.children ?? []).map(({ children }) => children[0].textContent),
   status: $("status").textContent, button: $("start").textContent, disabled: $("start").disabled, unhandled,
   sockets: sockets.map(({ url, sent, readyState }) => ({ url, sent, readyState })), stopped: tracks.map(({ stopped }) => stopped),
 }));

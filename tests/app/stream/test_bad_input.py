@@ -145,6 +145,23 @@ def test_a_gap_is_told_and_mended(commands: TestClient) -> None:
     assert finals(events)[-1][-1] == 2
 
 
+def test_who_has_no_credit_left_gets_the_state_when_its_session_ends() -> None:
+    with serving(stream_total_seconds=3, stream_idle_seconds=30) as client, client.websocket_connect(PATH) as socket:
+        far = FarEnd(socket)
+        far.start(options={"threshold": 0.2}, credit=1)
+        far.send_sound(SOUND)
+        events, code = far.rest()
+        assert code == 1000
+        assert len(finals(events)) == 1
+        assert (events[-1]["type"], events[-1]["reason"]) == ("session.ended", "total")
+        state = events[-1]["state"]
+        with client.websocket_connect(PATH) as another:
+            on = FarEnd(another)
+            on.start(state=state, received=1)
+            on.say("session.end")
+            assert len(finals(on.rest()[0])) > 1
+
+
 def test_gaps_without_end_end_the_session(commands: TestClient) -> None:
     with neighbour(commands), commands.websocket_connect(PATH) as socket:
         far = FarEnd(socket)

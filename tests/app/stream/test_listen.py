@@ -67,6 +67,16 @@ def test_a_file_longer_than_the_window_waits_for_room(tmp_path: Path) -> None:
         assert listen(str(path), "--url", f"http://{address}") == (0, "")
 
 
+def test_chunks_are_no_larger_than_the_server_takes_and_its_own_words_come_through(wav: Path) -> None:
+    here = listen(str(wav), "-o", "threshold=0.2", "--device", "cpu")
+    with running_server(ZOO / "voice-commands", stream_chunk_bytes=1024) as (address, _):
+        assert listen(str(wav), "-o", "threshold=0.2", "--url", f"http://{address}") == here
+    with running_server(ZOO / "voice-commands", stream_total_seconds=1.0) as (address, _):
+        code, said = listen(str(wav), "-o", "threshold=0.2", "--url", f"http://{address}", "--realtime")
+    assert code == 1
+    assert "as long as sessions may be" in said
+
+
 def test_what_cannot_be_listened_to_is_told(wav: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "cannot stream" in listen(str(wav), "--model", "digits", "--device", "cpu")[1]
     assert "volume" in listen(str(wav), "-o", "volume=11", "--device", "cpu")[1]

@@ -52,6 +52,18 @@ def test_a_session_that_never_opens_is_not_asked_for_without_end() -> None:
     assert "does not open a session to this page" in page["status"]
 
 
+def test_what_an_earlier_session_still_says_is_not_the_new_ones() -> None:
+    page = play("another")
+    assert page["words"] == ["new"]
+    assert page["status"].startswith("other ")
+
+
+def test_a_server_that_is_gone_is_not_a_microphone_that_is_denied() -> None:
+    page = play("no_worklet")
+    assert "server does not answer" in page["status"]
+    assert page["stopped"] == [True]
+
+
 def test_stopping_while_it_connects_starts_nothing() -> None:
     page = play("stopped_early")
     assert (page["status"], page["stopped"]) == ("Stopped.", [True])
