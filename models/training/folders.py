@@ -132,13 +132,18 @@ def _labels(folder: Path) -> list[Path]:
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] not in "._")
+    return sorted(path for path in folder.iterdir() if path.is_dir() and _shown(path, folder))
+
+
+def _shown(path: Path, folder: Path) -> bool:
+    """Whether neither a file nor a folder on the way to it is what a system or a program keeps for itself."""
+    return all(part[0] not in "._" for part in path.relative_to(folder).parts)
 
 
 def _examples(folder: Path, label: Path, ignored: list[str], empty: list[str]) -> dict[str, dict[str, Any]]:
     """Examples by the path of their stem, each with its media by part and its label."""
     found: dict[str, dict[str, Any]] = {}
-    for path in sorted(file for file in label.rglob("*") if file.is_file() and file.name[0] not in "._"):
+    for path in sorted(file for file in label.rglob("*") if _shown(file, label) and file.is_file()):
         name = _name(path, folder)
         part = part_of(path)
         if part is None:
