@@ -48,14 +48,16 @@ class TextFeatures(Features):
         """``unknown_words``: there are hardly any but those; ``truncated``: something is beyond ``max_tokens``;
         ``several_numerals``: there are more than ``max_numerals`` digits, in any script.
 
-        Unknown emoji beside known words are not counted.
+        Unknown emoji beside known words are not counted, nor are pairs of characters beside the characters.
         """
         assert tokenizer is not None
         ids = read.tolist()
-        words = [index for index in ids if index not in tokenizer.marks]
-        unknown = words.count(tokenizer.unknown)
-        known = len(words) - unknown
-        if 0 < known < unknown:  # only then is it worth to look at the text again
+        known, unknown = self._counts(ids, tokenizer)
+        # Only then is it worth to look at the text again: pairs of characters at most double what is known.
+        if 0 < known < 2 * unknown:
+            pairs = frozenset(tokenizer.pairs.values())
+            ids = [index for index in ids if index not in pairs]
+            known, _ = self._counts(ids, tokenizer)
             written = [word for text in media for word in tokenizer.split(text)]
             unknown = sum(
                 index == tokenizer.unknown and any(map(str.isalnum, word))
@@ -66,6 +68,13 @@ class TextFeatures(Features):
         numerals = sum(map(str.isnumeric, "".join(media)))
         several = self.max_numerals is not None and numerals > self.max_numerals
         return ["unknown_words"] * strange + ["truncated"] * truncated + ["several_numerals"] * several
+
+    @staticmethod
+    def _counts(ids: list[int], tokenizer: TextTokenizer) -> tuple[int, int]:
+        """How many words are known, and how many are not."""
+        words = [index for index in ids if index not in tokenizer.marks]
+        unknown = words.count(tokenizer.unknown)
+        return len(words) - unknown, unknown
 
     @staticmethod
     def _ids(media: list[Any], tokenizer: TextTokenizer | None) -> list[int]:

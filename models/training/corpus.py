@@ -4,7 +4,7 @@ The features are extracted by the same objects that serve; what they cost is pai
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -92,14 +92,13 @@ def load_corpus(
     """
     names, ready, parts = list(experiment.modalities), ready_in(experiment), parts_of(experiment)
     vectors = {name: _vector_size(splits["train"], name) for name in ready}
-    reads = any(experiment.features(name)["type"] == "tokens" for name in names)
-    tokenizer = _tokenizer(experiment, target, splits["train"], known, reads=reads)
-    features = {name: FEATURES.parse(experiment.features(name, _size(vectors, name))) for name in names}
+    features: dict[Modality, Features] = {
+        name: FEATURES.parse(experiment.features(name, _size(vectors, name)))  # type: ignore[misc]
+        for name in names
+    }
+    tokenizer = _tokenizer(experiment, target, splits["train"], features, known)
     ragged = {
-        split.name: {
-            name: _ragged(experiment, split, name, features[name], parts, tokenizer, cache)  # type: ignore[arg-type]
-            for name in names
-        }
+        split.name: {name: _ragged(experiment, split, name, features[name], parts, tokenizer, cache) for name in names}
         for split in splits.values()
     }
     steps = _StepRule(
@@ -237,19 +236,32 @@ def _spellable(part: Part, config: CheckpointConfig, tokenizer: TextTokenizer, f
 
 
 def _tokenizer(
-    experiment: Experiment, target: Target, train: Split, known: TextTokenizer | None, *, reads: bool
+    experiment: Experiment,
+    target: Target,
+    train: Split,
+    features: Mapping[Modality, Features],
+    known: TextTokenizer | None,
 ) -> TextTokenizer | None:
     """The vocabulary of what is read and written, or None where neither is text."""
     texts: list[str] = list(target.texts([example.target for example in train.examples]))
-    if reads:
-        texts += [text for example in train.examples for text in example.parts.get("text", ())]
-    if not texts:
+    reader = features.get("text")
+    if reader is not None and reader.type == "tokens":
+        texts += [text for example in train.examples for text in _read(reader, example.parts.get("text", ()))]
+    elif not texts:
         return None
     split = split_words if known is None else known.split
     words = frequent(Counter(word for text in texts for word in split(text)), experiment.training.minimum_count)
     if known is None:
         return TextTokenizer.build(words, target.languages())
     return known.extended([*map(start_token, target.languages()), *words])
+
+
+def _read(features: Features, texts: Sequence[str]) -> list[str]:
+    """An example's texts as the network reads them; none where it cannot, which is said with the line elsewhere."""
+    try:
+        return features.decode("text", {"text": list(texts)}, MediaLimits(), len(texts))
+    except MediaError:
+        return []
 
 
 def _vector_size(train: Split, name: Modality) -> int:

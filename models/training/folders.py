@@ -23,7 +23,7 @@ DRAWN = ("train", "val")
 GIVEN = ("train", "val", "test")
 HELD_OUT = {"val", "valid", "validation", "dev", "eval", "test"}
 """Names of folders that beside ``train`` are no classes."""
-_TOO_FEW = "a class needs one to learn from and one to measure by"
+_TOO_FEW = "a class needs one to learn from and one, of other media, to measure by"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,22 +68,31 @@ def write_manifests(folder: Path, *, share: float = 0.2) -> Written:
 def drawn(
     source: Path, examples: Iterable[tuple[str, dict[str, Any]]], share: float
 ) -> dict[str, list[dict[str, Any]]]:
-    """Examples, each with what decides about it, divided among ``DRAWN``: of each label the ``share`` to the second.
+    """Examples, each with the name of its group, divided among ``DRAWN``: of each label the ``share`` to the second.
+
+    What is of one group stays together, whatever its labels.
 
     Raises:
         DataError: a label has too few to divide.
     """
-    groups: dict[Any, dict[str, list[dict[str, Any]]]] = {}
+    groups: dict[str, list[dict[str, Any]]] = {}
+    labels: dict[Any, set[str]] = {}
     for key, example in examples:
-        groups.setdefault(example.get("label"), {}).setdefault(key, []).append(example)
-    splits: dict[str, list[dict[str, Any]]] = {name: [] for name in DRAWN}
-    for label, keys in groups.items():
+        groups.setdefault(key, []).append(example)
+        labels.setdefault(example.get("label"), set()).add(key)
+    held_out: dict[str, bool] = {}
+    # The rarest first, as they have the least choice where a group has several labels.
+    for label, keys in sorted(labels.items(), key=lambda item: len(item[1])):
         if len(keys) < 2:
             of_label = "" if label is None else f" of '{label}'"
             raise DataError(f"{source} has {len(keys)} examples{of_label}: {_TOO_FEW}")
-        held_out = max(1, round(share * len(keys)))
-        for place, (_, found) in enumerate(sorted(keys.items(), key=lambda item: _hash(item[0]))):
-            splits["val" if place < held_out else "train"] += found
+        wanted = max(1, round(share * len(keys))) - sum(held_out.get(key, False) for key in keys)
+        free = sorted(keys - held_out.keys(), key=_hash)
+        held_out |= {key: place < wanted for place, key in enumerate(free)}
+    splits: dict[str, list[dict[str, Any]]] = {name: [] for name in DRAWN}
+    for keys in labels.values():
+        for key in sorted(keys, key=_hash):
+            splits["val" if held_out[key] else "train"] += groups.pop(key, [])
     return splits
 
 
@@ -123,13 +132,18 @@ def _labels(folder: Path) -> list[Path]:
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and path.name[0] not in "._")
+    return sorted(path for path in folder.iterdir() if path.is_dir() and _shown(path, folder))
+
+
+def _shown(path: Path, folder: Path) -> bool:
+    """Whether neither a file nor a folder on the way to it is what a system or a program keeps for itself."""
+    return all(part[0] not in "._" for part in path.relative_to(folder).parts)
 
 
 def _examples(folder: Path, label: Path, ignored: list[str], empty: list[str]) -> dict[str, dict[str, Any]]:
     """Examples by the path of their stem, each with its media by part and its label."""
     found: dict[str, dict[str, Any]] = {}
-    for path in sorted(file for file in label.rglob("*") if file.is_file() and file.name[0] not in "._"):
+    for path in sorted(file for file in label.rglob("*") if _shown(file, label) and file.is_file()):
         name = _name(path, folder)
         part = part_of(path)
         if part is None:

@@ -30,7 +30,6 @@ REMEDIES = {
     "classes that are not measured": "Add examples of them to val.jsonl: the figures say nothing of these classes.",
     "targets that are all equal": "There is nothing to learn: check that the field holds what it should.",
     "one example to measure by": "Its figures say hardly anything: collect more, or move some over from train.jsonl.",
-    "text cut": "Longer texts lose their end: raise `max_tokens` of the text features where that matters.",
     "labels unseen in training": "Add training examples of these classes, or remove them from val.jsonl.",
     "features that are not finite": "Mend the arrays: NaN and infinity would spread to every weight.",
     "modalities that the data lack": "Remove [modalities.NAME] from the experiment, or add the field to the manifest.",

@@ -34,13 +34,15 @@ _TEXTS = frozenset({"text", *_SENTENCES})
 """Fields whose digits are words."""
 
 _Row = Mapping[str, str]
+_Medium = tuple[str, str]
+"""A part and what is there: a path, or a text."""
 
 
 def write_table(table: Path, folder: Path, columns: Mapping[str, str], *, share: float = 0.2) -> Written:
     """Write ``train.jsonl`` and ``val.jsonl`` of a table of comma-, semicolon- or tab-separated values.
 
     A column ``split`` divides the rows; without one the share ``share`` goes to ``val.jsonl``, of each class where
-    there is a ``label``, and rows with the same medium stay together. Rows that differ in ``captions`` or
+    there is a ``label``, and rows that share a medium stay together. Rows that differ in ``captions`` or
     ``target_text`` alone are one example, with a list of them.
 
     Args:
@@ -59,7 +61,7 @@ def write_table(table: Path, folder: Path, columns: Mapping[str, str], *, share:
         found.setdefault(_split(row[_SPLIT], where) if _SPLIT in row else "", []).append(columns_of.example(row, where))
     splits = {name: list(_together(examples)) for name, examples in found.items()}
     if "" in splits:
-        splits = drawn(table, [(_key(example), example) for example in splits[""]], share)
+        splits = drawn(table, _grouped(splits[""]), share)
     if lacking := [name for name in DRAWN if not splits.get(name)]:
         raise DataError(f"{table} has no rows for {lacking[0]}: it needs some for each of {' and '.join(DRAWN)}")
     write_splits(folder, splits)
@@ -237,13 +239,30 @@ def _together(examples: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         groups.setdefault(json.dumps(others, sort_keys=True), []).append(example)
     for group in groups.values():
         several = {name: [example[name] for example in group if name in example] for name in _SENTENCES}
-        if _key(group[0]) and any(len(set(texts)) > 1 for texts in several.values()):
+        if _media(group[0]) and any(len(set(texts)) > 1 for texts in several.values()):
             yield group[0] | {name: texts for name, texts in several.items() if texts}
         else:
             yield from group
 
 
-def _key(example: Mapping[str, Any]) -> str:
-    """What decides which split a row goes to: its media, so that the same are never in both."""
-    media = [str(example[name]) for name in sorted(_MODALITIES) if name in example]
-    return "\n".join(media[:1])
+def _grouped(examples: Sequence[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each with the name of its group: of those that share a medium, or are linked by others that do, the first one."""
+    before: dict[_Medium, _Medium] = {}
+
+    def first(medium: _Medium) -> _Medium:
+        while before.setdefault(medium, medium) != medium:
+            before[medium] = medium = before[before[medium]]
+        return medium
+
+    media = [_media(example) or [("", "")] for example in examples]
+    for together in media:
+        known = {first(medium) for medium in together}
+        before |= dict.fromkeys(known, min(known))
+    for together, example in zip(media, examples, strict=True):
+        yield first(together[0])[1], example
+
+
+def _media(example: Mapping[str, Any]) -> list[_Medium]:
+    """The files of an example, by part; without any, its text: beside files many may have the same."""
+    media = [(name, str(example[name])) for name in sorted(_MODALITIES) if name in example]
+    return [medium for medium in media if medium[0] != "text"] or media

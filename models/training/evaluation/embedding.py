@@ -25,7 +25,8 @@ def figures(pipeline: Pipeline, split: Split) -> dict[str, Any]:
     Of examples that share a medium any one's other modality is right, the first to be found counts, and intervals are
     taken over media, those of the modality that has fewer. Where the examples have sentences by language as their
     target, those are the texts, and directions are called ``"en, image to text"``: of an example's sentences the first
-    to be found counts, and each is to find the example.
+    to be found counts, and each is to find the example. A language's figures are over the examples that have it, as if
+    there were no others.
     """
     found = _vectors(pipeline, split)
     if any(example.target is not None for example in split.examples):
@@ -39,15 +40,16 @@ def figures(pipeline: Pipeline, split: Split) -> dict[str, Any]:
 
 
 def _sentence_figures(pipeline: Pipeline, split: Split, found: dict[str, NDArray[np.float64]]) -> dict[str, Any]:
-    places = np.arange(len(split.examples))
     measured = {}
     for language in sorted({language for example in split.examples for language in example.target}):
-        texts = [example.target.get(language, []) for example in split.examples]
+        rows = [row for row, example in enumerate(split.examples) if language in example.target]
+        texts = [split.examples[row].target[language] for row in rows]
+        places = np.arange(len(rows))
         owners = np.repeat(places, [len(sentences) for sentences in texts])
         vectors = _text_vectors(pipeline, [sentence for sentences in texts for sentence in sentences])
         for name, others in found.items():
-            there = group_retrieval_figures(others, vectors, places, owners)
-            back = group_retrieval_figures(vectors, others, owners, places)
+            there = group_retrieval_figures(others[rows], vectors, places, owners)
+            back = group_retrieval_figures(vectors, others[rows], owners, places)
             measured[f"{language}, {name} to text"] = there.intervals()
             measured[f"{language}, text to {name}"] = back.intervals()
     return measured

@@ -10,8 +10,10 @@ from torch import Tensor
 
 from models.config import CheckpointConfig
 from models.encoded import Encoded
+from models.features import TextFeatures
 from models.features.text import TextTokenizer, split_words
 from models.heads import LanguageModelHead
+from models.media.limits import MediaLimits
 from models.network import FusionRNN
 from models.sequence import pad
 from models.training.experiment import Experiment, ExperimentError
@@ -36,7 +38,9 @@ class NextWordTarget(Target):
 
     @staticmethod
     def value(fields: Mapping[str, Any], name: str, modalities: Collection[str]) -> str:  # noqa: ARG004
-        return read_sentence(fields, name)
+        # As the network reads it: one tag more or less, and every target would stand behind another word.
+        (text,) = TextFeatures().decode("text", {"text": [read_sentence(fields, name)]}, MediaLimits(), 1)
+        return text
 
     def describe(self, values: Sequence[str]) -> dict[str, Any]:
         return {"words a text": spread([len(split_words(value)) for value in values])}

@@ -100,7 +100,7 @@ class NumberTarget(Target):
         self.mean, self.std = (value.float().to(network.device) for value in unit_of(values))
 
     def loss(self, encoded: Encoded, rows: Tensor) -> Tensor:
-        return regression_loss(self.output(encoded), self.values[rows], std=self.std, kind="huber")
+        return regression_loss(self.output(encoded), self.values[rows], std=self.std)
 
     def goals(self, rows: Tensor) -> Tensor:
         return (self.values[rows] - self.mean) / self.std
@@ -109,7 +109,7 @@ class NumberTarget(Target):
         return self.values.shape[1]
 
     def objective(self, scores: Tensor, goals: Tensor) -> Tensor:
-        return regression_loss(scores, goals, kind="huber")
+        return regression_loss(scores, goals)
 
     def answers(self, encoded: Encoded) -> list[Any]:
         return list(self.output(encoded).double().cpu().numpy())

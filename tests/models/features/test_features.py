@@ -187,6 +187,17 @@ def test_unknown_emoji_are_no_unknown_words_beside_known_ones() -> None:
     assert said("🎬") == ["unknown_words"]
 
 
+@pytest.mark.parametrize("words", [("今", "天"), ("今", "天", "今天")])
+def test_pairs_of_characters_are_no_further_words(words: tuple[str, ...]) -> None:
+    features, tokenizer = TextFeatures(), TextTokenizer.build(words)
+
+    def said(text: str) -> list[str]:
+        return features.notices([text], features.extract([text], tokenizer), tokenizer)
+
+    assert said("今天今天龙马精神鱼跃龙门🦕") == said("今天龙马精") == ["unknown_words"]
+    assert said("今天今天龙马精") == []
+
+
 def test_more_numerals_than_a_network_knows_together_are_noticed() -> None:
     single = TextFeatures(max_numerals=1)
     for text in ("a dog 7", "a dog 7\ufe0f\u20e3", "a dog \uff17", "a dog"):

@@ -45,6 +45,19 @@ def test_batches_hold_the_features_that_serve(tmp_path: Path) -> None:
     assert inputs["image"].values.shape == (2, 1, 3, 8, 8)
 
 
+def test_the_vocabulary_is_of_texts_as_they_are_read(tmp_path: Path) -> None:
+    def change(split: str, lines: list[dict[str, Any]]) -> None:
+        for line in lines:
+            line["text"] = "won\u00adderful<br />caf&eacute;"
+        lines[1]["text"] = "\u00ad"
+
+    corpus = load(tmp_path, TEXT, change=change, training="left_out = 0.3")
+    assert corpus.tokenizer is not None
+    assert corpus.tokenizer.words(range(3, corpus.tokenizer.size)) == ["café", "wonderful"]
+    # What cannot be read is told by line, and not by the vocabulary.
+    assert "train.jsonl, line 2" in corpus.report.text()
+
+
 def _set(split: str, line: int, **fields: Any) -> Change:
     def change(name: str, lines: list[dict[str, Any]]) -> None:
         if name == split:

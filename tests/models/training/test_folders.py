@@ -36,6 +36,17 @@ def test_files_of_one_name_are_one_example(tmp_path: Path) -> None:
     assert everything["calm/4.jpg"] == {"image": "calm/4.jpg", "label": "calm"}
 
 
+def test_what_programs_keep_beside_the_files_is_not_listed(tmp_path: Path) -> None:
+    make(tmp_path, 5)
+    for hidden in (".ipynb_checkpoints", "more/.thumbnails", "__MACOSX/more"):
+        (tmp_path / "calm" / hidden).mkdir(parents=True)
+        (tmp_path / "calm" / hidden / "0.jpg").write_bytes(encoded_photo())
+    (tmp_path / "calm" / "more" / "5.jpg").write_bytes(encoded_photo())
+    written = write_manifests(tmp_path)
+    assert (sum(written.examples.values()), written.ignored) == (11, [])
+    assert "calm/more/5.jpg" in {line["image"] for line in lines(tmp_path, "train") + lines(tmp_path, "val")}
+
+
 def test_a_folder_that_is_divided_already_stays_so(tmp_path: Path) -> None:
     for split, count in (("train", 3), ("val", 2), ("test", 1)):
         make(tmp_path / split, count)

@@ -265,6 +265,25 @@ def test_a_photo_on_several_lines_is_measured_as_one(tmp_path: Path) -> None:
     assert figures["image to text"]["recall_at_1"] == figures["text to image"]["recall_at_1"] == [100, 100, 100]
 
 
+def test_a_language_is_measured_on_the_photos_that_have_it(tmp_path: Path) -> None:
+    def change(split: str, lines: list[dict[str, Any]]) -> None:
+        for line in lines[::2]:
+            del line["captions"]["zh"]
+
+    def alone(split: str, lines: list[dict[str, Any]]) -> None:
+        del lines[::2]
+
+    toml = make_experiment(tmp_path / "my.toml", "embedding", IMAGE, TEXT, training="epochs = 1\nminimum_count = 1")
+    cli_train(str(toml), make_data(tmp_path / "data", train=6, val=12, change=change), tmp_path / "run")
+    few = make_data(tmp_path / "few", train=6, val=12, change=alone)
+    both, chinese = (
+        cli_evaluate(tmp_path / "run" / "checkpoint", data, target="captions")["figures"]
+        for data in (tmp_path / "data", few)
+    )
+    for direction in ("zh, image to text", "zh, text to image"):
+        assert both[direction] == chinese[direction]
+
+
 @pytest.mark.parametrize(
     ("task", "tables", "said"),
     [

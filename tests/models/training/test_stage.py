@@ -230,6 +230,28 @@ def test_of_a_text_that_is_read_in_part_the_next_word_is_foretold(tmp_path: Path
     torch.testing.assert_close(loss, -scores.gather(2, wanted.unsqueeze(2)).mean())
 
 
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("it was great<br /><br />i liked it", "it was great i liked it"),
+        ("won\u00adderful caf&eacute;", "wonderful café"),
+        ("&#20013;&#22269;", "中国"),
+        ("&amp;lt;", "&lt;"),
+    ],
+)
+def test_a_text_is_foretold_as_it_is_read(tmp_path: Path, written: str, read: str) -> None:
+    def change(split: str, lines: list[dict[str, Any]]) -> None:
+        for line in lines:
+            line["text"] = written
+
+    stage = make_stage(tmp_path, TEXT, training="", task="generation", change=change)
+    target: Any = stage.target
+    inputs = stage.corpus.train.inputs(torch.arange(2))["text"].values[0].tolist()
+    assert target.train[0].tolist() == inputs == stage.corpus.tokenizer.encode(read)  # type: ignore[union-attr]
+    assert target.tokenizer.unknown not in inputs
+    assert stage.validate()["perplexity"] > 1
+
+
 @pytest.mark.parametrize(("length", "served"), [(4, 20), (22, 30), (40, 50), (50, 50), (51, 50)])
 def test_captions_are_learned_and_served_to_their_end_up_to_the_longest(
     tmp_path: Path, length: int, served: int

@@ -68,6 +68,38 @@ def test_rows_with_one_photo_stay_together(tmp_path: Path) -> None:
     assert len(lines(tmp_path, "train")) == 9
 
 
+def test_a_photo_with_several_labels_stays_together(tmp_path: Path) -> None:
+    # Questions about photos: of each two are answered alike, and one is not.
+    answers = [("yes", "yes", "two" if number < 5 else "red") for number in range(20)]
+    rows = "".join(
+        f"photos/{number}.jpg,what {place},{answer}\n"
+        for number, several in enumerate(answers)
+        for place, answer in enumerate(several)
+    )
+    write_table(make(tmp_path, "image,text,label\n" + rows, photos=20), tmp_path, {})
+    train, val = lines(tmp_path, "train"), lines(tmp_path, "val")
+    assert (len(train), len(val)) == (48, 12)
+    assert not {line["image"] for line in train} & {line["image"] for line in val}
+    assert {line["label"] for line in train} == {line["label"] for line in val} == {"yes", "two", "red"}
+
+
+def test_rows_that_are_linked_by_any_of_their_media_stay_together(tmp_path: Path) -> None:
+    # Of three rows the first two have a sound in common, and the last two a photo; all have the same text.
+    rows = "".join(
+        f"{3 * group + sound}.npy,photos/{3 * group + photo}.jpg,look\n"
+        for group in range(10)
+        for sound, photo in ((0, 0), (0, 1), (2, 1))
+    )
+    table = make(tmp_path, "audio,image,text\n" + rows, photos=30)
+    for number in range(30):
+        np.save(tmp_path / f"{number}.npy", np.zeros((1, 4), np.float32))
+    write_table(table, tmp_path, {})
+    train, val = lines(tmp_path, "train"), lines(tmp_path, "val")
+    assert (len(train), len(val)) == (24, 6)
+    for part in ("audio", "image"):
+        assert not {line[part] for line in train} & {line[part] for line in val}
+
+
 @pytest.mark.parametrize("name", ["captions", "target_text"])
 def test_the_captions_of_one_photo_are_one_example(tmp_path: Path, name: str) -> None:
     rows = "".join(f"photos/{number}.jpg,caption {again}\n" for again in range(3) for number in range(6))
