@@ -1,6 +1,6 @@
 """Language models: each text's own next words; perplexity."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,9 +44,6 @@ class NextWordTarget(Target):
 
     def describe(self, values: Sequence[str]) -> dict[str, Any]:
         return {"words a text": spread([len(split_words(value)) for value in values])}
-
-    def texts(self, values: Sequence[str]) -> Iterable[str]:
-        return values
 
     def head(self, tokenizer: TextTokenizer | None) -> dict[str, Any]:
         assert tokenizer is not None

@@ -58,6 +58,20 @@ def test_the_vocabulary_is_of_texts_as_they_are_read(tmp_path: Path) -> None:
     assert "train.jsonl, line 2" in corpus.report.text()
 
 
+def test_a_text_that_is_read_and_foretold_counts_once(tmp_path: Path) -> None:
+    def change(split: str, lines: list[dict[str, Any]]) -> None:
+        for number, line in enumerate(lines):
+            line["text"] = "often" if number else "often once"
+
+    data = make_data(tmp_path / "data", train=12, val=6, change=change)
+    experiment = load_experiment(make_experiment(tmp_path / "my.toml", "generation", TEXT))
+    twice = experiment.training.model_copy(update={"minimum_count": 2})
+    experiment = experiment.model_copy(update={"training": twice})
+    corpus = corpus_of(experiment, TARGETS["generation"](experiment), data, tmp_path / "cache")
+    assert corpus.tokenizer is not None
+    assert corpus.tokenizer.words(range(3, corpus.tokenizer.size)) == ["often"]
+
+
 def _set(split: str, line: int, **fields: Any) -> Change:
     def change(name: str, lines: list[dict[str, Any]]) -> None:
         if name == split:
