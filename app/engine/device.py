@@ -130,7 +130,7 @@ class Device:
     def submit_aside(self, work: Callable[[], T], patience: float) -> "Future[T]":
         """Run ``work`` when there is nothing else to do, or ``patience`` seconds have passed; waits for that here."""
         until = time.monotonic() + patience
-        while not (self._is_idle and self._queue.empty()) and time.monotonic() < until:
+        while not (self._closed or (self._is_idle and self._queue.empty())) and time.monotonic() < until:
             time.sleep(_LOOKS)
         return self.submit(work)
 

@@ -428,3 +428,14 @@ def test_what_can_wait_goes_behind_all_that_others_want_for_as_long_as_it_is_tol
     assert not any(each.done() for each in running)
     may.set()
     late.result()
+
+
+def test_what_can_wait_does_not_wait_for_a_device_that_is_closed(device: Device) -> None:
+    may = threading.Event()
+    device.submit(lambda: may.wait(30))
+    with ThreadPoolExecutor(1) as pool:
+        aside = pool.submit(device.submit_aside, lambda: None, 60)
+        device.close()
+        with pytest.raises(RuntimeError, match="closed"):
+            aside.result(10)
+    may.set()
