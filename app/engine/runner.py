@@ -180,10 +180,11 @@ class Runner:
         """Run it once, on the thread that will serve: torch keeps a pool of workers for each calling thread."""
         self.device(pipeline.device).submit(pipeline.warm_up).result()
 
-    def measure(self, pipeline: "Pipeline") -> None:
-        """Find out how much of it to batch, while others have no calls; until then it is answered row by row."""
+    def measure(self, pipeline: "Pipeline", *, aside: bool = False) -> None:
+        """Find out how much of it to batch, and ``aside`` only while others have no calls: it is answered meanwhile."""
         device = self.device(pipeline.device)
-        steps = most_steps(pipeline, partial(self._aside.run, device))
+        run = partial(self._aside.run, device) if aside else lambda work: device.submit(work).result()
+        steps = most_steps(pipeline, run)
         self._lanes[pipeline] = Lane(pipeline.config.name, steps)
 
     def lane(self, pipeline: "Pipeline") -> Lane:

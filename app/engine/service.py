@@ -65,7 +65,7 @@ class Service:
             if self.draining:
                 return
             try:
-                self.runner.measure(pipeline)
+                self.runner.measure(pipeline, aside=True)
             except Exception as error:  # noqa: BLE001 - the network may be a user's own, or the service stop meanwhile
                 log.warning("not batched", model=pipeline.config.name, reason=str(error) or type(error).__name__)
 

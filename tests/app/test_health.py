@@ -38,7 +38,8 @@ def test_ready_does_not_wait_for_the_measuring_nor_does_it_matter_if_that_fails(
 ) -> None:
     asked, told = threading.Event(), threading.Event()
 
-    def failing(_: Runner, pipeline: object) -> None:
+    def failing(_: Runner, pipeline: object, *, aside: bool) -> None:
+        assert aside
         asked.set()
         assert told.wait(30)
         raise ValueError("its batches cannot be run")
