@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from models.files import replacing
 from models.stored import StoredError, read_tensors, shapes
 
 KNOWN = 0.98
@@ -88,13 +89,8 @@ def save_novelty(path: Path, novelty: Mapping[str, Novelty]) -> None:
         path.unlink(missing_ok=True)
         return
     tensors = {name: value.cpu().contiguous() for name, value in nn.ModuleDict(novelty).state_dict().items()}
-    # In place of the old file at once, so that whoever reads it now reads either.
-    written = path.with_suffix(".new")
-    try:
+    with replacing(path) as written:
         written.write_bytes(save(tensors))
-        written.replace(path)
-    finally:
-        written.unlink(missing_ok=True)
 
 
 def load_novelty(path: Path, sizes: Mapping[str, int]) -> dict[str, Novelty]:

@@ -4,11 +4,11 @@ import asyncio
 import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from app.engine.bounds import Bounds
 from app.engine.connection import NORMAL, POLICY, Connection, Event, SessionClosed, error_event
 from app.errors import Gap, OutOfBounds
 
@@ -21,30 +21,6 @@ _ANSWERS = ("partial", "final")
 _CREDIT_SECONDS = 0.5
 _MOST_GAPS = 100
 """Chunks out of order that are told of, before the session ends."""
-
-_HELD_BYTES = 2**20
-"""16 s of sound at 16 kHz, or seven pictures: a modality may be late by as long as two pictures may be apart."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bounds:
-    """What one session may take up."""
-
-    chunk_bytes: int
-    """Of one chunk, its header not counted."""
-    window_bytes: int
-    """Of the chunks that wait for their turn."""
-    events: int
-    """That wait for the client, or that it did not confirm."""
-    idle_seconds: float
-    """Without a message, without a connection, or without taking its events."""
-    total_seconds: float
-    """From the start."""
-
-    @property
-    def held_bytes(self) -> int:
-        """Of the chunks that wait, decoded: a byte of a container, or of a late picture, can stand for a megabyte."""
-        return max(_HELD_BYTES, self.window_bytes)
 
 
 class Live:

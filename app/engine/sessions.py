@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
+from app.engine.bounds import Bounds
 from app.engine.connection import DRAINING, NORMAL, Event
-from app.engine.live import Bounds, Live
+from app.engine.live import Live
 from app.engine.service import Service
 from app.engine.stepper import Stepper, alone, ended
 from app.errors import NoSuchSession, Unavailable, WrongFields, from_validation

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.files import replacing
 from models.training.manifest import DataError
 from models.training.progress import progress
 
@@ -51,10 +52,8 @@ def cached_features(
                     )
                 if row % 256 == 255 or row == shape[0] - 1:
                     array.flush()
-                    # A kill must leave all of it or nothing.
-                    temporary = marker.with_suffix(".tmp")
-                    temporary.write_text(str(row + 1))
-                    temporary.replace(marker)
+                    with replacing(marker) as written:
+                        written.write_text(str(row + 1))
                 advance()
     return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
 

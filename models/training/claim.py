@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from models.files import replacing
 from models.training.examples import Split
 from models.training.experiment import Experiment
 from models.training.manifest import DataError
@@ -34,7 +35,6 @@ def claim(experiment: Experiment, start: Sequence[str], splits: Iterable[Split],
     mine = {"experiment": described, "data": _digest(splits)}
     record = out / _RECORD
     before = _read(record)
-    temporary = record.with_suffix(".tmp")
     if before is None and (strange := [name for name in _WRITTEN if (out / name).exists()]):
         raise DataError(f"{out} holds {', '.join(strange)}, and no run of an experiment: give another --out")
     if before is not None and (out / "resume.pt").exists() and (odd := list(_differences(before, mine))):
@@ -44,8 +44,8 @@ def claim(experiment: Experiment, start: Sequence[str], splits: Iterable[Split],
         )
     out.mkdir(parents=True, exist_ok=True)
     # Half of it would not be known for ours.
-    temporary.write_text(json.dumps(mine, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(record)
+    with replacing(record) as written:
+        written.write_text(json.dumps(mine, indent=2) + "\n", encoding="utf-8")
 
 
 def _digest(splits: Iterable[Split]) -> str:

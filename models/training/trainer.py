@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.files import replacing
 from models.training.progress import progress
 
 
@@ -253,9 +254,8 @@ class Trainer:
             "best": self._best,
             "random": _drawing(self.device),
         }
-        temporary = self.folder / "resume.tmp"
-        _write(state, temporary)
-        temporary.replace(self.folder / "resume.pt")
+        with replacing(self.folder / "resume.pt") as written:
+            _write(state, written)
 
     def _resume(self) -> dict[str, Any] | None:
         path = self.folder / "resume.pt"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from models.checkpoint import METRICS
+from models.files import replacing
 from models.pipeline import Pipeline
 from models.training.commands import evaluate_command
 from models.training.evaluation import (
@@ -57,10 +58,8 @@ def evaluate(
     metrics["command"] = evaluate_command(folder, data, split, target)
     metrics |= {"target": field} if field else {}
     if save:
-        # The figures that stand there are not lost where writing fails.
-        temporary = (folder / METRICS).with_suffix(".tmp")
-        temporary.write_text(json.dumps(merged(before, metrics), indent=2) + "\n", encoding="utf-8")
-        temporary.replace(folder / METRICS)
+        with replacing(folder / METRICS) as written:
+            written.write_text(json.dumps(merged(before, metrics), indent=2) + "\n", encoding="utf-8")
     return metrics
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from models.files import replacing
 from models.registry import FUSIONS
 from models.training.studies.baselines import chosen_regression, majority
 from models.training.studies.conversations import (
@@ -110,9 +111,8 @@ def fitted(
     network, losses = fit(network, parts.train, parts.dev, plan, seed=seed)
     loss = min(losses)
     file.parent.mkdir(parents=True, exist_ok=True)
-    temporary = file.with_suffix(".tmp")
-    torch.save({"weights": network.state_dict(), "loss": loss}, temporary)
-    temporary.replace(file)
+    with replacing(file) as written:
+        torch.save({"weights": network.state_dict(), "loss": loss}, written)
     print(f"{file.stem}: loss {loss:.3f} on the development videos after {len(losses)} epochs", flush=True)
     return network, loss
 

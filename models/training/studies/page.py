@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from models.files import replacing
 from models.training.metrics.seeds import t_interval
 
 
@@ -16,9 +17,8 @@ def remembered(path: Path, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         return kept
     result = run()
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(result), encoding="utf-8")
-    temporary.replace(path)
+    with replacing(path) as written:
+        written.write_text(json.dumps(result), encoding="utf-8")
     print(path.relative_to(path.parents[1]), flush=True)
     return result
 

@@ -12,7 +12,8 @@ import torch
 from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 
-from app.engine.live import Bounds, Live
+from app.engine.bounds import Bounds
+from app.engine.live import Live
 from models.state import State
 from models.streaming.container import CodedReader
 from models.streaming.errors import BadChunk

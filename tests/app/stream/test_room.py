@@ -11,7 +11,8 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from app.engine.live import Bounds, Live
+from app.engine.bounds import Bounds
+from app.engine.live import Live
 from models.pipeline import Pipeline
 from models.streaming.checkpoint import streams_of
 from models.streaming.session import Session

@@ -1,5 +1,7 @@
 """Luma at a steady rate: the frame that is on display, upright, one after the other."""
 
+import time
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -77,3 +79,15 @@ def test_a_frame_is_decoded_when_it_is_asked_for() -> None:
     assert next(frames).shape[2] == 3
     frames.close()
     assert list(frames) == []
+
+
+def test_four_times_the_frames_take_about_four_times_as_long() -> None:
+    def spent(count: int) -> float:
+        file = clip(count, "mpeg4", rate=60, options={"g": "600"})
+        began = time.thread_time()
+        frames = sum(1 for _ in luma_frames(file, LIMITS, fps=25))
+        assert frames == round(count / 60 * 25)
+        return time.thread_time() - began
+
+    spent(100)
+    assert spent(12_000) < 8 * spent(3_000)

@@ -1,0 +1,20 @@
+"""Files that are written whole or not at all."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file beside ``path`` to write to in the block, which takes its place at the end, or is gone where that fails.
+
+    Whoever reads ``path`` meanwhile, or after a kill, finds all of the old one or all of the new one.
+    """
+    written = path.with_suffix(".tmp")
+    try:
+        yield written
+        written.replace(path)
+    finally:
+        with suppress(OSError):
+            written.unlink(missing_ok=True)

@@ -1,0 +1,26 @@
+"""A file is written whole or not at all."""
+
+from pathlib import Path
+
+import pytest
+
+from models.files import replacing
+
+
+def cut_short(path: Path) -> None:
+    with replacing(path) as written:
+        written.write_text("ne")
+        assert path.read_text() == "old"
+        raise KeyError
+
+
+def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "kept.json"
+    with replacing(path) as written:
+        written.write_text("old")
+    with pytest.raises(KeyError):
+        cut_short(path)
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("kept.json", "old")]
+    with replacing(path) as written:
+        written.write_text("new")
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("kept.json", "new")]
