@@ -227,6 +227,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def __init__(self, config: Config, *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)
+        self._letting_go: asyncio.TimerHandle | None = None
         # As uvicorn makes its own where nothing is compressed.
         self.conn = _Handshake(max_size=config.ws_max_size, logger=self.conn.logger)
 
@@ -237,11 +238,15 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def on_task_complete(self, task: asyncio.Task[None]) -> None:
         """Let the client have what is on its way, for as long as a closing handshake may take."""
         super().on_task_complete(task)
-        self.loop.call_later(self.close_timeout, self._let_go)
-
-    def _let_go(self) -> None:
         if not self.disconnected:
-            self.transport.abort()
+            self._letting_go = self.loop.call_later(self.close_timeout, self.transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing is on its way any more, and no timer keeps what belonged to the connection."""
+        if self._letting_go is not None:
+            self._letting_go.cancel()
+            self._letting_go = None
+        super().connection_lost(exc)
 
 
 def _refusal(error: httptools.HttpParserError) -> ServiceError:

@@ -1,5 +1,6 @@
 """A client that reads nothing loses its session, and its socket, when its time is over."""
 
+import asyncio
 import base64
 import json
 import os
@@ -12,9 +13,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from uvicorn.config import Config
+from uvicorn.server import ServerState
 from websockets.frames import Frame, Opcode
 
 from app.api.websocket import HEADER
+from app.protocol import WebSocketProtocol
 from tests.app.stream.conftest import PATH, S16, pcm, server
 from tests.models.streaming.sounds import babble
 
@@ -72,3 +76,35 @@ def test_a_client_that_reads_nothing_loses_its_session_and_its_socket(tmp_path: 
 
             # Its connection is let go of with all that was still to be sent, after as long as a handshake may take.
             assert within(30, lambda: held() == before)
+
+
+def test_no_timer_keeps_a_connection_that_is_lost() -> None:
+    class Line(asyncio.Transport):
+        def get_extra_info(self, name: str, default: Any = None) -> Any:
+            return default
+
+        def close(self) -> None:
+            """Nothing to close."""
+
+    async def test() -> None:
+        async def over() -> None:
+            """What the application had to do."""
+
+        config = Config(lambda: None, ws=WebSocketProtocol, log_config=None)
+        config.load()
+        task = asyncio.create_task(over())
+        await task
+        left, stays = (WebSocketProtocol(config, ServerState(), {}) for _ in range(2))
+        for line in (left, stays):
+            line.connection_made(Line())
+        left.connection_lost(None)
+        left.on_task_complete(task)
+        assert left._letting_go is None
+        stays.on_task_complete(task)
+        timer = stays._letting_go
+        assert timer is not None
+        stays.connection_lost(None)
+        assert timer.cancelled()
+        assert stays._letting_go is None
+
+    asyncio.run(test())
