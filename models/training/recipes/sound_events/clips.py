@@ -1,7 +1,7 @@
 """The clips of ESC-10 (Piczak 2015), 32 a class, and their disguises.
 
-Each is drawn at other speeds, levels, noises and places in time, with masked bands and times (SpecAugment), and mixed
-with another one (mixup, Zhang et al. 2018).
+Each is drawn at other speeds, levels, noises and places in time, with masked bands and times (SpecAugment), mixed with
+another one (mixup, Zhang et al. 2018), and while somebody speaks or plays.
 """
 
 import math
@@ -41,6 +41,8 @@ FEATURES: dict[str, Any] = {
 }  # fmt: skip
 STEPS = 500
 """Frames of a training clip: five seconds."""
+BESIDE = 0.3
+"""The share of clips beside which somebody is softly heard to speak or to play."""
 FLOOR = math.log(1e-6)
 """Log energy of silence, below which nothing gets."""
 
@@ -79,36 +81,58 @@ def load(data: Path, cache: Path) -> Clips:
 
 
 class Draw:
-    """Batches from some of the clips."""
+    """Batches from some of the clips, and half as many strangers: sounds [STEPS, bands] that are none of the kinds.
 
-    def __init__(self, clips: Clips, rows: Tensor) -> None:
-        self.clips, self.rows = clips, rows
+    Strangers have a class of their own, the last one; a clip beside which one is softly heard keeps its kind.
+    """
+
+    def __init__(self, clips: Clips, rows: Tensor, strangers: list[Tensor]) -> None:
+        self.clips, self.rows, self.strangers = clips, rows, strangers
         self.features = AudioFeatures.model_validate(FEATURES)
         self.floor = (FLOOR - self.features.mean) / self.features.std
 
     def __call__(self, places: Tensor) -> tuple[Inputs, Tensor]:
-        """Spectrograms, a third of them mixed with another one, and the goals in the same proportion."""
-        rows = self.rows[places]
-        frames = pad([self._drawn(int(row)) for row in rows]).values
-        goals = F.one_hot(self.clips.classes[rows], len(self.clips.labels)).float()
+        """Spectrograms, a third of the clips mixed with another one, and the goals in the same proportion."""
+        rows, classes = self.rows[places], len(self.clips.labels) + 1
+        frames = pad([self._drawn(self.clips.frames[int(row)]) for row in rows]).values
+        goals = F.one_hot(self.clips.classes[rows], classes).float()
         order = torch.randperm(len(rows))
         share = torch.distributions.Beta(0.4, 0.4).sample((len(rows), 1))
         share = torch.where(torch.rand(len(rows), 1) < 0.3, torch.maximum(share, 1 - share), 1.0)
         goals = share * goals + (1 - share) * goals[order]
-        # Sounds add up in energy.
-        scale, blend = self.features.std, share.unsqueeze(2)
-        frames = ((frames * scale).exp() * blend + (frames[order] * scale).exp() * (1 - blend)).log() / scale
-        masked = torch.stack([mask_frequency(mask_time(x)) for x in frames])
-        lengths = torch.full((len(rows),), masked.shape[1], dtype=torch.int64)
-        return {"audio": Padded(masked, lengths)}, 0.95 * goals + 0.05 / len(self.clips.labels)
+        blend = share.unsqueeze(2)
+        frames = self._log(self._energy(frames) * blend + self._energy(frames[order]) * (1 - blend))
+        frames = torch.stack([self._beside(x) if chance(BESIDE) else x for x in frames])
 
-    def _drawn(self, row: int) -> Tensor:
-        views = self.clips.frames[row]
+        others = torch.stack([self._stranger() for _ in range(len(rows) // 2)])
+        stranger = F.one_hot(torch.full((len(others),), classes - 1), classes).float()
+        masked = torch.stack([mask_frequency(mask_time(x)) for x in torch.cat([frames, others])])
+        goals = torch.cat([goals, stranger])
+        lengths = torch.full((len(masked),), masked.shape[1], dtype=torch.int64)
+        return {"audio": Padded(masked, lengths)}, 0.95 * goals + 0.05 / classes
+
+    def _drawn(self, views: list[Tensor]) -> Tensor:
         x = views[choice(len(views))]
         # Where a clip begins says nothing: it is turned in time, and cut to a common length or repeated up to it.
         x = x.roll(choice(len(x)), 0).repeat(-(-STEPS // len(x)), 1)[:STEPS]
         shift = uniform(-12, 6) * math.log(10) / 10 / self.features.std
         return (x + shift).clamp(min=self.floor)
+
+    def _stranger(self) -> Tensor:
+        return self._drawn(self.strangers)
+
+    def _beside(self, x: Tensor) -> Tensor:
+        """``x`` with a stranger, 5 to 20 dB below it in power."""
+        heard, other = self._energy(x), self._energy(self._stranger())
+        softer = heard.mean() / other.mean().clamp(min=1e-9) * 10 ** (-uniform(5, 20) / 10)
+        return self._log(heard + other * softer)
+
+    def _energy(self, frames: Tensor) -> Tensor:
+        """In which sounds add up, by a common factor."""
+        return (frames * self.features.std).exp()
+
+    def _log(self, energy: Tensor) -> Tensor:
+        return energy.log() / self.features.std
 
 
 def _disguised(x: Tensor) -> Tensor:

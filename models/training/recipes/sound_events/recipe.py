@@ -1,6 +1,7 @@
 """``sound-events``: ten kinds of environmental sounds, by a convolutional recurrent network with attention pooling.
 
 There are 32 clips a class. So the convolutions start from ImageNet's weights, and each clip is drawn in many disguises.
+What is none of the kinds the networks hear too, as a class more, which is dropped when they have learned.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,6 +30,7 @@ from models.training.recipes.classifier import (
     ClassifierStage,
     Held,
     always,
+    answers,
     minutes,
     over_seeds,
     publish,
@@ -36,10 +38,9 @@ from models.training.recipes.classifier import (
     without_recurrence,
 )
 from models.training.recipes.recordings import recordings
+from models.training.recipes.sound_events import strangers
 from models.training.recipes.sound_events.clips import FEATURES, RATE, Clips, Draw, load
-from models.training.recipes.waveforms import (
-    Waveforms,
-)
+from models.training.recipes.waveforms import Waveforms
 from models.training.trainer import Schedule
 
 SEEDS = 3
@@ -60,7 +61,7 @@ def describe(labels: list[str], heat: float | None = None) -> CheckpointConfig:
     return CheckpointConfig.model_validate(
         {
             "name": "sound-events",
-            "version": "1.0.0",
+            "version": "1.1.0",
             "task": "classification",
             "description": "Which of ten kinds of environmental sounds is heard.",
             "modalities": {"audio": {"required": True, "features": FEATURES}},
@@ -109,6 +110,7 @@ def train(data: Path, out: Path, seed: int) -> None:
     """
     pictures = partial(from_pictures, weights=data.parent / "mobilenet_v2" / "imagenet.safetensors")
     clips = load(data, out / "cache")
+    others = strangers.load(data.parent / "speech_commands", out / "cache")
     truth = clips.classes.numpy()
     everything = torch.arange(len(truth))
     runs: list[NDArray[np.float64]] = []
@@ -116,16 +118,16 @@ def train(data: Path, out: Path, seed: int) -> None:
     baselines = {f"always '{clips.labels[0]}'": {"accuracy": always(0, truth)}}
     seeds = range(seed, seed + SEEDS)
     for each in seeds:
-        runs.append(_cross_validated(clips, out, each, pictures, apart if each == seed else None))
+        runs.append(_cross_validated(clips, others, out, each, pictures, apart if each == seed else None))
         if each == seed:
-            network = _trained(clips, everything, everything[:10], out / "all", each, pictures)[0]
+            network = _trained(clips, others, everything, everything[:10], out / "all", each, pictures)[0]
         _publish(data, out, seed, network, runs, clips, baselines)
 
     def plain(network: FusionRNN) -> None:
         pictures(network)
         without_recurrence(network, "audio")
 
-    found = _cross_validated(clips, out / "no-recurrence", seed, plain)
+    found = _cross_validated(clips, others, out / "no-recurrence", seed, plain)
     baselines["no recurrence"] = {"accuracy": round(float((found.argmax(1) == truth).mean()), 4)}
     _publish(data, out, seed, network, runs, clips, baselines)
     save_novelty(out / "checkpoint" / NOVELTY, {"audio": cross_fitted(vectors(network, clips, everything), apart)})
@@ -133,6 +135,7 @@ def train(data: Path, out: Path, seed: int) -> None:
 
 def _cross_validated(
     clips: Clips,
+    others: list[Tensor],
     out: Path,
     seed: int,
     prepare: Callable[[FusionRNN], object],
@@ -146,7 +149,7 @@ def _cross_validated(
     for fold in sorted(set(clips.folds.tolist())):
         inside = torch.from_numpy(clips.folds == fold)
         rows, held = (~inside).nonzero().flatten(), inside.nonzero().flatten()
-        network, found[held.numpy()] = _trained(clips, rows, held, out / f"fold-{fold}", seed, prepare)
+        network, found[held.numpy()] = _trained(clips, others, rows, held, out / f"fold-{fold}", seed, prepare)
         if apart is not None:
             apart.append((vectors(network, clips, rows), vectors(network, clips, held)))
     return found
@@ -162,13 +165,14 @@ def vectors(network: FusionRNN, clips: Clips, rows: Tensor) -> Tensor:
 
 def _trained(
     clips: Clips,
+    others: list[Tensor],
     rows: Tensor,
     held: Tensor,
     out: Path,
     seed: int,
     prepare: Callable[[FusionRNN], object],
 ) -> tuple[FusionRNN, NDArray[np.float64]]:
-    """A network trained on ``rows``, and its answers to the undisguised clips ``held``."""
+    """A network trained on ``rows`` and on ``others``, and its answers to the undisguised clips ``held``."""
     parts = torch.split(held, 16)
     measured = Held(
         [({"audio": pad([clips.frames[int(row)][0] for row in part])}, clips.classes[part]) for part in parts]
@@ -184,11 +188,13 @@ def _trained(
             bf16=True,
             weight_decay=1e-2,
         )
-        draw = Draw(clips, rows)
+        draw = Draw(clips, rows, others)
         return [SoundStage(network, draw, len(rows), measured, schedule, rate=2e-3, batch=16, keep="last")]
 
-    run = next(train_seeds(describe(clips.labels).network, stages, measured, out, [seed], prepare=prepare))
-    return run.network, run.probabilities
+    more = describe([*clips.labels, "none of these"]).network
+    network = next(train_seeds(more, stages, measured, out, [seed], prepare=prepare)).network
+    strangers.forget(network)
+    return network, answers(network, measured)
 
 
 def _publish(
