@@ -18,10 +18,11 @@ from torch import Tensor, nn
 import models.fusion  # noqa: F401  registers the fusions
 from benchmarks.bare_fusions import bare, bare_network
 from benchmarks.timing import alone, interleaved
+from models.cells import CELLS, CellName
 from models.config import NetworkConfig
 from models.network import FusionRNN
 from models.registry import FUSIONS
-from models.rnn import CELLS, CellName, RecurrentEncoder
+from models.rnn import RecurrentEncoder
 from models.sequence import FusionOutput, Padded, SequenceOutput, masked_mean
 
 TARGET = 1.15

@@ -22,6 +22,7 @@ from torch.overrides import TorchFunctionMode
 
 from models.config import CheckpointConfig, NetworkConfig
 from models.features.text import TextTokenizer
+from models.files import write_whole
 from models.network import FusionRNN
 from models.novelty import Novelty, load_novelty
 from models.refusals import first_fault
@@ -93,7 +94,7 @@ def save_checkpoint(
         save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
     except SafetensorError as error:
         raise OSError(errno.EIO, str(error), str(folder / WEIGHTS)) from error
-    (folder / CONFIG).write_text(config.model_dump_json(indent=2, exclude_none=True) + "\n", encoding="utf-8")
+    write_whole(folder / CONFIG, config.model_dump_json(indent=2, exclude_none=True) + "\n")
     # safetensors writes for the owner's eyes alone, and a server in a container is somebody else.
     shutil.copymode(folder / CONFIG, folder / WEIGHTS)
     # What other weights knew is not what these know.
@@ -101,9 +102,9 @@ def save_checkpoint(
     if tokenizer is not None:
         tokenizer.save(folder / TOKENIZER)
     if metrics is not None:
-        (folder / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+        write_whole(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
     if card is not None:
-        (folder / CARD).write_text(card, encoding="utf-8")
+        write_whole(folder / CARD, card)
 
 
 def load_checkpoint(folder: str | Path) -> Checkpoint:

@@ -13,7 +13,7 @@ from models.checkpoint import CONFIG, Checkpoint, CheckpointError, load_checkpoi
 from models.config import ModalityConfig
 from models.decoding.decoder import SharedDecoder, StepAnswer
 from models.features import Extracted, Features, Modality
-from models.features.features import Sources
+from models.features.features import Sources, empty, nothing_in
 from models.media.errors import MediaOutOfBounds, UnsupportedMedia
 from models.media.limits import MediaLimits
 from models.profile import Profile
@@ -85,6 +85,9 @@ class Pipeline(Profile):
         self.task = task_of(checkpoint)
         self._tokenizer = checkpoint.tokenizer
         modalities = checkpoint.config.modalities
+        self._nothing = nothing_in(
+            checkpoint.config.task, {name: item.features for name, item in modalities.items() if not item.required}
+        )
         accepts = accepted(
             {name: item.max_items for name, item in modalities.items()}, [item.features for item in modalities.values()]
         )
@@ -164,12 +167,8 @@ class Pipeline(Profile):
             MediaOutOfBounds: the network's fusion pairs steps, and the modalities have unequal numbers of them.
         """
         read = self._read(decoded)
-        some = {name: tensor for name, tensor in read.tensors.items() if not self._nothing(name, read)}
-        return Extracted(some or read.tensors, read.notices) if self.config.task != "embedding" else read
-
-    def _nothing(self, name: str, read: Extracted) -> bool:
-        item = self.config.modalities[name]  # type: ignore[index]  # a tensor has its modality's name
-        return not item.required and item.features.nothing in read.notices.get(name, ())
+        left_out = empty(read.tensors, read.notices, self._nothing)
+        return Extracted({name: read.tensors[name] for name in read.tensors if name not in left_out}, read.notices)
 
     def _read(self, decoded: Decoded) -> Extracted:
         tensors, notices = {}, {}

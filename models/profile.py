@@ -37,7 +37,7 @@ class Profile:
     def part_bytes(self, part: Modality, limits: MediaLimits) -> int:
         """Most bytes of a part: what its features say, or the medium's limit where it only stands in for others."""
         item = self.config.modalities.get(part)
-        return item.features.most_bytes(part, limits) if item else int(getattr(limits, f"{part}_bytes"))
+        return item.features.most_bytes(part, limits) if item else limits.bytes_of(part)
 
     def is_written(self, part: Modality) -> bool:
         """Whether a part is text that may come as a string, and not a file."""

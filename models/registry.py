@@ -71,8 +71,10 @@ class Registry(Generic[Part]):
 
         def decorate(part: Built) -> Built:
             known = self._parts.get(name)
-            if known is not None and known[0].__qualname__ != part.__qualname__:
-                raise ValueError(f"{self.kind} type '{name}' is already registered by {known[0].__qualname__}")
+            # A module that is loaded again registers the same class anew.
+            if known is not None and _whole_name(known[0]) != _whole_name(part):
+                taken = f"already registered by {_whole_name(known[0])}"
+                raise ValueError(f"{self.kind} type '{name}' of {_whole_name(part)} is {taken}: choose another name")
             self._parts[name] = (part, config)
             return part
 
@@ -118,3 +120,7 @@ class Registry(Generic[Part]):
 ENCODERS: Registry[nn.Module] = Registry("encoder")
 FUSIONS: Registry[nn.Module] = Registry("fusion")
 HEADS: Registry[nn.Module] = Registry("head")
+
+
+def _whole_name(part: type[Any]) -> str:
+    return f"{part.__module__}.{part.__qualname__}"

@@ -15,9 +15,6 @@ from models.cells import (
     LAYER_NORM_CELLS,
     Cell,
     CellName,
-    ElmanCell,
-    GRUCell,
-    LSTMCell,
     Nonlinearity,
 )
 from models.dropout import LockedDropout
@@ -25,18 +22,6 @@ from models.pooling import Pooling, PoolingName
 from models.sequence import SequenceOutput, length_mask
 from models.state import State
 from models.stepwise import unrolled
-
-__all__ = [
-    "CELLS",
-    "Cell",
-    "CellName",
-    "ElmanCell",
-    "GRUCell",
-    "LSTMCell",
-    "LayerNorm",
-    "Nonlinearity",
-    "RecurrentEncoder",
-]
 
 LayerNorm = Literal["none", "output", "cell"]
 

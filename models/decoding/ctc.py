@@ -56,13 +56,13 @@ def prefix_beam_steps(
     ``beam_size`` sequences, best first. It is exact where ``beam_size`` exceeds the number of prefixes.
 
     With a grammar, only prefixes that it allows and that the steps left can still complete survive, so whole sentences
-    are returned; a row of fewer steps than places gives the best beginnings instead.
+    are returned; a row of too few steps for any gives the best beginnings instead.
     """
     scores: NDArray[np.float64] = log_probabilities.detach().cpu().double().numpy()
     frames, vocabulary = scores.shape
     beam = PrefixBeam(vocabulary, blank=blank, size=beam_size, grammar=grammar)
-    places = 0 if grammar is None or grammar.places > frames else grammar.places
-    for frame, step in enumerate(scores):
-        beam.advance(step, places - (frames - frame - 1))
+    whole = grammar is not None and grammar.least[0, blank] <= frames
+    for frame, step in enumerate(scores, 1):
+        beam.advance(step, frames - frame if whole else None)
         yield beam.common()
     return [Transcript(tokens, log_probability) for tokens, log_probability in beam.ranked()]

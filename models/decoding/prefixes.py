@@ -24,8 +24,12 @@ class PrefixBeam:
         self.ends_blank: NDArray[np.float64] = np.zeros(1)
         self.ends_token: NDArray[np.float64] = np.full(1, _NEVER)
 
-    def advance(self, step: NDArray[np.float64], least: int = 0) -> None:
-        """Take in one step's log-probabilities [V]; prefixes of fewer than ``least`` tokens are given up."""
+    def advance(self, step: NDArray[np.float64], left: int | None = None) -> None:
+        """Take in one step's log-probabilities [V].
+
+        Args:
+            left: the steps that follow, if that is known: paths that the grammar needs more of to end are given up.
+        """
         prefixes, blank = self.prefixes, self.blank
         vocabulary = len(step)
         rows = np.arange(len(prefixes))
@@ -40,9 +44,12 @@ class PrefixBeam:
         grown[:, blank] = _NEVER
         grown[~self._allowed[np.minimum(sizes, len(self._allowed) - 1)]] = _NEVER
         _merge(prefixes, stays_token, grown)
-        too_short = sizes < least
-        stays_blank[too_short] = stays_token[too_short] = _NEVER
-        grown[sizes + 1 < least] = _NEVER
+        if self.grammar is not None and left is not None:
+            late = self.grammar.least > left
+            # Behind a blank any token is a new one, as behind none at all.
+            stays_blank[late[sizes, blank]] = _NEVER
+            stays_token[late[sizes, last]] = _NEVER
+            grown[late[np.minimum(sizes + 1, self.grammar.places)]] = _NEVER
         candidates = np.concatenate([np.logaddexp(stays_blank, stays_token), grown.ravel()])
         best = _best(candidates, self.size)
         parents, tokens = np.divmod(best - len(prefixes), vocabulary)

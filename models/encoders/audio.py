@@ -10,7 +10,7 @@ from models.encoders.convolution import SequenceConv
 from models.encoders.recurrent import RecurrentConfig
 from models.pooling import Pooling
 from models.registry import ENCODERS
-from models.sequence import SequenceOutput
+from models.sequence import SequenceOutput, full_lengths
 from models.state import State
 
 _PIECE = 4096
@@ -124,7 +124,7 @@ class AudioRNN(nn.Module):
         All outputs together equal those of ``forward`` in one go. Rows can be joined whenever as many frames have come
         since the last output, always so in chunks of a multiple of ``stride`` frames.
         """
-        lengths = torch.full((len(x),), x.shape[1], dtype=torch.int64, device=x.device)
+        lengths = full_lengths(x)
         output = self(x, lengths, state)
         return output.sequence, output.state
 

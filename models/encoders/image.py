@@ -10,7 +10,7 @@ from models.encoders.convolution import SmallCNN
 from models.encoders.mobilenet import CHANNELS, NETWORKS, InvertedResiduals
 from models.pooling import Pooling
 from models.registry import ENCODERS, EncoderConfig
-from models.sequence import SequenceOutput
+from models.sequence import SequenceOutput, full_lengths
 from models.state import State
 
 _Channels = Annotated[int, Field(ge=4, le=1024)]
@@ -42,7 +42,7 @@ class RegionEncoder(nn.Module):
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """Some frames ``x`` [B, t, 3, H, W], t >= 1, all real -> (regions [B, t*h*w, width], the same state)."""
-        output = self(x, torch.full((len(x),), x.shape[1], device=x.device))
+        output = self(x, full_lengths(x))
         return output.sequence, state
 
     def pixels(self, x: Tensor, lengths: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from models.pooling import Pooling
-from models.sequence import SequenceOutput, length_mask
+from models.sequence import SequenceOutput, full_lengths, length_mask
 from models.state import State
 
 
@@ -36,4 +36,4 @@ class IndependentEncoder(nn.Module, ABC):
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """One chunk ``x`` [B, t, ...], all steps real -> (outputs [B, t, D], the same state)."""
-        return self.front(x, torch.full((len(x),), x.shape[1], device=x.device)), state
+        return self.front(x, full_lengths(x)), state

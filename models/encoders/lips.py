@@ -11,7 +11,7 @@ from models.encoders.convolution import by_parts
 from models.encoders.recurrent import RecurrentConfig, StepwiseEncoder
 from models.features.mouth import FLAT_GREY
 from models.registry import ENCODERS
-from models.sequence import SequenceOutput, length_mask
+from models.sequence import SequenceOutput, full_lengths, length_mask
 from models.state import State
 
 _Channels = Annotated[int, Field(ge=1, le=1024)]
@@ -175,5 +175,5 @@ class LipsRNN(StepwiseEncoder):
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """One chunk ``x`` [B, t, H, W], all frames real -> (outputs [B, t, H], state); as ``forward`` in one go."""
-        output = self(x, torch.full((len(x),), x.shape[1], device=x.device), state)
+        output = self(x, full_lengths(x), state)
         return output.sequence, output.state

@@ -11,7 +11,7 @@ from models.cells import CellName, Nonlinearity
 from models.pooling import Pooling, PoolingName
 from models.registry import EncoderConfig
 from models.rnn import LayerNorm, RecurrentEncoder
-from models.sequence import SequenceOutput
+from models.sequence import SequenceOutput, full_lengths
 from models.state import State
 
 
@@ -89,4 +89,4 @@ class StepwiseEncoder(nn.Module, ABC):
 
     def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
         """One chunk ``x`` [B, t, ...], all steps real -> (outputs [B, t, H], state); equal to ``forward`` in one go."""
-        return self.rnn.step(self.front(x, torch.full((len(x),), x.shape[1], device=x.device)), state)
+        return self.rnn.step(self.front(x, full_lengths(x)), state)

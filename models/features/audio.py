@@ -42,6 +42,11 @@ class AudioFeatures(Features):
         self.log_mel()
         return self
 
+    @property
+    def pace(self) -> float:
+        """Of whole samples: 10 ms of 22,050 Hz are 220 of them, which is a little less."""
+        return self.log_mel().hop / self.sample_rate
+
     def log_mel(self) -> LogMel:
         """The spectrogram that these numbers describe, for streams; its frames are still to be scaled."""
         rate = self.sample_rate

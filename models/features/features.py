@@ -5,7 +5,7 @@ how to make a tensor of them; it knows nothing of networks.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -50,7 +50,12 @@ class Features(ComponentConfig, ABC):
 
     def most_bytes(self, modality: Modality, limits: MediaLimits) -> int:
         """Most bytes that a part of the modality may have before it is decoded."""
-        return int(getattr(limits, f"{modality}_bytes"))
+        return limits.bytes_of(modality)
+
+    @property
+    def pace(self) -> float | None:
+        """Seconds from step to step, where they are the same for all media."""
+        return None
 
     @abstractmethod
     def decode(self, modality: Modality, sources: Sources, limits: MediaLimits, room: int) -> list[Any]:
@@ -78,6 +83,27 @@ class Features(ComponentConfig, ABC):
 
 FEATURES: Registry[Features] = Registry("features")
 """Types are registered with themselves as their configuration: ``FEATURES.parse`` returns the object that extracts."""
+
+
+def nothing_in(task: str, optional: Mapping[Modality, Features]) -> dict[str, str | None]:
+    """The notices of modalities that need not be there, by which ``empty`` leaves them out.
+
+    An embedding is of each modality by itself, and so of one that has nothing in it, too.
+    """
+    return {} if task == "embedding" else {name: features.nothing for name, features in optional.items()}
+
+
+def empty(
+    names: Collection[str], notices: Mapping[str, Collection[str]], nothing: Mapping[str, str | None]
+) -> frozenset[str]:
+    """Which of a bundle's modalities ``names`` are left out, in training as in serving, as nothing is in them.
+
+    Args:
+        notices: what was noticed of each, as ``Features.notices`` says it.
+        nothing: by modality that may be left out, the notice that says so. Where all would be, none is.
+    """
+    found = frozenset(name for name in names if nothing.get(name) in notices.get(name, ()))
+    return found if len(found) < len(names) else frozenset()
 
 
 def as_bytes(data: bytes | str) -> bytes:

@@ -55,6 +55,11 @@ class MouthFeatures(Features):
     causal: bool = Field(False, description="Where the face is depends on earlier frames only, as in a stream")
     max_seconds: float | None = Field(None, gt=0, le=3600, description="Where a longer video is cut off")
 
+    @property
+    def pace(self) -> float:
+        """Of frames at a steady rate."""
+        return 1 / self.fps
+
     @classmethod
     def tiny(cls) -> Self:
         return cls(height=12, width=16)

@@ -103,9 +103,14 @@ class TextTokenizer:
         normalized = self._tokenizer.normalizer.normalize_str(_VARIATIONS.sub("", text))
         return [word for word, _ in self._tokenizer.pre_tokenizer.pre_tokenize_str(normalized)]
 
-    def encode(self, text: str) -> list[int]:
-        """Token ids of a text, without start or end token."""
+    def spell(self, text: str) -> list[int]:
+        """Token ids of a text that is to be written: each of its words once, without start or end token."""
         ids: list[int] = self._tokenizer.encode(_VARIATIONS.sub("", text), add_special_tokens=False).ids
+        return ids
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text that is read: as ``spell``, and behind two characters that are a word also the word."""
+        ids = self.spell(text)
         if not self.pairs:
             return ids
         found = ids[:1]

@@ -24,10 +24,6 @@ class TextFeatures(Features):
 
     written: ClassVar[bool] = True
 
-    def most_bytes(self, modality: Modality, limits: MediaLimits) -> int:  # noqa: ARG002
-        """As many as the characters that are accepted can have in UTF-8."""
-        return 4 * limits.text_characters
-
     def decode(self, modality: Modality, sources: Sources, limits: MediaLimits, room: int) -> list[str]:
         """The posted texts, in Unicode's composed form."""
         return [decode_text(data, limits, markup=True) for data in sources.get(modality, [])[:room]]

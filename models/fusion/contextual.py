@@ -14,10 +14,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from models.cells import CellName
 from models.fusion.alignment import Alignment, common_lengths, full_steps
 from models.fusion.recurrent import AlignedRecurrence
 from models.registry import FUSIONS, FusionConfig
-from models.rnn import CellName, RecurrentEncoder
+from models.rnn import RecurrentEncoder
 from models.sequence import FusionOutput, SequenceOutput, length_mask
 from models.state import State, part, under
 

@@ -11,11 +11,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from models.cells import LSTMCell
 from models.fusion.alignment import Alignment, Interpolation
 from models.fusion.presence import complete, shares
 from models.pooling import Pooling
 from models.registry import FUSIONS, FusionConfig
-from models.rnn import LSTMCell
 from models.sequence import FusionOutput, SequenceOutput, full_lengths, length_mask, masked_mean
 from models.state import State, part, under
 

@@ -10,11 +10,12 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from models.cells import CellName
 from models.fusion.alignment import Alignment, Interpolation
 from models.fusion.presence import complete, shares
 from models.pooling import Pooling, PoolingName
 from models.registry import FUSIONS, FusionConfig
-from models.rnn import CellName, RecurrentEncoder
+from models.rnn import RecurrentEncoder
 from models.sequence import FusionOutput, SequenceOutput, full_lengths, masked_mean
 from models.state import State, part, under
 

@@ -13,11 +13,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from models.attention import AdditiveAttention
+from models.cells import CELLS, CellName
 from models.decoding.decoder import StepAnswer, StepCall
 from models.encoded import Encoded, Sizes
 from models.heads.reading import CommonMemory
 from models.registry import HEADS, ComponentConfig
-from models.rnn import CELLS, CellName
 from models.sequence import SequenceOutput, length_mask, masked_mean
 from models.state import State
 from models.stepwise import StepLinear

@@ -39,3 +39,7 @@ class MediaLimits:
 
     text_characters: _Count = 20_000
     """Most characters (Unicode code points) of a text, as sent."""
+
+    def bytes_of(self, part: str) -> int:
+        """Most bytes of an encoded image, audio or video, or of all the characters in UTF-8 that a text may have."""
+        return 4 * self.text_characters if part == "text" else int(getattr(self, f"{part}_bytes"))

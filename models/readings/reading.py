@@ -12,7 +12,7 @@ from models.options import Options
 from models.state import State
 
 Event: TypeAlias = dict[str, Any]
-"""What a client is told: ``type`` is partial, final or warning, times are seconds since the session began."""
+"""What a client is told: ``type`` is partial, final or error, times are seconds since the session began."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,7 @@ class ClassificationTask(Task):
             return StepClassificationResult(steps=steps, modalities=modalities)
         explanation = None
         if query.explain and fusion.votes is not None:
-            votes = zip(self.network.modalities, fusion.votes[row].softmax(-1), strict=True)
+            votes = zip(self.network.modalities, (fusion.votes[row] / self.temperature).softmax(-1), strict=True)
             explanation = Votes(votes={name: self._best(vote, most) for name, vote in votes if name in modalities})
         predictions = self._best(probabilities, most)
         return ClassificationResult(predictions=predictions, modalities=modalities, explanation=explanation)

@@ -150,7 +150,7 @@ def _grammar(config: TranscriptionConfig, tokenizer: TextTokenizer) -> Grammar |
         return None
     places = []
     for place, words in enumerate(config.grammar, 1):
-        ids = [tokenizer.encode(word) for word in words]
+        ids = [tokenizer.spell(word) for word in words]
         for word, found in zip(words, ids, strict=True):
             if len(found) != 1 or found[0] == tokenizer.unknown:
                 raise ValueError(f"network.head.grammar, place {place}: '{word}' is not one word of tokenizer.json")

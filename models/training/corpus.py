@@ -3,7 +3,7 @@
 The features are extracted by the same objects that serve; what they cost is paid once and kept on disk.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from models.config import CheckpointConfig
 from models.features import FEATURES, Features, Modality
+from models.features.features import empty, nothing_in
 from models.features.text import TextTokenizer, frequent, split_words, start_token
 from models.media.errors import MediaError
 from models.media.limits import MediaLimits
@@ -90,6 +91,11 @@ def load_corpus(
     Raises:
         DataError: the data cannot be trained on; the message says what, where and what to do.
     """
+    if experiment.task == "generation" and known is not None and known.pairs:
+        raise DataError(
+            "The checkpoint that is started from reads Chinese words beside their characters, and would write both: "
+            "start a text generation from another one, or without `--start`"
+        )
     names, ready, parts = list(experiment.modalities), ready_in(experiment), parts_of(experiment)
     vectors = {name: _vector_size(splits["train"], name) for name in ready}
     features: dict[Modality, Features] = {
@@ -97,8 +103,12 @@ def load_corpus(
         for name in names
     }
     tokenizer = _tokenizer(experiment, target, splits["train"], features, known)
+    optional = {name: features[name] for name in names if not experiment.modalities[name].required}
+    nothing = nothing_in(experiment.task, optional)
     ragged = {
-        split.name: {name: _ragged(experiment, split, name, features[name], parts, tokenizer, cache) for name in names}
+        split.name: _without_empty(
+            {name: _ragged(experiment, split, name, features[name], parts, tokenizer, cache) for name in names}, nothing
+        )
         for split in splits.values()
     }
     steps = _StepRule(
@@ -135,6 +145,17 @@ def load_corpus(
         faults,
     )  # fmt: skip
     return Corpus(used["train"], used["val"], tokenizer, vectors, report)
+
+
+def _without_empty(rows: Mapping[Modality, Ragged], nothing: Mapping[str, str | None]) -> dict[Modality, Ragged]:
+    """What is served without a modality that has nothing in it is learned without it, too."""
+    lengths = {name: ragged.lengths for name, ragged in rows.items()}
+    left_out: dict[str, set[int]] = defaultdict(set)
+    for row in sorted({row for ragged in rows.values() for row in ragged.notices}):
+        present = [name for name in rows if lengths[name][row]]
+        for name in empty(present, {name: rows[name].notices.get(row, ()) for name in present}, nothing):
+            left_out[name].add(row)
+    return {name: replace(ragged, left_out=frozenset(left_out[name])) for name, ragged in rows.items()}
 
 
 def _ragged(

@@ -39,15 +39,20 @@ class Ragged:
     offsets: NDArray[np.int64]
     faults: dict[int, tuple[str, str]]
     notices: dict[int, list[str]]
+    left_out: frozenset[int] = frozenset()
+    """Rows that count as absent, whatever is stored of them."""
 
     @property
     def lengths(self) -> NDArray[np.int64]:
         """Steps of each row, int64 [N]."""
-        return np.diff(self.offsets)
+        lengths = np.diff(self.offsets)
+        lengths[sorted(self.left_out)] = 0
+        return lengths
 
     def __getitem__(self, row: int) -> Tensor:
+        begin, end = self.offsets[row : row + 2]
         # A copy: the file is mapped read-only, and tensors must be free to change.
-        return torch.from_numpy(np.array(self.values[self.offsets[row] : self.offsets[row + 1]]))
+        return torch.from_numpy(np.array(self.values[begin : begin if row in self.left_out else end]))
 
 
 def cached_ragged(

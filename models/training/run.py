@@ -13,8 +13,9 @@ import torch
 
 from models.checkpoint import CARD, METRICS, NOVELTY, WEIGHTS, Checkpoint, save_checkpoint
 from models.config import CheckpointConfig
-from models.features import Modality, VideoFeatures
+from models.features import Modality
 from models.features.text import TextTokenizer
+from models.files import write_whole
 from models.network import FusionRNN
 from models.novelty import save_novelty
 from models.pipeline import Pipeline
@@ -201,8 +202,7 @@ def seconds_per_step(config: CheckpointConfig, network: FusionRNN) -> float | No
     """
     paces: list[float] = []
     for name, item in config.modalities.items():
-        rate = None if isinstance(item.features, VideoFeatures) else getattr(item.features, "fps", None)
-        seconds = 1 / rate if rate else getattr(item.features, "hop", None)
+        seconds = item.features.pace
         if seconds is None:
             return None
         paces.append(seconds * int(getattr(network.encoders[name], "stride", 1)))
@@ -214,8 +214,8 @@ def _describe(folder: Path, experiment: Experiment, outcome: _Outcome, metrics: 
     """Write the checkpoint's ``metrics.json`` and model card."""
     parameters = sum(parameter.numel() for parameter in outcome.network.parameters())
     card = model_card(experiment, outcome.config, outcome.corpus.report, metrics, parameters)
-    (folder / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-    (folder / CARD).write_text(card, encoding="utf-8")
+    write_whole(folder / METRICS, json.dumps(metrics, indent=2) + "\n")
+    write_whole(folder / CARD, card)
 
 
 def _measured(folder: Path, outcome: _Outcome) -> dict[str, Any]:

@@ -142,8 +142,9 @@ class FusionStage(Stage):
         order = np.argsort(costs(part), kind="stable")
         for batch in torch.split(torch.from_numpy(order), self.plan.batch_size):
             encoded = self._encoded(part.inputs(batch))
-            answers |= dict(zip(batch.tolist(), self.target.answers(encoded), strict=True))
-            loss = self.target.validation_loss(encoded, [part.targets[place] for place in batch.tolist()])
+            values = [part.targets[place] for place in batch.tolist()]
+            answers |= dict(zip(batch.tolist(), self.target.answers(encoded, values), strict=True))
+            loss = self.target.validation_loss(encoded, values)
             if loss is not None:
                 losses.append(float(loss))
                 counts.append(len(batch))
@@ -172,7 +173,7 @@ def bucketed(cost: Sequence[int], size: int, generator: torch.Generator, *, leas
 
 
 def drop_modalities(inputs: dict[str, Padded], chance: float, alone: Tensor | None = None) -> dict[str, Padded]:
-    """Hide each modality of each row with this chance, but never a row's last one.
+    """Hide each modality of each row with this chance, each by itself; a row that none is left of gets one back.
 
     What is hidden gets the length 0, which is how a modality is absent; one that no row has left is taken out.
 
@@ -185,10 +186,11 @@ def drop_modalities(inputs: dict[str, Padded], chance: float, alone: Tensor | No
     names = sorted(inputs)
     lengths = torch.stack([inputs[name].lengths for name in names], 1)
     present = lengths > 0
-    # The one that stays whatever is drawn: a random present one.
     candidates = present if alone is None else present & alone
-    kept = ((torch.rand(present.shape) + 1) * candidates).argmax(1, keepdim=True)
-    shown = (torch.rand(present.shape) >= chance).scatter(1, kept, value=True)
+    back = ((torch.rand(present.shape) + 1) * candidates).argmax(1, keepdim=True)
+    shown = torch.rand(present.shape) >= chance
+    lost = ~(shown & candidates).any(1, keepdim=True)
+    shown |= lost & torch.zeros_like(shown).scatter(1, back, value=True)
     shown = (shown | ~candidates.any(1, keepdim=True)) & present
     return {
         name: Padded(inputs[name].values, inputs[name].lengths * shown[:, column])

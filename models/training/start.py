@@ -45,7 +45,7 @@ class Start:
         return cls(tuple(load_checkpoint(folder) for folder in folders))
 
     def names(self) -> list[str]:
-        """Name, version and the first digits of the weights' digest of each."""
+        """Name, version and the first digits of the digest of each."""
         return [f"{each.config.name} {each.config.version} ({each.digest[:12]})" for each in self.checkpoints]
 
     def plan(self, experiment: Experiment) -> Experiment:

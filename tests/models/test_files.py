@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from models.files import replacing
+from models.files import replacing, write_whole
 
 
 def cut_short(path: Path) -> None:
@@ -24,3 +24,16 @@ def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
     with replacing(path) as written:
         written.write_text("new")
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("kept.json", "new")]
+
+
+def test_a_text_whose_disk_is_full_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "metrics.json"
+    write_whole(path, "{}\n")
+
+    def full(*_: object, **__: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space"):
+        write_whole(path, "new")
+    assert path.read_text() == "{}\n"

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from models.cells import LAYER_NORM_CELLS, Cell, ElmanCell, LayerNormLSTMCell, Nonlinearity
-from models.rnn import CELLS, CellName, GRUCell, RecurrentEncoder
+from models.cells import CELLS, LAYER_NORM_CELLS, Cell, CellName, ElmanCell, GRUCell, LayerNormLSTMCell, Nonlinearity
+from models.rnn import RecurrentEncoder
 
 KERNELS = {"elman": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 NAMES: list[CellName] = ["elman", "gru", "lstm"]

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.rnn import CELLS, CellName
+from models.cells import CELLS, CellName
 from models.state import State
 from models.stepwise import StepLinear, unrolled
 

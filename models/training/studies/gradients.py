@@ -20,7 +20,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.rnn import CellName, Nonlinearity, RecurrentEncoder
+from models.cells import CellName, Nonlinearity
+from models.rnn import RecurrentEncoder
 from models.training.markdown import paragraph, table
 from models.training.metrics.seeds import t_interval
 from models.training.studies.page import draw, percent, remembered

@@ -95,7 +95,7 @@ class CaptionTarget(Target):
             texts = (text for captions in train for text in captions[language])
             counts = Counter(word for text in texts for word in tokenizer.split(text))
             words = frequent(counts, self.experiment.training.minimum_count)
-            network.head.spoken[row, [tokenizer.end, *(i for w in words for i in tokenizer.encode(w))]] = 1
+            network.head.spoken[row, [tokenizer.end, *(i for w in words for i in tokenizer.spell(w))]] = 1
             network.head.spoken[row, tokenizer.unknown] = 0
 
     def _tokens(self, train: Sequence[Captions], language: str) -> Tensor:
@@ -112,7 +112,7 @@ class CaptionTarget(Target):
         return tokens
 
     def _ended(self, text: str) -> list[int]:
-        tokens = self.tokenizer.encode(text)
+        tokens = self.tokenizer.spell(text)
         return [*tokens, self.tokenizer.end] if len(tokens) <= LONGEST else tokens[:LONGEST]
 
     def loss(self, encoded: Encoded, rows: Tensor) -> Tensor:
@@ -132,7 +132,7 @@ class CaptionTarget(Target):
             losses.append(caption_cross_entropy(taught, smoothing=smoothing))
         return torch.stack(losses).mean()
 
-    def answers(self, encoded: Encoded) -> list[Any]:
+    def answers(self, encoded: Encoded, values: Sequence[Any]) -> list[Any]:  # noqa: ARG002
         written = [
             self.task.best(encoded, self.task.options.model_validate({"language": language, "max_length": self.most}))
             for language in self.spoken

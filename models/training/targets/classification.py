@@ -95,7 +95,7 @@ class ClassTarget(Target):
         smoothing = self.experiment.training.label_smoothing
         return class_cross_entropy(scores, goals, smoothing=smoothing, weights=self.weights)
 
-    def answers(self, encoded: Encoded) -> list[Any]:
+    def answers(self, encoded: Encoded, values: Sequence[Any]) -> list[Any]:  # noqa: ARG002
         return list(self.output(encoded).softmax(1).double().cpu().numpy())
 
     def figures(self, answers: Sequence[Any], values: Sequence[str]) -> Figures:

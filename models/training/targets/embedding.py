@@ -97,7 +97,7 @@ class PairTarget(Target):
 
         return over_pairs(found, objective, together)
 
-    def answers(self, encoded: Encoded) -> list[Any]:
+    def answers(self, encoded: Encoded, values: Sequence[Any]) -> list[Any]:  # noqa: ARG002
         vectors = self.output(encoded).vectors
         arrays = {name: value.double().cpu().numpy() for name, value in vectors.items()}
         return [{name: array[row] for name, array in arrays.items()} for row in range(_rows(vectors))]

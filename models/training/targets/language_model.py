@@ -71,20 +71,21 @@ class NextWordTarget(Target):
         smoothing = self.experiment.training.label_smoothing
         return next_token_cross_entropy(self.output(encoded), cut, lengths, end=torch.tensor(ends), smoothing=smoothing)
 
-    def answers(self, encoded: Encoded) -> list[Any]:
-        """Log-probabilities [T, V] after each step of each row."""
+    def answers(self, encoded: Encoded, values: Sequence[str]) -> list[Any]:
+        """The log-probabilities of all that was asked for in a row, added up, and their number."""
         lengths = encoded.outputs["text"].lengths.tolist()
         scores = self.output(encoded).log_softmax(2).cpu()
-        return [row[:length] for row, length in zip(scores, lengths, strict=True)]
+        spoken = self.output.spoken.bool().cpu()
+        answers = []
+        for row, text, length in zip(scores, values, lengths, strict=True):
+            wanted = self._following(text)[:length]
+            asked = spoken[wanted]
+            answers.append((float(row[torch.arange(len(wanted)), wanted][asked].sum()), int(asked.sum())))
+        return answers
 
     def figures(self, answers: Sequence[Any], values: Sequence[str]) -> Figures:
         """``perplexity`` over the words, ends of text included, that are in the vocabulary."""
-        sums, counts = np.zeros(len(values)), np.zeros(len(values), np.int64)
-        for row, (scores, text) in enumerate(zip(answers, values, strict=True)):
-            wanted = self._following(text)[: len(scores)]
-            asked = self.output.spoken[wanted].bool().cpu()
-            sums[row] = float(scores[torch.arange(len(wanted)), wanted][asked].sum())
-            counts[row] = int(asked.sum())
+        sums, counts = np.array(answers, np.float64).reshape(-1, 2).T
 
         def statistic(rows: NDArray[np.int64]) -> NDArray[np.float64]:
             return np.array([np.exp(-sums[rows].sum() / max(counts[rows].sum(), 1))])
@@ -95,7 +96,7 @@ class NextWordTarget(Target):
         return -values[self.score]
 
     def _tokens(self, text: str) -> Tensor:
-        return torch.tensor(self.tokenizer.encode(text) or [self.tokenizer.unknown], dtype=torch.int64)
+        return torch.tensor(self.tokenizer.spell(text) or [self.tokenizer.unknown], dtype=torch.int64)
 
     def _following(self, text: str) -> Tensor:
         """What follows each token of a text: the next one, at last the end."""

@@ -111,7 +111,7 @@ class NumberTarget(Target):
     def objective(self, scores: Tensor, goals: Tensor) -> Tensor:
         return regression_loss(scores, goals)
 
-    def answers(self, encoded: Encoded) -> list[Any]:
+    def answers(self, encoded: Encoded, values: Sequence[Any]) -> list[Any]:  # noqa: ARG002
         return list(self.output(encoded).double().cpu().numpy())
 
     def figures(self, answers: Sequence[Any], values: Sequence[tuple[float, ...]]) -> Figures:

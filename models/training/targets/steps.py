@@ -87,9 +87,9 @@ class StepTarget(Target):
     def objective(self, scores: Tensor, goals: Tensor) -> Tensor:
         return self.each.objective(scores, goals)
 
-    def answers(self, encoded: Encoded) -> list[Any]:
+    def answers(self, encoded: Encoded, values: Sequence[Any]) -> list[Any]:
         """A list for each row, of the answer to each of its real steps."""
-        flat = iter(self.each.answers(encoded))
+        flat = iter(self.each.answers(encoded, self.items(values)))
         return [list(islice(flat, length)) for length in _steps(encoded).lengths.tolist()]
 
     def figures(self, answers: Sequence[Any], values: Sequence[Any]) -> Figures:

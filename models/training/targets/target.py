@@ -99,8 +99,8 @@ class Target(ABC):
         """The loss of a batch: ``rows`` int64 [B] are places in the training targets given to ``prepare``."""
 
     @abstractmethod
-    def answers(self, encoded: Encoded) -> list[Any]:
-        """What the network answers to each row, for ``figures``."""
+    def answers(self, encoded: Encoded, values: Sequence[Any]) -> list[Any]:
+        """What the network answers to each row, for ``figures``; of much, only what the rows' targets ask for."""
 
     @abstractmethod
     def figures(self, answers: Sequence[Any], values: Sequence[Any]) -> Figures:

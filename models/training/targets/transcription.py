@@ -80,7 +80,7 @@ class TranscriptTarget(Target):
             blank=self.output.config.blank,
         )
 
-    def answers(self, encoded: Encoded) -> list[Any]:
+    def answers(self, encoded: Encoded, values: Sequence[Any]) -> list[Any]:  # noqa: ARG002
         """The words of the most probable path: the greedy search, quick enough for every epoch."""
         steps = self.output.steps(encoded)
         found = best_path(self.output.score(steps.sequence), steps.lengths, blank=self.output.config.blank)
@@ -101,4 +101,4 @@ class TranscriptTarget(Target):
 
 def spelled(tokenizer: TextTokenizer, text: str) -> Tensor:
     """The tokens int64 [L] asked for: words too rare for the vocabulary are never written, so they are not."""
-    return torch.tensor([token for token in tokenizer.encode(text) if token != tokenizer.unknown], dtype=torch.int64)
+    return torch.tensor([token for token in tokenizer.spell(text) if token != tokenizer.unknown], dtype=torch.int64)

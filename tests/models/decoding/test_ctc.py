@@ -92,6 +92,31 @@ def test_even_the_narrowest_search_completes_the_sentence(seed: int) -> None:
     assert [f.tokens for f in found] == [[1, 2, 3, 1]]
 
 
+@pytest.mark.parametrize("beam_size", [1, 2, 3])
+@pytest.mark.parametrize(
+    "places", [[[3], [1], [1]], [[1, 2], [1], [1]], [[1, 2, 3], [1, 2, 3], [3], [3]], [[1], [1, 2], [2]]]
+)
+def test_a_word_twice_over_leaves_room_for_the_blank_between(places: list[list[int]], beam_size: int) -> None:
+    for seed in range(30):
+        row = scores(seed, frames=7)[0]
+        # As in silence, where a blank is likelier than any word until the end.
+        row[:, BLANK] += 4
+        found = drain(prefix_beam_steps(row, blank=BLANK, beam_size=beam_size, grammar=Grammar(places, 4)))
+        assert len(found[0].tokens) == len(places)
+        assert np.isfinite(found[0].log_probability)
+
+
+@pytest.mark.parametrize("places", [[[3], [1], [1]], [[1, 2], [1], [1]], [[1], [1, 2], [2]], [[1, 2], [1, 2], [1, 2]]])
+def test_the_steps_that_a_path_still_needs_are_counted_as_they_are(places: list[list[int]]) -> None:
+    grammar = Grammar(places, 4)
+    for filled in range(len(places) + 1):
+        for last in range(4):
+            rests = itertools.product(*places[filled:])
+            walks = ([last, *rest] for rest in rests)
+            needed = min(len(walk) - 1 + sum(a == b for a, b in itertools.pairwise(walk)) for walk in walks)
+            assert grammar.least[filled, last] == needed
+
+
 def test_a_recording_too_short_for_the_grammar_gives_a_beginning() -> None:
     grammar = Grammar([[1], [2], [3], [1]], 4)
     row = torch.tensor([[0.1, 0.8, 0.05, 0.05], [0.1, 0.05, 0.8, 0.05]]).log()

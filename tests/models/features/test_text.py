@@ -46,6 +46,8 @@ def test_pairs_of_characters_are_read_behind_the_second_of_them(tmp_path: Path) 
     # 马 is unknown, and so is what it is part of.
     assert larger.words(read) == ["一", "只", "小", "只小", "狗", "小狗", "dog", "小", "<unk>"]
     assert larger.split("小狗") == ["小", "狗"]
+    # What is written has each character once.
+    assert larger.words(larger.spell("一只小狗, dog")) == ["一", "只", "小", "狗", "dog"]
     larger.save(tmp_path / "tokenizer.json")
     assert TextTokenizer.load(tmp_path / "tokenizer.json").encode("一只小狗, dog 小马") == read
     assert larger.encode("") == []

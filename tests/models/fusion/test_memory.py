@@ -1,7 +1,7 @@
 import torch
 
+from models.cells import LSTMCell
 from models.fusion.memory import MemoryConfig, MemoryFusion
-from models.rnn import LSTMCell
 from tests.models.fusion.examples import everything, outputs
 
 SIZES = {"audio": 3, "text": 4}

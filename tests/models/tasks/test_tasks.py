@@ -128,6 +128,17 @@ def test_the_votes_of_a_decision_explain_it() -> None:
     assert "explanation" not in answer(served, TEXT)
 
 
+def test_the_vote_of_all_that_was_posted_is_the_calibrated_answer() -> None:
+    decision = {"type": "decision", "outputs": 3}
+    config = described(
+        "classification", decision, "audio", "text", fusion=decision, labels=LABELS, defaults={"temperature": 3}
+    )
+    alone = answer(pipeline(config), TEXT, explain=True)
+    assert alone["explanation"]["votes"]["text"] == [
+        each | {"probability": pytest.approx(each["probability"], abs=1e-6)} for each in alone["predictions"]
+    ]
+
+
 # Regression
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import soundfile
 from PIL import Image
 
+from models.features.text import TextTokenizer
 from models.training.corpus import Corpus, load_corpus
 from models.training.experiment import Experiment
 from models.training.report import Faults
@@ -140,7 +141,9 @@ UTTERANCES = "".join(
 PER_STEP = '[head]\nper = "step"\n'
 
 
-def corpus_of(experiment: Experiment, target: Target, folder: Path, cache: Path) -> Corpus:
+def corpus_of(
+    experiment: Experiment, target: Target, folder: Path, cache: Path, known: TextTokenizer | None = None
+) -> Corpus:
     """A data folder read, checked and featurized, as a run does it."""
     faults = Faults()
-    return load_corpus(experiment, target, read_splits(experiment, target, folder, faults), cache, faults)
+    return load_corpus(experiment, target, read_splits(experiment, target, folder, faults), cache, faults, known)

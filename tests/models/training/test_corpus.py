@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
+from models.features.text import TextTokenizer
 from models.training import examples
 from models.training.corpus import Corpus
 from models.training.experiment import load_experiment
@@ -311,3 +313,35 @@ def test_a_broken_manifest_is_named_by_line(tmp_path: Path, line: str, said: str
     experiment = load_experiment(make_experiment(tmp_path / "my.toml", "classification", IMAGE))
     with pytest.raises(DataError, match=said):
         corpus_of(experiment, TARGETS["classification"](experiment), data, tmp_path / "cache")
+
+
+def _silent(split: str, lines: list[dict[str, Any]]) -> None:
+    lines[1]["audio"] = lines[2]["audio"] = "audio/silent.wav"
+    del lines[2]["image"]
+
+
+@pytest.mark.parametrize(
+    ("audio", "task", "steps"),
+    [
+        # Beside a picture silence is left out, and stays where it is all there is.
+        (AUDIO, "classification", [True, False, True]),
+        (AUDIO + "required = true\n", "classification", [True, True, True]),
+        (AUDIO, "embedding", [True, True]),
+    ],
+)
+def test_silence_is_learned_as_it_is_served(tmp_path: Path, audio: str, task: str, steps: list[bool]) -> None:
+    data = make_data(tmp_path / "data", train=12, val=6, change=_silent)
+    soundfile.write(data / "audio" / "silent.wav", np.zeros(800), 8000)
+    experiment = load_experiment(make_experiment(tmp_path / "my.toml", task, IMAGE, audio, training="left_out = 0.3"))
+    corpus = corpus_of(experiment, TARGETS[task](experiment), data, tmp_path / "cache")
+    rows = torch.arange(len(steps))
+    assert (corpus.train.inputs(rows)["audio"].lengths > 0).tolist() == steps
+    assert (corpus.train.lengths["audio"][: len(steps)] > 0).tolist() == steps
+
+
+def test_texts_that_are_written_cannot_start_from_pairs_of_characters(tmp_path: Path) -> None:
+    data = make_data(tmp_path / "data", train=12, val=6)
+    experiment = load_experiment(make_experiment(tmp_path / "my.toml", "generation", TEXT))
+    known = TextTokenizer.build([*"小狗", "小狗"])
+    with pytest.raises(DataError, match="would write both"):
+        corpus_of(experiment, TARGETS["generation"](experiment), data, tmp_path / "cache", known)

@@ -70,6 +70,14 @@ def test_error_and_correlation() -> None:
     assert number_figures(np.zeros((4, 1)), truth).values()["correlation"] == 0
 
 
+@pytest.mark.parametrize("count", [3, 7, 10])
+def test_what_does_not_vary_correlates_with_nothing(count: int) -> None:
+    # Their means are not 3.3 to the last digit.
+    constant = np.full((count, 1), 3.3)
+    assert number_figures(constant, constant).values()["correlation"] == 0
+    assert number_figures(constant, np.arange(float(count))[:, None]).values()["correlation"] == 0
+
+
 @pytest.mark.parametrize(
     ("a", "b", "edits"),
     [("", "", 0), ("a b", "", 2), ("a b c", "a c", 1), ("a b c", "b c d", 2), ("a b", "b a", 2), ("x", "y", 1)],

@@ -23,6 +23,8 @@ TOGETHER, APART = {"type": "recurrent", "hidden": 8}, {"type": "concat", "width"
     [
         ({"audio": (LOG_MEL, SOUND)}, APART, 0.04),
         ({"audio": (LOG_MEL, SOUND)}, TOGETHER, 0.04),
+        # A hop is a whole number of samples: 220 of 22,050 a second, not 220.5.
+        ({"audio": (LOG_MEL | {"sample_rate": 22_050}, SOUND)}, APART, 4 * 220 / 22_050),
         ({"audio": (LOG_MEL, SOUND), "video": (MOUTH, LIPS)}, TOGETHER, 0.04),
         # One is read behind the other.
         ({"audio": (LOG_MEL, SOUND), "video": (MOUTH, LIPS)}, APART, None),
@@ -49,4 +51,4 @@ def test_a_step_lasts_as_long_in_every_bundle_or_nothing_is_said(
             },
         }
     )
-    assert seconds_per_step(config, FusionRNN(config.network)) == (seconds and pytest.approx(seconds))
+    assert seconds_per_step(config, FusionRNN(config.network)) == (seconds and pytest.approx(seconds, rel=1e-9))

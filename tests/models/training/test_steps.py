@@ -128,7 +128,8 @@ def test_answers_are_those_of_each_real_step(tmp_path: Path) -> None:
     stage.network.eval()
     answers = stage.answers(stage.corpus.val)
     assert [len(answer) for answer in answers] == [len(value) for value in stage.corpus.val.targets]
-    alone = stage.target.answers(stage.network.encode(stage.corpus.val.inputs(torch.tensor([2]))))
+    encoded = stage.network.encode(stage.corpus.val.inputs(torch.tensor([2])))
+    alone = stage.target.answers(encoded, stage.corpus.val.targets[2:3])
     assert np.allclose(answers[2], alone[0], atol=1e-6)
 
 

@@ -53,7 +53,7 @@ BUNDLES = 1000
 """Validation bundles that are made of the held-back media."""
 CHOOSING = 300
 """Bundles by which the epoch is chosen."""
-LEFT_OUT = 0.3
+LEFT_OUT = 0.23
 """Chance of each modality to be left out of a training bundle."""
 
 

@@ -47,6 +47,7 @@ def test_the_command_cross_validates_and_ships_a_network_of_all_folds(
     monkeypatch.setattr(sound_events, "EPOCHS", 1)
     monkeypatch.setattr(sound_events, "SEEDS", 1)
     monkeypatch.setattr(sounds, "VIEWS", 2)
+    monkeypatch.setattr(sounds, "STEPS", 64)
     sound_events.train(data, tmp_path / "out", 0)
     metrics = json.loads((tmp_path / "out" / "checkpoint" / "metrics.json").read_text())
     assert metrics["n"] == 16
