@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, model_validator
 
 from models.features import FEATURES, Features, Modality
-from models.registry import ENCODERS, FUSIONS, HEADS, ComponentConfig, EncoderConfig
+from models.registry import ENCODERS, FUSIONS, HEADS, ComponentConfig, EncoderConfig, FusionConfig
 
 Task = Literal["captioning", "classification", "embedding", "generation", "regression", "transcription"]
 
@@ -28,8 +28,8 @@ DEFAULTS_OF: dict[Task, tuple[str, ...]] = {
 """What tasks read from ``defaults`` beside the default values of their options, which their options check."""
 
 _Features = Annotated[SerializeAsAny[Features], BeforeValidator(FEATURES.parse)]
-_Encoder = Annotated[SerializeAsAny[ComponentConfig], BeforeValidator(ENCODERS.parse)]
-_Fusion = Annotated[SerializeAsAny[ComponentConfig], BeforeValidator(FUSIONS.parse)]
+_Encoder = Annotated[SerializeAsAny[EncoderConfig], BeforeValidator(ENCODERS.parse)]
+_Fusion = Annotated[SerializeAsAny[FusionConfig], BeforeValidator(FUSIONS.parse)]
 _Head = Annotated[SerializeAsAny[ComponentConfig], BeforeValidator(HEADS.parse)]
 
 
@@ -54,8 +54,8 @@ class NetworkConfig(_Strict):
 
     @model_validator(mode="after")
     def _has_steps(self) -> Self:
-        if getattr(self.head, "per", None) == "step" and not getattr(self.fusion, "stepwise", False):
-            stepwise = [name for name in FUSIONS.names() if getattr(FUSIONS.config(name), "stepwise", False)]
+        if getattr(self.head, "per", None) == "step" and not self.fusion.stepwise:
+            stepwise = [name for name in FUSIONS.names() if FUSIONS.config(name).stepwise]
             raise ValueError(
                 f"a '{self.head.type}' head with per 'step' needs a fusion that gives a sequence "
                 f"({', '.join(stepwise)}), and '{self.fusion.type}' gives one vector"
@@ -81,13 +81,13 @@ class CheckpointConfig(_Strict):
         if set(self.modalities) != set(self.network.encoders):
             raise ValueError("each modality needs an encoder of its own, and each encoder a modality")
         for name, encoder in self.network.encoders.items():
-            reads, features = getattr(encoder, "reads", ()), self.modalities[name].features.type
-            if reads and features not in reads:
+            features = self.modalities[name].features
+            if encoder.reads and features.type not in encoder.reads:
                 raise ValueError(
-                    f"a '{encoder.type}' encoder reads {' or '.join(reads)}, not the '{features}' of {name}"
+                    f"a '{encoder.type}' encoder reads {' or '.join(encoder.reads)}, "
+                    f"not the '{features.type}' of {name}"
                 )
-            if isinstance(encoder, EncoderConfig):
-                encoder.check(self.modalities[name].features)
+            encoder.check(features)
         self._check_head()
         if (self.task == "classification") != (self.labels is not None):
             raise ValueError("labels belong to classification, which needs them")

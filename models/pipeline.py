@@ -17,7 +17,6 @@ from models.features.features import Sources, empty, nothing_in
 from models.media.errors import MediaOutOfBounds, UnsupportedMedia
 from models.media.limits import MediaLimits
 from models.profile import Profile
-from models.registry import FusionConfig
 from models.runtime import RuntimeName, accelerate
 from models.sequence import Padded, pad
 from models.streaming.fronts import refusal
@@ -237,7 +236,7 @@ class Pipeline(Profile):
     def _check_pairs(self, tensors: dict[str, Tensor]) -> None:
         steps = {name: len(tensor) for name, tensor in tensors.items()}
         fusion = self.config.network.fusion
-        if isinstance(fusion, FusionConfig) and fusion.paired and len(set(steps.values())) > 1:
+        if fusion.paired and len(set(steps.values())) > 1:
             said = ", ".join(f"{name} has {count}" for name, count in steps.items())
             raise MediaOutOfBounds(
                 ", ".join(steps),

@@ -52,22 +52,27 @@ class FusionConfig(ComponentConfig):
 
 
 Part = TypeVar("Part")
+Described = TypeVar("Described", bound=ComponentConfig)
 Built = TypeVar("Built", bound=type[Any])
 
 
-class Registry(Generic[Part]):
+class Registry(Generic[Part, Described]):
     """Maps a type name to the class that implements it and the class that describes it."""
 
-    def __init__(self, kind: str) -> None:
-        self.kind = kind
-        self._parts: dict[str, tuple[type[Any], type[ComponentConfig]]] = {}
+    def __init__(self, kind: str, base: type[Any]) -> None:
+        """``base``: of all classes that describe a part of this ``kind``."""
+        self.kind, self._base = kind, base
+        self._parts: dict[str, tuple[type[Any], type[Described]]] = {}
 
-    def register(self, name: str, config: type[ComponentConfig]) -> Callable[[Built], Built]:
+    def register(self, name: str, config: type[Described]) -> Callable[[Built], Built]:
         """Class decorator: ``name`` builds the class from an instance of ``config``.
 
         Raises:
             ValueError: the name is taken by another class.
+            TypeError: ``config`` is of another kind of part.
         """
+        if not issubclass(config, self._base):
+            raise TypeError(f"{self.kind} type '{name}': {config.__qualname__} must derive from {self._base.__name__}")
 
         def decorate(part: Built) -> Built:
             known = self._parts.get(name)
@@ -84,7 +89,7 @@ class Registry(Generic[Part]):
         """The registered type names, sorted."""
         return sorted(self._parts)
 
-    def config(self, name: str) -> type[ComponentConfig]:
+    def config(self, name: str) -> type[Described]:
         """The class that describes parts of the type ``name``, which must be registered."""
         return self._parts[name][1]
 
@@ -92,14 +97,15 @@ class Registry(Generic[Part]):
         """The class that implements the type ``name``, which must be registered."""
         return self._parts[name][0]
 
-    def parse(self, value: object) -> ComponentConfig:
+    def parse(self, value: object) -> Described:
         """The typed configuration for a mapping with a ``type`` key.
 
         Raises:
             ValueError: no such type is registered, or the mapping does not fit its configuration.
         """
         if isinstance(value, ComponentConfig):
-            return value
+            described: Described = value  # type: ignore[assignment]  # it has been parsed here before
+            return described
         if not isinstance(value, dict) or not isinstance(value.get("type"), str):
             raise ValueError(  # noqa: TRY004  pydantic reports only ValueErrors
                 f"{self.kind} needs a mapping with a 'type'"
@@ -117,9 +123,14 @@ class Registry(Generic[Part]):
         return part
 
 
-ENCODERS: Registry[nn.Module] = Registry("encoder")
-FUSIONS: Registry[nn.Module] = Registry("fusion")
-HEADS: Registry[nn.Module] = Registry("head")
+ENCODERS: Registry[nn.Module, EncoderConfig] = Registry("encoder", EncoderConfig)
+FUSIONS: Registry[nn.Module, FusionConfig] = Registry("fusion", FusionConfig)
+HEADS: Registry[nn.Module, ComponentConfig] = Registry("head", ComponentConfig)
+
+
+def stride_of(encoder: nn.Module) -> int:
+    """Steps of its features in one of an encoder's: 1, unless it has a ``stride``."""
+    return int(getattr(encoder, "stride", 1))
 
 
 def _whole_name(part: type[Any]) -> str:

@@ -37,7 +37,7 @@ def page() -> str:
     from models.registry import ENCODERS, FUSIONS, HEADS
 
     lines = [_PAGE]
-    registries: dict[str, Registry[Any]] = {
+    registries: dict[str, Registry[Any, Any]] = {
         "Features": FEATURES,
         "Encoders": ENCODERS,
         "Fusions": FUSIONS,
@@ -50,7 +50,9 @@ def page() -> str:
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def _part(name: str, registry: "Registry[Any]") -> Iterator[str]:
+def _part(name: str, registry: "Registry[Any, Any]") -> Iterator[str]:
+    from models.registry import EncoderConfig
+
     config = registry.config(name)
     part = registry.part(name)
     yield from (f"### {name}", "")
@@ -59,7 +61,7 @@ def _part(name: str, registry: "Registry[Any]") -> Iterator[str]:
     if sum(registry.part(other).__module__ == module.__name__ for other in registry.names()) == 1:
         yield from (_plain(inspect.getdoc(module)), "")
     yield from (_plain(inspect.cleandoc(part.__doc__ or "").partition("\n\n")[0]), "")
-    if reads := getattr(config, "reads", ()):
+    if issubclass(config, EncoderConfig) and (reads := config.reads):
         yield from (f"Reads the features {' or '.join(f'`{kind}`' for kind in reads)}.", "")
     yield from ("| key | values | default | |", "|---|---|---|---|")
     schema = config.model_json_schema()

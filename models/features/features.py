@@ -81,7 +81,7 @@ class Features(ComponentConfig, ABC):
         return []
 
 
-FEATURES: Registry[Features] = Registry("features")
+FEATURES: Registry[Features, Features] = Registry("features", Features)
 """Types are registered with themselves as their configuration: ``FEATURES.parse`` returns the object that extracts."""
 
 

@@ -8,6 +8,7 @@ from models.features.audio import AudioFeatures
 from models.features.image import ImageFeatures
 from models.features.mouth import MouthFeatures
 from models.network import FusionRNN
+from models.registry import stride_of
 from models.streaming.lips import LipsFront
 from models.streaming.recurrent import Front
 from models.streaming.sound import SoundFront
@@ -18,7 +19,7 @@ def front_of(features: Features, encoder: nn.Module) -> Front:
     if isinstance(features, MouthFeatures):
         return LipsFront(features)
     assert isinstance(features, AudioFeatures)
-    return SoundFront(features, int(getattr(encoder, "stride", 1)))
+    return SoundFront(features, stride_of(encoder))
 
 
 def refusal(config: CheckpointConfig, network: FusionRNN) -> str | None:
@@ -41,7 +42,7 @@ def refusal(config: CheckpointConfig, network: FusionRNN) -> str | None:
         return "its modalities' steps are of unequal lengths, so it cannot stream"
     if config.task == "classification" and len(config.modalities) > 1:
         return "it answers once for all modalities together, so it cannot stream"
-    if config.task == "classification" and getattr(config.network.fusion, "stepwise", False):
+    if config.task == "classification" and config.network.fusion.stepwise:
         # Read from a moment on, or from the beginning on, it goes on answering with the first word that it has heard.
         return (
             f"its fusion '{config.network.fusion.type}' remembers all that came, so what it answers is not about the "

@@ -10,6 +10,7 @@ from models.network import FusionRNN
 from models.options import Options, narrowed
 from models.readings.reading import Event
 from models.readings.transcription import Transcription
+from models.registry import stride_of
 from models.sequence import Padded, length_mask
 from models.state import State
 
@@ -26,7 +27,7 @@ class Sentences:
 
     def __init__(self, network: FusionRNN, reading: Transcription) -> None:
         self.network, self.reading = network, reading
-        self.strides = {str(name): int(getattr(network.encoders[name], "stride", 1)) for name in network.modalities}
+        self.strides = {str(name): stride_of(network.encoders[name]) for name in network.modalities}
 
     def together(self, inputs: Mapping[str, Padded]) -> dict[str, Padded]:
         """Each row's modalities as far as the shortest of them goes: a stream hears no more, and stretches none."""

@@ -99,8 +99,7 @@ def load_corpus(
     names, ready, parts = list(experiment.modalities), ready_in(experiment), parts_of(experiment)
     vectors = {name: _vector_size(splits["train"], name) for name in ready}
     features: dict[Modality, Features] = {
-        name: FEATURES.parse(experiment.features(name, _size(vectors, name)))  # type: ignore[misc]
-        for name in names
+        name: FEATURES.parse(experiment.features(name, _size(vectors, name))) for name in names
     }
     tokenizer = _tokenizer(experiment, target, splits["train"], features, known)
     optional = {name: features[name] for name in names if not experiment.modalities[name].required}
@@ -114,7 +113,7 @@ def load_corpus(
     steps = _StepRule(
         field=target.name,
         counted=experiment.by_step,
-        paired=bool(getattr(FUSIONS.config(experiment.fusion_table()["type"]), "paired", False)),
+        paired=FUSIONS.config(experiment.fusion_table()["type"]).paired,
         ready=ready,
         required=frozenset(name for name, plan in experiment.modalities.items() if plan.required),
     )

@@ -202,7 +202,7 @@ class Experiment(_Strict):
         fusion = self.fusion_table()["type"]
         if self.by_step:
             needs, instead = "[head] per 'step' needs as many targets as steps", "leave `per` out"
-        elif getattr(FUSIONS.config(fusion), "paired", False) and len(self.modalities) > 1:
+        elif FUSIONS.config(fusion).paired and len(self.modalities) > 1:
             needs, instead = f"[fusion] type '{fusion}' needs as many steps of each modality", "choose another fusion"
         else:
             return
@@ -215,9 +215,9 @@ class Experiment(_Strict):
 
     def _check_reader(self, name: Modality) -> None:
         encoder, kind = str(self.encoder(name)["type"]), str(self.features(name)["type"])
-        reads = _reads(encoder)
+        reads = ENCODERS.config(encoder).reads
         if reads and kind not in reads:
-            fitting = [other for other in ENCODERS.names() if kind in _reads(other)]
+            fitting = [other for other in ENCODERS.names() if kind in ENCODERS.config(other).reads]
             raise ExperimentError(
                 f"[modalities.{name}] a '{encoder}' encoder reads {' or '.join(reads)}, not the '{kind}' of {name}"
                 + (f": what does is {', '.join(fitting)}" if fitting else "")
@@ -278,7 +278,7 @@ def _refuse_unknown(table: dict[str, Any], model: type[BaseModel], where: str) -
             raise ExperimentError(f"{where} has an unknown key '{key}'{nearest(key, model.model_fields)}")
 
 
-def _check_part(registry: Registry[Any], table: dict[str, Any], where: str, dictated: AbstractSet[str]) -> None:
+def _check_part(registry: Registry[Any, Any], table: dict[str, Any], where: str, dictated: AbstractSet[str]) -> None:
     kind = table["type"]
     if not isinstance(kind, str) or kind not in registry.names():
         raise ExperimentError(
@@ -294,7 +294,7 @@ def _check_part(registry: Registry[Any], table: dict[str, Any], where: str, dict
             raise ExperimentError(f"[{where}] {fault(real[0])}") from error
 
 
-def _fitting(registry: Registry[Any], kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
+def _fitting(registry: Registry[Any, Any], kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """Those of ``values`` that a part of this type has a field for."""
     model: type[ComponentConfig] = registry.config(kind) if kind in registry.names() else ComponentConfig
     return {name: value for name, value in values.items() if name in model.model_fields}
@@ -305,13 +305,8 @@ def _encoder_for(name: Modality, features: str) -> str:
     usual = DEFAULT_PARTS[name]
     if features == usual[0] or usual[1] not in ENCODERS.names():
         return usual[1]
-    readers = [kind for kind in ENCODERS.names() if features in _reads(kind)]
+    readers = [kind for kind in ENCODERS.names() if features in ENCODERS.config(kind).reads]
     return next((kind for kind in readers if kind.endswith("-rnn")), readers[0] if readers else usual[1])
-
-
-def _reads(encoder: str) -> tuple[str, ...]:
-    """The types of features that an encoder reads; empty if any."""
-    return getattr(ENCODERS.config(encoder), "reads", ())
 
 
 def _dictated(vocabulary: int, size: int | None, features: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from models.files import write_whole
 from models.network import FusionRNN
 from models.novelty import save_novelty
 from models.pipeline import Pipeline
+from models.registry import stride_of
 from models.tasks import task_of
 from models.training.baselines import without_input
 from models.training.calibration import calibrate
@@ -205,8 +206,8 @@ def seconds_per_step(config: CheckpointConfig, network: FusionRNN) -> float | No
         seconds = item.features.pace
         if seconds is None:
             return None
-        paces.append(seconds * int(getattr(network.encoders[name], "stride", 1)))
-    together = len(paces) == 1 or getattr(config.network.fusion, "stepwise", False)
+        paces.append(seconds * stride_of(network.encoders[name]))
+    together = len(paces) == 1 or config.network.fusion.stepwise
     return paces[0] if together and math.isclose(min(paces), max(paces)) else None
 
 

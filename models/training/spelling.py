@@ -12,6 +12,7 @@ from models.features import Modality
 from models.features.text import TextTokenizer
 from models.heads import TranscriptionHead
 from models.network import FusionRNN
+from models.registry import stride_of
 from models.sequence import Padded
 from models.training.experiment import ExperimentError
 from models.training.objectives import steps_needed
@@ -44,15 +45,10 @@ def unspellable(
         words = spelled(tokenizer, text)
         needed = int(steps_needed(words[None], torch.tensor([len(words)])))
         # Few are so long that the network itself, whose weights do not matter here, has to be asked.
-        about = max(-(-int(steps[place]) // stride(network, name)) for name, steps in lengths.items())
+        about = max(-(-int(steps[place]) // stride_of(network.encoders[name])) for name, steps in lengths.items())
         if needed > about and needed > (steps := _steps(network, inputs(torch.tensor([place])))):
             found[place] = f"{len(words)} words need {needed} steps, and there are {steps}"
     return found
-
-
-def stride(network: FusionRNN, modality: str) -> int:
-    """Steps of a modality's features in one of its encoder's."""
-    return int(getattr(network.encoders[modality], "stride", 1))
 
 
 def _steps(network: FusionRNN, inputs: Mapping[str, Padded]) -> int:

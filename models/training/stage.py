@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from models.encoded import Encoded
 from models.network import FusionRNN
+from models.registry import stride_of
 from models.sequence import Padded
 from models.training.corpus import Corpus, Part
 from models.training.experiment import Experiment, ExperimentError
 from models.training.manifest import DataError
 from models.training.objectives import AuxiliaryHeads, GradientModulation, unimodal_scores
-from models.training.spelling import stride
 from models.training.targets import Target
 from models.training.trainer import Schedule, Stage
 
@@ -114,7 +114,7 @@ class FusionStage(Stage):
         needed = self.target.least_steps(batch)
         if needed is None:
             return None
-        strides = torch.tensor([stride(self.network, name) for name in sorted(inputs)])
+        strides = torch.tensor([stride_of(self.network.encoders[name]) for name in sorted(inputs)])
         return -(-lengths // strides) >= needed.unsqueeze(1)
 
     def after_backward(self) -> None:

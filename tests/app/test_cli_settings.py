@@ -43,7 +43,7 @@ def test_the_page_of_parts_is_up_to_date() -> None:
 
 
 @pytest.mark.parametrize("registry", [FEATURES, ENCODERS, FUSIONS, HEADS], ids=lambda registry: registry.kind)
-def test_every_part_has_its_keys_listed(registry: Registry[Any]) -> None:
+def test_every_part_has_its_keys_listed(registry: Registry[Any, Any]) -> None:
     page = (ROOT / "docs" / "parts.md").read_text(encoding="utf-8")
     section = page.partition(f"\n## {registry.kind.capitalize().rstrip('s')}s\n")[2].partition("\n## ")[0]
     for name in registry.names():

@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from models.invariance import faults
 from models.pipeline import Pipeline
-from models.registry import ENCODERS, Registry
+from models.registry import ENCODERS, EncoderConfig, Registry
 from models.sequence import SequenceOutput
 from tests.models.tasks.checkpoints import described, pipeline
 from tests.support import tiny_captioner
@@ -105,7 +105,7 @@ def test_the_example_in_the_documentation_keeps_the_rules(two: Pipeline, monkeyp
     page = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text(encoding="utf-8")
     found = re.search(r"## Your own network.*?```python\n(.*?)```", page, re.DOTALL)
     assert found is not None
-    mine: Registry[nn.Module] = Registry("encoder")
+    mine: Registry[nn.Module, EncoderConfig] = Registry("encoder", EncoderConfig)
     monkeypatch.setattr("models.registry.ENCODERS", mine)
     names: dict[str, Any] = {"__name__": __name__}
     exec(found[1], names)

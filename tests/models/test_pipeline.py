@@ -120,10 +120,10 @@ def test_a_broken_photo_is_a_media_error(pipeline: Pipeline) -> None:
 PLUGIN = """
 from typing import Literal
 import torch
-from models.registry import ENCODERS, ComponentConfig
+from models.registry import ENCODERS, EncoderConfig
 from models.sequence import SequenceOutput, masked_mean
 
-class ColourConfig(ComponentConfig):
+class ColourConfig(EncoderConfig):
     type: Literal["mean-colour"] = "mean-colour"
     width: int = 8
 

@@ -32,7 +32,7 @@ from tests.models.fusion.examples import SIZES, everything, outputs
 TOKENIZER = TextTokenizer.build(["word", *"abcdefg"], ["en"])
 
 
-def variants(registry: Registry[nn.Module]) -> list[Any]:
+def variants(registry: Registry[nn.Module, Any]) -> list[Any]:
     """Every way in which every registered part works; whatever has a vocabulary has this tokenizer's."""
     found = [config for name in registry.names() for config in registry.config(name).variants()]
     return [
@@ -144,7 +144,7 @@ def in_turn(encoders: list[Any], fusion: FusionConfig, head: ComponentConfig) ->
     return chosen
 
 
-def tiny(registry: Registry[nn.Module]) -> list[Any]:
+def tiny(registry: Registry[nn.Module, Any]) -> list[Any]:
     """Every registered part once."""
     seen = {config.type: config for config in reversed(variants(registry))}
     return list(seen.values())
@@ -498,10 +498,7 @@ def checkpoint_config(network: FusionRNN) -> CheckpointConfig:
             "version": "0.0.1",
             "task": task,
             "description": "Random weights.",
-            "modalities": {
-                name: {"features": features_of(config)}  # type: ignore[arg-type]
-                for name, config in network.config.encoders.items()
-            },
+            "modalities": {name: {"features": features_of(config)} for name, config in network.config.encoders.items()},
             "network": network.config,
             "labels": named_labels,
             "defaults": defaults,
@@ -513,7 +510,7 @@ def checkpoint_config(network: FusionRNN) -> CheckpointConfig:
     raise AssertionError("\n".join(errors))
 
 
-def made(registry: Registry[nn.Module], config: ComponentConfig, *args: Any) -> Any:
+def made(registry: Registry[nn.Module, Any], config: ComponentConfig, *args: Any) -> Any:
     torch.manual_seed(0)
     part = registry.build(config, *args)
     for name, parameter in part.named_parameters():

@@ -4,10 +4,10 @@ import pytest
 
 from models.features.features import FEATURES, Features
 from models.media.limits import MediaLimits
-from models.registry import ENCODERS, ComponentConfig, Registry
+from models.registry import ENCODERS, ComponentConfig, EncoderConfig, Registry
 
 
-class Config(ComponentConfig):
+class Config(EncoderConfig):
     """Of nothing."""
 
 
@@ -16,7 +16,7 @@ def named(module: str) -> type:
 
 
 def test_a_name_is_taken_by_the_same_class_again_and_by_no_other_of_its_name() -> None:
-    parts: Registry[object] = Registry("part")
+    parts: Registry[object, ComponentConfig] = Registry("part", ComponentConfig)
     parts.register("mine", Config)(named("one"))
     again = named("one")
     parts.register("mine", Config)(again)
@@ -32,6 +32,15 @@ def test_a_shipped_part_is_not_replaced_by_a_plugin_of_its_class_name() -> None:
     with pytest.raises(ValueError, match="already registered"):
         ENCODERS.register("text-rnn", Config)(stranger)
     assert ENCODERS.part("text-rnn") is known
+
+
+def test_a_part_is_described_as_its_kind_is() -> None:
+    class Bare(ComponentConfig):
+        """Not an encoder's."""
+
+    with pytest.raises(TypeError, match=r"encoder type .bare.: .*Bare must derive from EncoderConfig"):
+        ENCODERS.register("bare", Bare)  # type: ignore[arg-type]
+    assert "bare" not in ENCODERS.names()
 
 
 @pytest.mark.parametrize("part", ["image", "text", "audio", "video"])

@@ -99,7 +99,7 @@ def fitted(
     sizes = {name: parts.train[0].features[name].shape[1] for name in modalities}
     network = ConversationNetwork(
         sizes,
-        FUSIONS.parse(dict(fusion)),  # type: ignore[arg-type]
+        FUSIONS.parse(dict(fusion)),
         hidden=plan.hidden,
         dropout=plan.dropout,
         context=context,

@@ -27,7 +27,7 @@ def built(rule: str) -> ConversationNetwork:
     torch.manual_seed(0)
     sizes = {"audio": 4, "text": 6, "video": 5}
     fusion = FUSIONS.parse(FUSIONS_TRIED[rule])
-    return ConversationNetwork(sizes, fusion, hidden=4, dropout=0.0, context=False).eval()  # type: ignore[arg-type]
+    return ConversationNetwork(sizes, fusion, hidden=4, dropout=0.0, context=False).eval()
 
 
 @pytest.mark.parametrize("rule", RULES)

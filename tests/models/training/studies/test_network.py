@@ -16,7 +16,7 @@ SIZES = {"audio": 4, "text": 6, "video": 5}
 
 def network(name: str, *, context: bool = True) -> ConversationNetwork:
     torch.manual_seed(0)
-    return ConversationNetwork(SIZES, FUSIONS.parse(FUSIONS_TRIED[name]), hidden=4, dropout=0.5, context=context).eval()  # type: ignore[arg-type]
+    return ConversationNetwork(SIZES, FUSIONS.parse(FUSIONS_TRIED[name]), hidden=4, dropout=0.5, context=context).eval()
 
 
 def test_every_registered_fusion_is_tried() -> None:
