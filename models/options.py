@@ -1,12 +1,22 @@
 """What a request may ask for besides its media; tasks and readings of streams add their own fields."""
 
-from pydantic import BaseModel, ConfigDict
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, create_model
 
 
 class Options(BaseModel):
     """Base of every task's options: flat scalars, unknown ones refused, a checkpoint's defaults held to the bounds."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+def options_model(title: str, defaults: Mapping[str, Any], **fields: tuple[Any, Any]) -> type[Options]:
+    """Options by name, each of its kind and with its default: a checkpoint's own, else the usual one."""
+    own: Any = {name: (kind, defaults.get(name, usual)) for name, (kind, usual) in fields.items()}
+    made: type[Options] = create_model(title, __base__=Options, **own)
+    return made
 
 
 def narrowed(options: BaseModel, kind: type[Options]) -> Options:

@@ -42,15 +42,21 @@ Endpoint = Annotated[
 ENDPOINT = 0.8
 """Its default, in seconds."""
 
-_Beam = Annotated[int, Field(ge=1, le=100, description="Beginnings that the search keeps: fewer are faster")]
-_UsesGrammar = Annotated[bool, Field(description="Only sentences that the model's grammar allows, if it has one")]
+BeamSize = Annotated[int, Field(ge=1, le=100, description="Beginnings that the search keeps: fewer are faster")]
+"""The option that says how widely to search."""
+
+BEAM_SIZE = 10
+"""Its default."""
+
+UsesGrammar = Annotated[bool, Field(description="Only sentences that the model's grammar allows, if it has one")]
+"""The option that says whether the grammar counts."""
 
 
 class TranscriptionStreamOptions(Options):
     """How widely to search, and when a sentence is over."""
 
-    beam_size: _Beam = 10
-    grammar: _UsesGrammar = True
+    beam_size: BeamSize = BEAM_SIZE
+    grammar: UsesGrammar = True
     endpoint: Endpoint = ENDPOINT
 
 
@@ -58,7 +64,7 @@ def stream_options(defaults: Mapping[str, Any]) -> type[TranscriptionStreamOptio
     """With a checkpoint's own ``defaults``, as of a whole file."""
     own: dict[str, Any] = {
         name: (kind, defaults[name])
-        for name, kind in (("beam_size", _Beam), ("grammar", _UsesGrammar), ("endpoint", Endpoint))
+        for name, kind in (("beam_size", BeamSize), ("grammar", UsesGrammar), ("endpoint", Endpoint))
         if name in defaults
     }
     return create_model("TranscriptionStreamOptions", __base__=TranscriptionStreamOptions, **own)

@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field, create_model
+from pydantic import BaseModel, Field
 from torch import Tensor
 
 from models.checkpoint import Checkpoint
@@ -21,12 +21,12 @@ from models.features.borders import unbarred
 from models.features.image import ImageFeatures
 from models.features.text import join
 from models.heads.captioning import CaptioningHead, CaptionMemory
-from models.options import Options
+from models.options import Options, options_model
 from models.sequence import Padded
 from models.tasks.overlay import draw_attention
-from models.tasks.streaming import StreamSearch, sampled, tell_search
+from models.tasks.streaming import StreamSearch, sampled
 from models.tasks.task import Query, Result
-from models.tasks.writing import WritingTask
+from models.tasks.writing import Seed, WritingTask
 
 LONGEST = 50
 """Tokens that a caption may have: words, and characters of Chinese."""
@@ -60,6 +60,14 @@ class CaptioningResult(Result):
     explanation: CaptionExplanation | None = None
 
 
+_BeamSize = Annotated[int, Field(ge=1, le=10, description="Hypotheses the search keeps; 1 is greedy")]
+_NumCaptions = Annotated[int, Field(ge=1, le=10, description="How many captions to return")]
+_MaxLength = Annotated[int, Field(ge=1, le=LONGEST, description="Most tokens in a caption")]
+_LengthPenalty = Annotated[float, Field(ge=0, le=2, description="Above 0 favours longer captions")]
+_NoRepeat = Annotated[int, Field(ge=0, le=5, description="The search writes no n-gram of this order twice; 0 lets it")]
+_Temperature = Annotated[float, Field(ge=0, le=2, description="0 searches; above 0 samples, the higher the freer")]
+
+
 class CaptioningTask(WritingTask):
     """Writes sentences about pictures."""
 
@@ -68,9 +76,8 @@ class CaptioningTask(WritingTask):
     def __init__(self, checkpoint: Checkpoint) -> None:
         head = checkpoint.network.head
         assert isinstance(head, CaptioningHead)
-        assert checkpoint.tokenizer is not None
         super().__init__(checkpoint, head)
-        self.head, self.tokenizer = head, checkpoint.tokenizer
+        self.head = head
         self.languages = head.config.languages
         self.options = _options(self.languages, checkpoint.config.defaults)
         # Only regions of pictures can be shown as a picture.
@@ -88,11 +95,7 @@ class CaptioningTask(WritingTask):
         return [self._search(encoded.row(row), query) for row, query in enumerate(queries)]
 
     def _search(self, encoded: Encoded, query: Query) -> StreamSearch[CaptioningResult]:
-        search = self._write(encoded, query.options)
-        if query.told:
-            found = yield from tell_search(search, lambda found: found[0].tokens, self.tokenizer)
-        else:
-            found = yield from search
+        found = yield from self.told(self._write(encoded, query.options), query)
         return self._result(found, encoded, query.options, explain=query.explain)
 
     def best(self, encoded: Encoded, options: Any) -> list[str]:
@@ -172,23 +175,10 @@ class CaptioningTask(WritingTask):
         )
 
 
-def _options(languages: tuple[str, ...], defaults: dict[str, Any]) -> type[Options]:
-    def field(name: str, fallback: Any, description: str, **bounds: Any) -> Any:
-        return Field(defaults.get(name, fallback), description=description, **bounds)
-
-    spoken: Any = Literal[languages]
-    return create_model(
-        "CaptioningOptions",
-        __base__=Options,
-        language=(spoken, field("language", languages[0], "Language of the captions")),
-        beam_size=(int, field("beam_size", 3, "Hypotheses the search keeps; 1 is greedy", ge=1, le=10)),
-        num_captions=(int, field("num_captions", 1, "How many captions to return", ge=1, le=10)),
-        max_length=(int, field("max_length", 20, "Most tokens in a caption", ge=1, le=LONGEST)),
-        length_penalty=(float, field("length_penalty", 0.7, "Above 0 favours longer captions", ge=0, le=2)),
-        no_repeat=(
-            int,
-            field("no_repeat", 3, "The search writes no n-gram of this order twice; 0 lets it", ge=0, le=5),
-        ),
-        temperature=(float, field("temperature", 0.0, "0 searches; above 0 samples, the higher the freer", ge=0, le=2)),
-        seed=(int | None, field("seed", None, "Makes sampling repeatable", ge=0, lt=2**31)),
-    )
+def _options(languages: tuple[str, ...], defaults: Mapping[str, Any]) -> type[Options]:
+    language: Any = Annotated[Literal[languages], Field(description="Language of the captions")]
+    return options_model(
+        "CaptioningOptions", defaults, language=(language, languages[0]), beam_size=(_BeamSize, 3),
+        num_captions=(_NumCaptions, 1), max_length=(_MaxLength, 20), length_penalty=(_LengthPenalty, 0.7),
+        no_repeat=(_NoRepeat, 3), temperature=(_Temperature, 0.0), seed=(Seed, None),
+    )  # fmt: skip

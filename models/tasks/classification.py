@@ -1,13 +1,14 @@
 """Classification: labels with their probabilities, for a bundle or for each of its steps."""
 
 from collections.abc import Mapping, Sequence
+from typing import Annotated
 
-from pydantic import BaseModel, Field, create_model
+from pydantic import BaseModel, Field
 from torch import Tensor
 
 from models.checkpoint import Checkpoint
 from models.encoded import Encoded
-from models.options import Options
+from models.options import options_model
 from models.sequence import Padded
 from models.tasks.task import Contribution, Query, Result, Task
 
@@ -61,10 +62,8 @@ class ClassificationTask(Task):
         self.explains = config.network.head.type == "decision"
         most = len(self.labels)
         # The usual five, where there are as many; a default of the checkpoint's own is held to the bounds.
-        field = Field(
-            config.defaults.get("top_k", min(5, most)), ge=1, le=most, description="How many labels to return"
-        )
-        self.options = create_model("ClassificationOptions", __base__=Options, top_k=(int, field))
+        top_k = Annotated[int, Field(ge=1, le=most, description="How many labels to return")]
+        self.options = options_model("ClassificationOptions", config.defaults, top_k=(top_k, min(5, most)))
         predictions = [{"label": self.labels[0], "probability": 0.98}]
         self.example = self.example_of(
             {"steps": [{"predictions": predictions}]} if self.by_step else {"predictions": predictions}

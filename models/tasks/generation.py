@@ -1,10 +1,10 @@
 """Generation: a text that goes on from the posted one, token by token."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from pydantic import Field, create_model
+from pydantic import Field
 from torch import Tensor, nn
 
 from models.checkpoint import Checkpoint
@@ -12,12 +12,12 @@ from models.decoding.decoder import Hypothesis, Search, StepAnswer, StepCall
 from models.decoding.sampling import sample_steps
 from models.features.text import join
 from models.heads.language_model import LanguageModelHead
-from models.options import Options
+from models.options import Options, options_model
 from models.sequence import Padded
 from models.state import State
-from models.tasks.streaming import StreamSearch, sampled, tell_search
+from models.tasks.streaming import StreamSearch, sampled
 from models.tasks.task import Contribution, Query, Result
-from models.tasks.writing import WritingTask
+from models.tasks.writing import Seed, WritingTask
 
 
 class GenerationResult(Result):
@@ -25,6 +25,11 @@ class GenerationResult(Result):
 
     text: str
     log_probability: float
+
+
+_MaxLength = Annotated[int, Field(ge=1, le=1000, description="Most tokens to write")]
+_Temperature = Annotated[float, Field(ge=0, le=2, description="0 takes the most probable, the higher the freer")]
+_TopK = Annotated[int | None, Field(ge=1, description="Draw from this many of the most probable tokens")]
 
 
 class GenerationTask(WritingTask):
@@ -35,10 +40,8 @@ class GenerationTask(WritingTask):
     def __init__(self, checkpoint: Checkpoint) -> None:
         head = checkpoint.network.head
         assert isinstance(head, LanguageModelHead)
-        assert checkpoint.tokenizer is not None
         self.text = TextDecoder(checkpoint.network.encoders["text"], head)
         super().__init__(checkpoint, self.text)
-        self.tokenizer = checkpoint.tokenizer
         self.options = _options(checkpoint.config.defaults)
         self.example = self.example_of({"text": "in the snow", "log_probability": -5.2})
 
@@ -46,11 +49,7 @@ class GenerationTask(WritingTask):
         return [self._search(inputs["text"].row(row), query) for row, query in enumerate(queries)]
 
     def _search(self, prompt: Padded, query: Query) -> StreamSearch[GenerationResult]:
-        search = self._write(prompt, query.options)
-        if query.told:
-            found = yield from tell_search(search, lambda found: found[0].tokens, self.tokenizer)
-        else:
-            found = yield from search
+        found = yield from self.told(self._write(prompt, query.options), query)
         return self._result(found)
 
     def _write(self, prompt: Padded, options: Any) -> Search[list[Hypothesis]]:
@@ -122,14 +121,7 @@ class TextDecoder:
 
 
 def _options(defaults: Mapping[str, Any]) -> type[Options]:
-    def field(name: str, fallback: Any, description: str, **bounds: Any) -> Any:
-        return Field(defaults.get(name, fallback), description=description, **bounds)
-
-    return create_model(
-        "GenerationOptions",
-        __base__=Options,
-        max_length=(int, field("max_length", 50, "Most tokens to write", ge=1, le=1000)),
-        temperature=(float, field("temperature", 1.0, "0 takes the most probable, the higher the freer", ge=0, le=2)),
-        top_k=(int | None, field("top_k", None, "Draw from this many of the most probable tokens", ge=1)),
-        seed=(int | None, field("seed", None, "Makes sampling repeatable", ge=0, lt=2**31)),
-    )
+    return options_model(
+        "GenerationOptions", defaults,
+        max_length=(_MaxLength, 50), temperature=(_Temperature, 1.0), top_k=(_TopK, None), seed=(Seed, None),
+    )  # fmt: skip

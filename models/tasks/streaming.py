@@ -13,23 +13,21 @@ StreamSearch: TypeAlias = Generator[StepCall | Event, StepAnswer | None, Found]
 """A search that also yields events ``{"index", "token", "text"}``, for which it is sent None."""
 
 
-def tell_search(
-    search: Search[Found], best: Callable[[Found], list[int]], tokenizer: TextTokenizer
-) -> StreamSearch[Found]:
-    """The search with its words told; returns what it returns, after the remaining tokens of its ``best``."""
+def tell_search(search: Search[list[Hypothesis]], tokenizer: TextTokenizer) -> StreamSearch[list[Hypothesis]]:
+    """The search with its words told; returns what it returns, after the remaining tokens of its best."""
     answer: StepAnswer | None = None
     sent = 0
     while True:
         try:
             call = search.send(answer)  # type: ignore[arg-type]  # the first one must be None
         except StopIteration as stop:
-            found: Found = stop.value
+            found: list[Hypothesis] = stop.value
             break
         certain = call.certain()
         yield from events(certain, sent, tokenizer)
         sent = max(sent, len(certain))
         answer = yield call
-    yield from events(best(found), sent, tokenizer)
+    yield from events(found[0].tokens, sent, tokenizer)
     return found
 
 

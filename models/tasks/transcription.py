@@ -4,7 +4,7 @@ import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel, Field, create_model
+from pydantic import BaseModel, Field
 from torch import Tensor
 
 from models.checkpoint import Checkpoint
@@ -15,8 +15,8 @@ from models.decoding.grammar import Grammar
 from models.encoded import Encoded
 from models.features.text import TextTokenizer, join
 from models.heads.transcription import TranscriptionConfig, TranscriptionHead
-from models.options import Options
-from models.readings.transcription import ENDPOINT, Endpoint, Transcription
+from models.options import Options, options_model
+from models.readings.transcription import BEAM_SIZE, ENDPOINT, BeamSize, Endpoint, Transcription, UsesGrammar
 from models.sequence import Padded
 from models.tasks.sentences import Sentences
 from models.tasks.streaming import tell
@@ -159,14 +159,9 @@ def _grammar(config: TranscriptionConfig, tokenizer: TextTokenizer) -> Grammar |
 
 
 def _options(defaults: Mapping[str, Any], *, has_grammar: bool, streams: bool) -> type[Options]:
-    beam = Field(
-        defaults.get("beam_size", 10), ge=1, le=100, description="Beginnings that the search keeps: fewer are faster"
-    )
-    fields: dict[str, Any] = {"beam_size": (int, beam)}
+    fields: dict[str, tuple[Any, Any]] = {"beam_size": (BeamSize, BEAM_SIZE)}
     if has_grammar:
-        said = "Only sentences that the model's grammar allows"
-        fields["grammar"] = (bool, Field(defaults.get("grammar", True), description=said))
+        fields["grammar"] = (UsesGrammar, True)
     if streams:
-        fields["endpoint"] = (Endpoint, defaults.get("endpoint", ENDPOINT))
-    options: type[Options] = create_model("TranscriptionOptions", __base__=Options, **fields)
-    return options
+        fields["endpoint"] = (Endpoint, ENDPOINT)
+    return options_model("TranscriptionOptions", defaults, **fields)

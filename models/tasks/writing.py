@@ -2,13 +2,18 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from models.checkpoint import Checkpoint
-from models.decoding.decoder import SharedDecoder, StepAnswer, StepCall
+from models.decoding.decoder import Hypothesis, Search, SharedDecoder, StepAnswer, StepCall
 from models.sequence import Padded
-from models.tasks.streaming import Event, StreamSearch
+from models.tasks.streaming import Event, StreamSearch, tell_search
 from models.tasks.task import Query, Result, Task
+
+Seed = Annotated[int | None, Field(ge=0, lt=2**31, description="Makes sampling repeatable")]
+"""The option of tasks that sample."""
 
 
 class WritingTask(Task):
@@ -18,7 +23,8 @@ class WritingTask(Task):
 
     def __init__(self, checkpoint: Checkpoint, decoder: SharedDecoder[Any]) -> None:
         super().__init__(checkpoint)
-        self.decoder = decoder
+        assert checkpoint.tokenizer is not None
+        self.decoder, self.tokenizer = decoder, checkpoint.tokenizer
 
     @abstractmethod
     def searches(self, inputs: Mapping[str, Padded], queries: Sequence[Query]) -> Sequence[StreamSearch[Any]]:
@@ -53,6 +59,12 @@ class WritingTask(Task):
                     return
                 else:
                     yield part
+
+    def told(self, search: Search[list[Hypothesis]], query: Query) -> StreamSearch[list[Hypothesis]]:
+        """The outcome of a search, whose words are told on the way where the query asks for them."""
+        if query.told:
+            return (yield from tell_search(search, self.tokenizer))
+        return (yield from search)
 
     @staticmethod
     def _until_step(search: StreamSearch[Any], answer: StepAnswer | None) -> Iterator[StepCall | Event]:
