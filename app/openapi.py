@@ -48,14 +48,14 @@ _PROBLEM_SCHEMA: dict[str, Any] = {
 
 def install(app: FastAPI, service: Service) -> None:
     """Build the document from what is loaded at the time of asking, and again when that has changed."""
-    cached: tuple[tuple[object, object], dict[str, Any]] | None = None
+    cached: tuple[object, dict[str, Any]] | None = None
 
     def build() -> dict[str, Any]:
         nonlocal cached
         registry = service.registry
-        loaded = (registry.pipelines, registry.resting)
-        if cached is None or any(one is not other for one, other in zip(cached[0], loaded, strict=True)):
-            cached = (loaded, _document(app, list(registry.profiles.values()), service.settings.limits))
+        served = registry.served
+        if cached is None or cached[0] is not served:
+            cached = (served, _document(app, list(registry.profiles.values()), service.settings.limits))
         return cached[1]
 
     app.openapi = build  # type: ignore[method-assign]

@@ -295,7 +295,7 @@ async def _annotator(service: Service) -> "Annotator":
     from app.search.moments import Annotator
 
     settings, swaps = service.settings, service.swaps
-    captions = settings.collections_captioner in service.registry.profiles
+    captions = settings.collections_captioner in service.registry.served
     captioner = await swaps.awake(settings.collections_captioner) if captions else None
     try:
         embedder = await swaps.awake(settings.collections_model)

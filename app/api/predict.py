@@ -66,7 +66,7 @@ async def predict(request: Request) -> Response:
 async def _awake(service: Service, request: Request) -> "Pipeline":
     """The checkpoint, which may have to be loaded again first: that takes no longer than an answer may."""
     name = request.path_params["model"]
-    if name not in service.registry.resting:
+    if not service.registry.is_resting(name):
         pipeline = service.registry.get(name)
         service.swaps.use(name)
         return pipeline

@@ -83,7 +83,7 @@ class Service:
         if self.draining:
             raise Unavailable("The server is shutting down.", _RETRY)
         self.check_loaded()
-        if not self.registry.profiles:
+        if not self.registry.served:
             raise Unavailable("No model could be loaded; GET /v1/models says why.", _RETRY)
         if not self.runner.is_alive:
             raise Unavailable("A device's thread has ended; the log says why. Start the server again.", _RETRY)

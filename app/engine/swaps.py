@@ -77,7 +77,7 @@ class Swaps:
             NotFound: there is none.
             Unavailable: it may still be loading, or cannot be loaded again.
         """
-        if name not in self.registry.resting:
+        if not self.registry.is_resting(name):
             pipeline = self.registry.get(name)
             self.use(name)
             return pipeline
@@ -126,7 +126,7 @@ class Swaps:
     async def _wake(self, name: str) -> "Pipeline":
         async with self._lock:
             # While another change was made, somebody may have loaded it, or unloaded it for good.
-            if name not in self.registry.resting:
+            if not self.registry.is_resting(name):
                 return self.registry.get(name)
             try:
                 return await asyncio.to_thread(self._load, name)
