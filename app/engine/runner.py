@@ -128,19 +128,20 @@ class Runner:
         # Tensors now: the bytes need not be held any longer.
         del bundle
         call.timing.stage = "inference"
-        if can_play(call.pipeline):
+        if played := can_play(call.pipeline):
             # What the network reads of the whole: not a silent sound track beside lips, say.
             heard = {name: items for name, items in decoded.media.items() if name in features.tensors}
             decoded = replace(decoded, media=heard)
+            del heard
             async with aclosing(self._played(call, decoded, options)) as parts:
                 async for part in parts:
                     yield part
-            del decoded, heard
+        del decoded
+        if played or _answers_at_once(call.pipeline):
             # Not what the session has come to: the answer is the same, whoever asks for it.
             result = await self.predict(call, features, options, explain=False)
             yield "result", result.model_dump(exclude_none=True)
             return
-        del decoded
         told = self._told if call.pipeline.decoder() is not None else self._stepped
         async with aclosing(told(call, features, options)) as events:
             async for event in events:
@@ -347,3 +348,10 @@ class Runner:
             raise ClientLeft
         self.metrics.evicted.labels("deadline").inc()
         raise DeadlinePassed("The answer was not ready in time.", "Send less, or set a longer deadline.")
+
+
+def _answers_at_once(pipeline: "Pipeline") -> bool:
+    """Whether its task has nothing to say before the whole answer."""
+    from models.tasks.task import Task
+
+    return type(pipeline.task).stream is Task.stream
