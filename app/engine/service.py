@@ -4,6 +4,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from app.engine.admission import Admission, Bounds
+from app.engine.deadline import Deadline
 from app.engine.device import use_threads
 from app.engine.registry import Registry
 from app.engine.runner import Runner
@@ -68,6 +69,19 @@ class Service:
                 self.runner.measure(pipeline, aside=True)
             except Exception as error:  # noqa: BLE001 - the network may be a user's own, or the service stop meanwhile
                 log.warning("not batched", model=pipeline.config.name, reason=str(error) or type(error).__name__)
+
+    async def awake(self, name: str, deadline: Deadline) -> "Pipeline":
+        """The checkpoint called ``name``, loaded again if it rests.
+
+        Raises:
+            DeadlinePassed: that took too long.
+            ClientLeft: the client left meanwhile.
+            NotFound: there is none.
+            Unavailable: it may still be loading, or cannot be loaded again.
+        """
+        if not self.registry.is_resting(name):
+            return await self.swaps.awake(name)
+        return await deadline.within(self.swaps.awake(name), "The model was not loaded in time.", "Try again later.")
 
     def _make_ready(self, pipeline: "Pipeline") -> None:
         """For one that replaces another under load."""

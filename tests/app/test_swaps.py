@@ -337,6 +337,7 @@ def test_waking_takes_no_longer_than_an_answer_may(
     answer = client.post(f"{URL}/predict", files={"image": jpeg})
     gate.set()
     assert (answer.status_code, answer.headers["content-type"]) == (504, "application/problem+json")
+    assert 'fusionrnn_evicted_total{reason="deadline"} 1.0' in service(client).metrics.text().decode()
 
 
 def _until(holds: Callable[[], bool], otherwise: str) -> None:
