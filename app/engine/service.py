@@ -94,13 +94,21 @@ class Service:
         Raises:
             Unavailable: loading, draining, nothing to serve, or nothing that runs it any more.
         """
-        if self.draining:
-            raise Unavailable("The server is shutting down.", _RETRY)
+        self.check_staying()
         self.check_loaded()
         if not self.registry.served:
             raise Unavailable("No model could be loaded; GET /v1/models says why.", _RETRY)
         if not self.runner.is_alive:
             raise Unavailable("A device's thread has ended; the log says why. Start the server again.", _RETRY)
+
+    def check_staying(self) -> None:
+        """Return where the server goes on.
+
+        Raises:
+            Unavailable: it is draining.
+        """
+        if self.draining:
+            raise Unavailable("The server is shutting down.", _RETRY)
 
     def check_loaded(self) -> None:
         """Return where all that will be served at first is: what was let in before would do without the rest.
