@@ -62,9 +62,10 @@ async def _serve(socket: WebSocket, sessions: Sessions, model: str) -> None:
         live = await _begin(sessions, model, await _first(socket), connection)
     except WebSocketDisconnect:
         return
-    except ServiceError as error:
-        refused.labels(error.kind).inc()
-        await connection.close(code_of(error), error)
+    except Exception as error:  # noqa: BLE001 - the last place before the socket: the client is told, and the log
+        said = error if isinstance(error, ServiceError) else _unforeseen(error)
+        refused.labels(said.kind).inc()
+        await connection.close(code_of(said), said)
         return
     await _carry(sessions, live, connection)
 
@@ -136,14 +137,19 @@ def _outcome(
     if reading.done() and (error := reading.exception()) is not None:
         if isinstance(error, SessionClosed):
             return error.code, error.error
-        log.exception("unexpected error in a stream", exc_info=error)
-        return POLICY, ServiceError("The server failed on this session.", "Start a new one.")
+        return POLICY, _unforeseen(error)
     if connection.code is not None:
         return connection.code, None
     # What cannot be said any more is no error of the server's.
     if writing.done() and writing.exception() is None:
         return writing.result(), None
     return None, None
+
+
+def _unforeseen(error: BaseException) -> ServiceError:
+    """Log what nobody expected: what its client is told."""
+    log.exception("unexpected error in a stream", exc_info=error)
+    return ServiceError("The server failed on this session.", "Start a new one.")
 
 
 def _forgotten(task: "asyncio.Task[Any]") -> None:
