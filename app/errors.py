@@ -133,7 +133,7 @@ class HeadTooLarge(ServiceError):
 
 
 class Conflict(ServiceError):
-    """Not as the server is set up."""
+    """Not as the server is set up, or as a collection is."""
 
     status, kind, title = 409, "conflict", "Not possible here"
 
