@@ -33,12 +33,12 @@ class Rules:
     most_bytes: int
 
     @classmethod
-    def of(cls, pipeline: "Profile", limits: MediaLimits, most_bytes: int) -> "Rules":
-        """The rules of ``pipeline``."""
-        options = (*pipeline.options.model_fields, EXPLAIN)
-        part_bytes = {part: pipeline.part_bytes(part, limits) for part in pipeline.accepts}
-        written = frozenset(part for part in pipeline.accepts if pipeline.is_written(part))
-        return cls(pipeline.accepts, part_bytes, written, options, needed(pipeline), most_bytes)
+    def of(cls, profile: "Profile", limits: MediaLimits, most_bytes: int) -> "Rules":
+        """The rules of ``profile``."""
+        options = (*profile.options.model_fields, EXPLAIN)
+        part_bytes = {part: profile.part_bytes(part, limits) for part in profile.accepts}
+        written = frozenset(part for part in profile.accepts if profile.is_written(part))
+        return cls(profile.accepts, part_bytes, written, options, needed(profile), most_bytes)
 
     @property
     def known(self) -> list[str]:
@@ -115,10 +115,10 @@ class Posted:
             self.bundle.setdefault(modality, []).append(value)
 
 
-def needed(pipeline: "Profile") -> frozenset["Modality"]:
-    """The parts that no request for ``pipeline`` does without."""
+def needed(profile: "Profile") -> frozenset["Modality"]:
+    """The parts that no request for ``profile`` does without."""
     # Where a video may stand in for pictures or sound, neither of the two is needed by itself.
-    items = pipeline.config.modalities.items()
+    items = profile.config.modalities.items()
     return frozenset(name for name, item in items if item.required and not item.features.stand_ins)
 
 
@@ -137,13 +137,13 @@ def check_parts(bundle: Mapping[str, list[Any]], rules: Rules) -> Posted:
     return posted
 
 
-def check_explain(pipeline: "Profile", explain: bool) -> None:
+def check_explain(profile: "Profile", explain: bool) -> None:
     """Refuse to explain where nothing can be explained.
 
     Raises:
         WrongFields: nothing can.
     """
-    if explain and not pipeline.explains:
+    if explain and not profile.explains:
         raise WrongFields("This model explains nothing.", "Leave explain out.", field=EXPLAIN)
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
-from app.engine.bounds import Bounds
+from app.engine.bounds import SessionBounds
 from app.engine.connection import DRAINING, NORMAL, Event
 from app.engine.live import Live
 from app.engine.service import Service
@@ -60,7 +60,7 @@ class Sessions:
     def __init__(self, service: Service) -> None:
         self.service = service
         settings = service.settings
-        self.bounds = Bounds(
+        self.bounds = SessionBounds(
             settings.stream_chunk_bytes,
             settings.stream_window_bytes,
             settings.stream_events,
