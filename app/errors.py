@@ -91,13 +91,13 @@ class Forbidden(ServiceError):
     status, kind, title = 403, "forbidden", "Not allowed"
 
 
-class NotFound(ServiceError):
+class NoSuchModel(ServiceError):
     """No such model."""
 
     status, kind, title = 404, "unknown-model", "Unknown model"
 
 
-class NoSuchSession(NotFound):
+class NoSuchSession(ServiceError):
     """No such streaming session, or none any more."""
 
     status, kind, title = 404, "unknown-session", "Unknown session"

@@ -30,7 +30,7 @@ from app.engine.admission import Reservation
 from app.engine.deadline import Deadline
 from app.engine.runner import Call
 from app.engine.service import Service
-from app.errors import BODY, Conflict, NotFound, Unavailable, UnsupportedType, WrongFields, problems
+from app.errors import BODY, Conflict, NoSuchModel, Unavailable, UnsupportedType, WrongFields, problems
 from app.samples import coded, picture
 from app.search.collections import Collections
 from app.search.executor import CollectionsExecutor
@@ -304,7 +304,7 @@ async def _annotator(service: Service, reservation: Reservation) -> "Annotator":
     captioner = await service.awake(settings.collections_captioner, deadline) if captions else None
     try:
         embedder = await service.awake(settings.collections_model, deadline)
-    except NotFound as error:
+    except NoSuchModel as error:
         said = f"Collections need the checkpoint '{settings.collections_model}' (FUSIONRNN_COLLECTIONS_MODEL)"
         raise Unavailable(f"{said}, which is not served.", _RETRY) from error
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
 from app.engine.device import in_own_thread
-from app.errors import LoadFailed, NotFound, Unavailable
+from app.errors import LoadFailed, NoSuchModel, Unavailable
 from app.telemetry import log
 from models.device import choose_device
 
@@ -96,13 +96,15 @@ class Registry:
         """Load the folder of that name as it is now, and serve it in place of what had the name.
 
         Raises:
-            NotFound: there is no such folder.
+            NoSuchModel: there is no such folder.
             LoadFailed: it cannot be served. What had the name still is.
         """
         # By its name, so that no path of a client's making is looked at.
         folder = _named(name, self._roots)
         if folder is None:
-            raise NotFound(f"No folder holds a checkpoint '{name}'.", "Put one into a folder of FUSIONRNN_MODEL_DIR.")
+            raise NoSuchModel(
+                f"No folder holds a checkpoint '{name}'.", "Put one into a folder of FUSIONRNN_MODEL_DIR."
+            )
         try:
             pipeline = self._load(folder, prepare)
         except Exception as error:
@@ -116,7 +118,7 @@ class Registry:
         """Give its memory back once nobody uses it; one that rests is loaded again when it is asked for.
 
         Raises:
-            NotFound: it is not served.
+            NoSuchModel: it is not served.
         """
         profile = self.profile(name)
         others = {key: found for key, found in self.served.items() if key != name}
@@ -128,7 +130,7 @@ class Registry:
 
         Raises:
             Unavailable: it may still be loading, or is to be loaded again.
-            NotFound: there is none.
+            NoSuchModel: there is none.
         """
         found = self._known(name)
         if _in_memory(found):
@@ -140,7 +142,7 @@ class Registry:
 
         Raises:
             Unavailable: it may still be loading.
-            NotFound: there is none.
+            NoSuchModel: there is none.
         """
         found = self._known(name)
         return found.profile() if _in_memory(found) else found
@@ -161,7 +163,7 @@ class Registry:
             raise Unavailable(f"Models are still being loaded, '{name}' perhaps among them.", _LOADING_RETRY)
         reason = next((f" It failed to load: {failure.reason}" for failure in self.failed if failure.name == name), "")
         known = ", ".join(self.profiles) or "none at all"
-        raise NotFound(f"There is no model '{name}'.{reason}", f"These are served: {known}.")
+        raise NoSuchModel(f"There is no model '{name}'.{reason}", f"These are served: {known}.")
 
     def _try(self, folder: Path, prepare: Prepare) -> None:
         def prepare_first(pipeline: "Pipeline") -> None:

@@ -76,7 +76,7 @@ class Service:
         Raises:
             DeadlinePassed: that took too long.
             ClientLeft: the client left meanwhile.
-            NotFound: there is none.
+            NoSuchModel: there is none.
             Unavailable: it may still be loading, or cannot be loaded again.
         """
         if not self.registry.is_resting(name):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from app.errors import Conflict, NotFound, Unavailable
+from app.errors import Conflict, ServiceError, Unavailable
 from app.search.items import Collection, Found, Item, found_in, item_in, payload_for, payload_of
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _TIMEOUT = 10
 _RETRY = 5
 
 
-class NoSuchItem(NotFound):
+class NoSuchItem(ServiceError):
     """No such collection, or no such item in it."""
 
     status, kind, title = 404, "unknown-item", "Unknown collection or item"
