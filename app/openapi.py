@@ -6,10 +6,11 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
+from app.api.problems import BODY, problems
 from app.api.rules import EXPLAIN, needed
 from app.api.uploads import TIMEOUT_HEADER
 from app.engine.service import Service
-from app.errors import BODY, problem_body, problems
+from app.errors import problem_body
 from app.samples import TEXT, sample
 from models.media.limits import MediaLimits
 

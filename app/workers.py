@@ -23,8 +23,8 @@ import uvicorn
 from pydantic import SecretStr
 
 from app.address import reachable
+from app.log import configure_logging, log
 from app.settings import Settings
-from app.telemetry import configure_logging, log
 
 if TYPE_CHECKING:
     from app.engine.service import Service

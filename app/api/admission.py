@@ -7,6 +7,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.parts import declared
+from app.api.problems import answer
 from app.api.rules import Rules
 from app.api.uploads import wanted_within
 from app.engine.service import Service
@@ -37,7 +38,7 @@ class AdmissionMiddleware:
             nbytes = min(declared(headers), self._most_bytes(profile))
             reservation = self.service.admission.enter(model, nbytes, wanted_within(headers))
         except ServiceError as error:
-            await error.response()(scope, receive, send)
+            await answer(error)(scope, receive, send)
             return
         state["reservation"] = reservation
         with reservation:

@@ -23,6 +23,7 @@ from app.api.collection_cards import (
     SearchAnswer,
 )
 from app.api.parts import declared
+from app.api.problems import BODY, problems
 from app.api.rules import Posted, Rules
 from app.api.service import service_of
 from app.api.uploads import TIMEOUT_HEADER, leaving, receive, refuse_query, wanted_within
@@ -30,7 +31,7 @@ from app.engine.admission import Reservation
 from app.engine.deadline import Deadline
 from app.engine.runner import Call
 from app.engine.service import Service
-from app.errors import BODY, Conflict, NoSuchModel, Unavailable, UnsupportedType, WrongFields, problems
+from app.errors import Conflict, NoSuchModel, Unavailable, UnsupportedType, WrongFields
 from app.samples import coded, picture
 from app.search.collections import Collections
 from app.search.executor import CollectionsExecutor

@@ -11,8 +11,8 @@ from starlette.types import Receive, Scope, Send
 
 from app.engine.runner import Call, Part, Runner
 from app.errors import ClientLeft, ServiceError, from_media
+from app.log import log
 from app.metrics import Metrics
-from app.telemetry import log
 from models.media.errors import MediaError
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
+from app.api.problems import problems
 from app.api.rules import needed
 from app.api.service import service_of
-from app.errors import problems
 
 if TYPE_CHECKING:
     from models.features import Modality

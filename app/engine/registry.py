@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
 from app.engine.device import in_own_thread
 from app.errors import LoadFailed, NoSuchModel, Unavailable
-from app.telemetry import log
+from app.log import log
 from models.device import choose_device
 
 if TYPE_CHECKING:

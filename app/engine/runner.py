@@ -18,7 +18,7 @@ from app.engine.device import Device, Search, use_threads
 from app.engine.playback import Player, can_play
 from app.engine.warmup import Aside, most_steps
 from app.metrics import Metrics
-from app.telemetry import ServerTiming
+from app.timing import ServerTiming
 from models.media.cancellation import while_wanted
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from app.engine.registry import Registry
 from app.engine.runner import Runner
 from app.engine.swaps import Swaps
 from app.errors import Unavailable
+from app.log import log
 from app.metrics import Metrics
 from app.settings import Settings
-from app.telemetry import log
 
 if TYPE_CHECKING:
     from models.pipeline import Pipeline

@@ -18,7 +18,7 @@ from app.engine.live import Live
 from app.engine.service import Service
 from app.engine.stepper import Stepper, alone, ended
 from app.errors import NoSuchSession, Unavailable, WrongFields, from_validation
-from app.telemetry import log
+from app.log import log
 from models.streaming.errors import BadStart, BadState, Busy, CannotStream
 
 if TYPE_CHECKING:
