@@ -1,28 +1,11 @@
-"""The one family of errors that clients see, each class with its HTTP status; answered as RFC 9457 problem+json."""
+"""The one family of errors that clients see, each class with its HTTP status; ``app.api.problems`` answers them."""
 
-import json
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
 from pydantic import ValidationError
-from starlette.exceptions import HTTPException
-from starlette.routing import Match
 
 from models.media.errors import MediaError, MediaOutOfBounds, MediaTooLarge, UndecodableMedia, UnsupportedMedia
 from models.refusals import bounds
-
-PROBLEM = "application/problem+json"
-
-
-class Problem(JSONResponse):
-    """A problem object; what a client sent and no encoding can hold, half of a surrogate pair, is a question mark."""
-
-    media_type = PROBLEM
-
-    def render(self, content: Any) -> bytes:
-        return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 class ClientLeft(Exception):
@@ -65,10 +48,6 @@ class ServiceError(Exception):
         said = {key: value for key, value in self.extensions.items() if value is not None}
         return problem_body(self.status, self.kind, self.title, self.detail) | said
 
-    def response(self) -> Problem:
-        """The whole answer."""
-        return Problem(self.body(), self.status, self.headers)
-
 
 class BadRequest(ServiceError):
     """The body cannot be read as what it claims to be."""
@@ -91,13 +70,13 @@ class Forbidden(ServiceError):
     status, kind, title = 403, "forbidden", "Not allowed"
 
 
-class NotFound(ServiceError):
+class NoSuchModel(ServiceError):
     """No such model."""
 
     status, kind, title = 404, "unknown-model", "Unknown model"
 
 
-class NoSuchSession(NotFound):
+class NoSuchSession(ServiceError):
     """No such streaming session, or none any more."""
 
     status, kind, title = 404, "unknown-session", "Unknown session"
@@ -133,7 +112,7 @@ class HeadTooLarge(ServiceError):
 
 
 class Conflict(ServiceError):
-    """Not as the server is set up."""
+    """Not as the server is set up, or as a collection is."""
 
     status, kind, title = 409, "conflict", "Not possible here"
 
@@ -232,63 +211,3 @@ def unknown_field(field: str, known: list[str]) -> ServiceError:
 def problem_body(status: int, kind: str, title: str, detail: str) -> dict[str, Any]:
     """The members that every problem has."""
     return {"type": f"urn:fusionrnn:problem:{kind}", "title": title, "status": status, "detail": detail}
-
-
-def no_such_stream(path: str) -> Problem:
-    """What is said to a WebSocket at an address where there is none."""
-    return Problem(_http_body(404, "Not Found", "WebSocket", path), 404)
-
-
-def _http_body(status: int, said: str, method: str, path: str) -> dict[str, Any]:
-    return problem_body(status, "http", said, f"{method} {path}: {said}. /docs lists what there is.")
-
-
-BODY = {
-    400: "Undecodable body or medium",
-    408: "The body came too slowly",
-    413: "Too many bytes",
-    415: "Not a medium that is read",
-    422: "Wrong parts or options, or a medium out of bounds",
-    503: "Loading, draining, full or too late; Retry-After says when to come back",
-    504: "Deadline passed",
-}
-"""What may be said to whoever posts media."""
-
-
-def problems(said: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
-    """What an operation's description says of its errors: what each status means there."""
-    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
-    return {status: {"description": text, "content": {PROBLEM: schema}} for status, text in said.items()}
-
-
-def _allowed(request: Request) -> list[str]:
-    """The methods of an address. Its routes have one each, and Starlette names those of the first."""
-
-    def answers(method: str) -> bool:
-        scope = {**request.scope, "method": method}
-        return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
-
-    methods = [method for method in ("GET", "POST", "PUT", "DELETE") if answers(method)]
-    return ["GET", "HEAD", *methods[1:]] if "GET" in methods else methods
-
-
-def install(app: FastAPI) -> None:
-    """Answer every error that the application raises as a problem."""
-
-    async def service_error(_: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, ServiceError)
-        return error.response()
-
-    async def media_error(_: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, MediaError)
-        return from_media(error).response()
-
-    async def http_error(request: Request, error: Exception) -> JSONResponse:
-        assert isinstance(error, HTTPException)
-        body = _http_body(error.status_code, error.detail, request.method, request.url.path)
-        headers = {"Allow": ", ".join(_allowed(request))} if error.status_code == 405 else error.headers
-        return JSONResponse(body, error.status_code, headers, media_type=PROBLEM)
-
-    app.add_exception_handler(ServiceError, service_error)
-    app.add_exception_handler(MediaError, media_error)
-    app.add_exception_handler(HTTPException, http_error)

@@ -2,7 +2,6 @@
 
 import json
 import queue
-import struct
 import sys
 import time
 from collections.abc import Iterator
@@ -14,6 +13,8 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
+from app.chunk import HEADER
+
 if TYPE_CHECKING:
     from models.media.limits import MediaLimits
     from models.pipeline import Pipeline
@@ -24,7 +25,6 @@ Sound = Iterator[NDArray[np.int16]]
 RATE = 16_000
 CHUNK = 1280
 _ENCODING = {"encoding": "pcm_s16le", "sample_rate": RATE}
-_HEADER = struct.Struct("<IB3xd")
 _SECONDS = 60
 _ENDS = {
     "draining": "it is stopping",
@@ -130,7 +130,7 @@ def listen_there(url: str, model: str, sound: Sound, options: dict[str, Any]) ->
             for samples in sound:
                 data = samples.tobytes()
                 for at in range(0, len(data), most):
-                    _say(socket, _HEADER.pack(sequence, 0, 0.0) + data[at : at + most])
+                    _say(socket, HEADER.pack(sequence, 0, 0.0) + data[at : at + most])
                     sequence += 1
                 room -= len(data)
                 # What has come so far; where there is no room left, also what comes until there is some.

@@ -12,14 +12,15 @@ from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 from starlette.routing import Route
 
-from app import errors, openapi
-from app.api import admin, collections, health, live, metrics, models, predict, stream
+from app import openapi
+from app.api import admin, collections, health, live, metrics, models, predict, problems, stream
 from app.api.admission import AdmissionMiddleware
 from app.api.head import Head
 from app.engine.service import Service
 from app.engine.sessions import Sessions
+from app.log import log
 from app.settings import Settings, unknown_settings
-from app.telemetry import RequestLog, log
+from app.telemetry import RequestLog
 from app.tracing import Tracer
 from models.memory import bound_plans, give_back, keep_freed_memory
 
@@ -88,7 +89,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             expose_headers=["Retry-After", "Server-Timing", "X-Request-ID"],
         )
     app.add_middleware(stream.Streams, sessions=sessions)
-    errors.install(app)
+    problems.install(app)
     app.router.routes += [predict.route, stream.plain]
     for resource in (models, admin, collections, health, metrics, live):
         app.include_router(resource.router)

@@ -6,10 +6,11 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
+from app.api.problems import BODY, problems
 from app.api.rules import EXPLAIN, needed
 from app.api.uploads import TIMEOUT_HEADER
 from app.engine.service import Service
-from app.errors import BODY, problem_body, problems
+from app.errors import problem_body
 from app.samples import TEXT, sample
 from models.media.limits import MediaLimits
 
@@ -48,32 +49,32 @@ _PROBLEM_SCHEMA: dict[str, Any] = {
 
 def install(app: FastAPI, service: Service) -> None:
     """Build the document from what is loaded at the time of asking, and again when that has changed."""
-    cached: tuple[tuple[object, object], dict[str, Any]] | None = None
+    cached: tuple[object, dict[str, Any]] | None = None
 
     def build() -> dict[str, Any]:
         nonlocal cached
         registry = service.registry
-        loaded = (registry.pipelines, registry.resting)
-        if cached is None or any(one is not other for one, other in zip(cached[0], loaded, strict=True)):
-            cached = (loaded, _document(app, list(registry.profiles.values()), service.settings.limits))
+        served = registry.served
+        if cached is None or cached[0] is not served:
+            cached = (served, _document(app, list(registry.profiles.values()), service.settings.limits))
         return cached[1]
 
     app.openapi = build  # type: ignore[method-assign]
 
 
-def _document(app: FastAPI, pipelines: list["Profile"], limits: MediaLimits) -> dict[str, Any]:
+def _document(app: FastAPI, profiles: list["Profile"], limits: MediaLimits) -> dict[str, Any]:
     document = get_openapi(
         title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
     )
     references, definitions = models_json_schema(
-        [(pipeline.result, "serialization") for pipeline in pipelines], ref_template=_REF + "{model}"
+        [(profile.result, "serialization") for profile in profiles], ref_template=_REF + "{model}"
     )
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     _drop_never(document, schemas)
     schemas |= definitions.get("$defs", {}) | {"Problem": _PROBLEM_SCHEMA}
-    for pipeline in sorted(pipelines, key=lambda pipeline: pipeline.config.name):
-        answer = references[pipeline.result, "serialization"]
-        document["paths"][f"/v1/models/{pipeline.config.name}/predict"] = {"post": _operation(pipeline, answer, limits)}
+    for profile in sorted(profiles, key=lambda profile: profile.config.name):
+        answer = references[profile.result, "serialization"]
+        document["paths"][f"/v1/models/{profile.config.name}/predict"] = {"post": _operation(profile, answer, limits)}
     return document
 
 
@@ -87,19 +88,19 @@ def _drop_never(document: dict[str, Any], schemas: dict[str, Any]) -> None:
         schemas.pop(name, None)
 
 
-def _operation(pipeline: "Profile", answer: dict[str, Any], limits: MediaLimits) -> dict[str, Any]:
-    config = pipeline.config
-    whole = {"allOf": [_head_schema(pipeline), answer]}
+def _operation(profile: "Profile", answer: dict[str, Any], limits: MediaLimits) -> dict[str, Any]:
+    config = profile.config
+    whole = {"allOf": [_head_schema(profile), answer]}
     head = {"id": "5f0c", "model": config.name, "version": config.version, "task": config.task}
     answers: dict[str, Any] = {
-        "application/json": {"schema": whole, "example": head | pipeline.example},
+        "application/json": {"schema": whole, "example": head | profile.example},
         "text/event-stream": {"schema": {"type": "string", "description": _EVENTS}},
     }
-    if pipeline.draws:
+    if profile.draws:
         answers["image/png"] = {"schema": {"type": "string", "format": "binary"}}
     refusals = {str(status): said for status, said in problems(_STATUSES).items()}
     example = {name: sample(name, item.features) for name, item in config.modalities.items()}
-    json_body: dict[str, Any] = {"schema": _body(pipeline, limits, base64=True), "example": example}
+    json_body: dict[str, Any] = {"schema": _body(profile, limits, base64=True), "example": example}
     return {
         "tags": ["predict"],
         "summary": f"{config.name}: {config.task}",
@@ -109,7 +110,7 @@ def _operation(pipeline: "Profile", answer: dict[str, Any], limits: MediaLimits)
         "requestBody": {
             "required": True,
             "content": {
-                "multipart/form-data": {"schema": _body(pipeline, limits, base64=False)},
+                "multipart/form-data": {"schema": _body(profile, limits, base64=False)},
                 "application/json": json_body,
             },
         },
@@ -117,8 +118,8 @@ def _operation(pipeline: "Profile", answer: dict[str, Any], limits: MediaLimits)
     }
 
 
-def _head_schema(pipeline: "Profile") -> dict[str, Any]:
-    config = pipeline.config
+def _head_schema(profile: "Profile") -> dict[str, Any]:
+    config = profile.config
     fixed = {"model": config.name, "version": config.version, "task": config.task}
     return {
         "type": "object",
@@ -127,28 +128,28 @@ def _head_schema(pipeline: "Profile") -> dict[str, Any]:
     }
 
 
-def _body(pipeline: "Profile", limits: MediaLimits, *, base64: bool) -> dict[str, Any]:
-    parts = {name: _part(pipeline, name, most, limits, base64=base64) for name, most in pipeline.accepts.items()}
-    options = {name: _option(item) for name, item in pipeline.options.model_json_schema()["properties"].items()}
-    if pipeline.explains:
+def _body(profile: "Profile", limits: MediaLimits, *, base64: bool) -> dict[str, Any]:
+    parts = {name: _part(profile, name, most, limits, base64=base64) for name, most in profile.accepts.items()}
+    options = {name: _option(item) for name, item in profile.options.model_json_schema()["properties"].items()}
+    if profile.explains:
         options[EXPLAIN] = {"type": "boolean", "default": False, "description": "Say what the network looked at"}
     body: dict[str, Any] = {"type": "object", "properties": parts | options, "additionalProperties": False}
-    if required := sorted(needed(pipeline)):
+    if required := sorted(needed(profile)):
         body["required"] = required
     return body
 
 
-def _part(pipeline: "Profile", name: "Modality", most: int, limits: MediaLimits, *, base64: bool) -> dict[str, Any]:
-    item = pipeline.config.modalities.get(name)
+def _part(profile: "Profile", name: "Modality", most: int, limits: MediaLimits, *, base64: bool) -> dict[str, Any]:
+    item = profile.config.modalities.get(name)
     array = item is not None and item.features.type == "vectors"
-    written = pipeline.is_written(name)
+    written = profile.is_written(name)
     if written:
         one: dict[str, Any] = {"type": "string", "maxLength": limits.text_characters, "examples": [TEXT]}
     elif base64:
         one = {"type": "string", "contentEncoding": "base64"}
     else:
         one = {"type": "string", "format": "binary"}
-    bound = "" if written else f", at most {pipeline.part_bytes(name, limits)} bytes each"
+    bound = "" if written else f", at most {profile.part_bytes(name, limits)} bytes each"
     kind = f"{name} as a .npy file of feature vectors" if array else name
     said = {"description": f"At most {most} {kind}{bound}"}
     if most == 1:

@@ -5,7 +5,6 @@ import json
 from typing import Any, ClassVar
 
 import httptools
-import structlog
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.config import Config
@@ -15,9 +14,9 @@ from websockets.http11 import Response
 from websockets.server import ServerProtocol
 from websockets.typing import StatusLike
 
-from app.errors import PROBLEM, BadRequest, HeadTooLarge, ServiceError, UploadTimeout
-
-log = structlog.get_logger("fusionrnn")
+from app.api.problems import PROBLEM, answer
+from app.errors import BadRequest, HeadTooLarge, ServiceError, UploadTimeout
+from app.log import log
 
 HEAD_BYTES = 2**16
 """Most bytes of a request's first line and headers; those of browsers have a few thousand."""
@@ -198,7 +197,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _say(self, error: ServiceError) -> None:
         log.info("refused before the application", status=error.status, detail=error.detail)
-        body = bytes(error.response().body)
+        body = bytes(answer(error).body)
         self.transport.write(
             b"HTTP/1.1 %d %s\r\ncontent-type: %s\r\ncontent-length: %d\r\nconnection: close\r\n\r\n%s"
             % (error.status, error.title.encode(), PROBLEM.encode(), len(body), body)

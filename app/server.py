@@ -13,10 +13,10 @@ from app.address import reachable
 from app.engine.garbage import settle
 from app.engine.service import Service
 from app.engine.sessions import Sessions
+from app.log import configure_logging
 from app.main import create_app
 from app.protocol import BoundedProtocol, WebSocketProtocol
 from app.settings import Settings
-from app.telemetry import configure_logging
 
 
 class Server(uvicorn.Server):

@@ -1,85 +1,23 @@
-"""Logs, request ids and Server-Timing. One line a request, as JSON, with the id that its client also got."""
+"""Request ids, and a line in the log for each request, with the id that its client also got."""
 
-import logging
-import sys
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api.problems import answer
 from app.errors import ClientLeft, ServiceError
+from app.log import log
 from app.metrics import Metrics
-from app.settings import Settings
+from app.timing import ServerTiming
 from app.tracing import Tracer
-
-log = structlog.get_logger("fusionrnn")
 
 _LONGEST_ID = 128
 _PROBES = ("/healthz", "/readyz", "/metrics")
 _CLIENT_LEFT = 499
-
-
-class ServerTiming:
-    """Milliseconds a request spent in each stage, for the header of that name and the log."""
-
-    def __init__(self) -> None:
-        self.stages: dict[str, float] = {}
-        self.stage = "queue"
-        """What is being done, as far as it is known."""
-
-    def add(self, stage: str, seconds: float) -> None:
-        """Add to ``stage``; stages keep the order of their first mention."""
-        self.stages[stage] = self.stages.get(stage, 0.0) + seconds * 1e3
-
-    @contextmanager
-    def measure(self, stage: str) -> Iterator[None]:
-        """Add the time that the block takes."""
-        started, self.stage = time.perf_counter(), stage
-        try:
-            yield
-        finally:
-            self.add(stage, time.perf_counter() - started)
-
-    def header(self) -> str:
-        """The value of the Server-Timing header."""
-        return ", ".join(f"{stage};dur={spent:.2f}" for stage, spent in self.taken().items())
-
-    def taken(self) -> dict[str, float]:
-        """The stages so far; a thread that nobody waits for any more may still add to them."""
-        return self.stages.copy()
-
-
-def configure_logging(settings: Settings) -> None:
-    """Send structlog's and the standard library's lines, uvicorn's among them, to stderr in one form."""
-    shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.StackInfoRenderer(),
-    ]
-    final: list[Any]
-    if settings.log_format == "json":
-        final = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
-    else:
-        final = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
-    # Our own lines do not take the way through the standard library, which would be a tenth of a text's answer.
-    structlog.configure(
-        processors=[*shared, *final],
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
-        wrapper_class=structlog.make_filtering_bound_logger(settings.log_level),
-        cache_logger_on_first_use=False,
-    )
-    handler = logging.StreamHandler()
-    foreign = [structlog.stdlib.add_logger_name, *shared]
-    without = structlog.stdlib.ProcessorFormatter.remove_processors_meta
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=[without, *final], foreign_pre_chain=foreign))
-    logging.basicConfig(handlers=[handler], level=settings.log_level.upper(), force=True)
 
 
 class RequestLog:
@@ -118,7 +56,7 @@ class RequestLog:
                 if status:
                     raise
                 said = ServiceError("The server failed on this request.", f"Report request id {request_id}.")
-                await said.response()(scope, receive, marked)
+                await answer(said)(scope, receive, marked)
             finally:
                 seconds, stages = time.perf_counter() - started, state["timing"].taken()
                 self.metrics.answered(state.get("model"), status or _CLIENT_LEFT, seconds, stages)

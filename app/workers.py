@@ -23,8 +23,8 @@ import uvicorn
 from pydantic import SecretStr
 
 from app.address import reachable
+from app.log import configure_logging, log
 from app.settings import Settings
-from app.telemetry import configure_logging, log
 
 if TYPE_CHECKING:
     from app.engine.service import Service
@@ -59,6 +59,7 @@ class Worker:
         """What it serves, or None if it died or took too long, or all is to stop."""
         while self.said(_POLL) is None and self.process.is_alive() and not is_stopping():
             if time.monotonic() > self.started + _READY_SECONDS:
+                log.error("a process takes too long to start", pid=self.process.pid, seconds=_READY_SECONDS)
                 break
         return self.said()
 
@@ -103,7 +104,7 @@ class Workers:
         self._stops = self._replaces = False
 
     def run(self) -> bool:
-        """Return when all is over: whether it ever served."""
+        """Return when all is over: False if a process did not get ready at the start, and nobody asked it to stop."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._note)
         bound = uvicorn.Config("", self._settings.host, self._settings.port, log_config=None).bind_socket()

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from fastapi.testclient import TestClient
 
+from app.log import configure_logging
 from app.main import create_app
 from app.settings import Settings
-from app.telemetry import configure_logging
 from models.training.metrics.intervals import bootstrap
 from models.training.progress import progress
 

@@ -8,8 +8,9 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.security import HTTPBearer
 
 from app.api.models import ModelCard, card
+from app.api.problems import problems
 from app.api.service import service_of
-from app.errors import Conflict, Forbidden, Unauthorized, problems
+from app.errors import Conflict, Forbidden, Unauthorized
 
 _BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
 _PROBLEMS = problems(

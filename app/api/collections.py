@@ -23,13 +23,15 @@ from app.api.collection_cards import (
     SearchAnswer,
 )
 from app.api.parts import declared
+from app.api.problems import BODY, problems
 from app.api.rules import Posted, Rules
 from app.api.service import service_of
 from app.api.uploads import TIMEOUT_HEADER, leaving, receive, refuse_query, wanted_within
 from app.engine.admission import Reservation
+from app.engine.deadline import Deadline
 from app.engine.runner import Call
 from app.engine.service import Service
-from app.errors import BODY, Conflict, NotFound, Unavailable, UnsupportedType, WrongFields, problems
+from app.errors import Conflict, NoSuchModel, Unavailable, UnsupportedType, WrongFields
 from app.samples import coded, picture
 from app.search.collections import Collections
 from app.search.executor import CollectionsExecutor
@@ -163,7 +165,7 @@ async def put_item(name: Name, item: ItemId, request: Request, response: Respons
     service, collections = service_of(request), _collections(request)
     service.check_loaded()
     with _reservation(request, "put") as reservation:
-        annotator = await _annotator(service)
+        annotator = await _annotator(service, reservation)
         posted = await receive(request, _rules(service, annotator, ("image", "video")), service, reservation)
         part, data = _only(posted)
         assert isinstance(data, bytes)
@@ -172,7 +174,8 @@ async def put_item(name: Name, item: ItemId, request: Request, response: Respons
         if not await collections.ask(lambda store: store.holds(name, item, annotator.model, annotator.writer, digest)):
             await collections.ask(lambda store: store.require_room(name, item))
             async with leaving(request) as gone:
-                moments = await _watch(request, reservation, gone, annotator, data)
+                deadline = Deadline.of(reservation, service.settings.collections_seconds, gone)
+                moments = await _watch(request, deadline, annotator, data)
             kept = Item(
                 item, "image" if moments[0].seconds is None else "video", len(moments), digest, annotator.writer
             )
@@ -207,7 +210,7 @@ async def search(name: Name, request: Request) -> SearchAnswer:
     service, collections = service_of(request), _collections(request)
     service.check_loaded()
     with _reservation(request, "search") as reservation:
-        annotator = await _annotator(service)
+        annotator = await _annotator(service, reservation)
         posted = await receive(
             request, _rules(service, annotator, ("image", "text"), options=("limit",)), service, reservation
         )
@@ -218,11 +221,12 @@ async def search(name: Name, request: Request) -> SearchAnswer:
             said, bounds = f"'limit' is a whole number from 1 to {_PAGE}.", f">= 1 and <= {_PAGE}"
             raise WrongFields(said, "Send one, or leave it out.", field="limit", limit=bounds) from error
         await collections.ask(lambda store: store.require(name))
-        until = asyncio.get_running_loop().time() + min(service.settings.deadline_seconds, reservation.remaining())
-        call = Call(annotator.embedder, request.state.timing, until, reservation)
         bundle: dict[Modality, list[bytes | str]] = {part: [content]}
-        _, features = await service.runner.prepare(call, bundle)
-        answer = await service.runner.predict(call, features, annotator.embedder.options(), explain=False)
+        async with leaving(request) as gone:
+            deadline = Deadline.of(reservation, service.settings.deadline_seconds, gone)
+            call = Call(annotator.embedder, request.state.timing, deadline)
+            _, features = await service.runner.prepare(call, bundle)
+            answer = await service.runner.predict(call, features, annotator.embedder.options(), explain=False)
         vector = annotator.query_vector(answer)
         found = await collections.ask(lambda store: store.search(name, vector, limit, annotator.model))
         reservation.answered()
@@ -286,20 +290,22 @@ def _only(posted: Posted) -> "tuple[Modality, bytes | str]":
     return part, content
 
 
-async def _annotator(service: Service) -> "Annotator":
+async def _annotator(service: Service, reservation: Reservation) -> "Annotator":
     """The checkpoints that the settings name; without the captioner, items are put without captions.
 
     Raises:
+        DeadlinePassed: it took too long to load them.
         Unavailable: the one that embeds is not served, or the two cannot be used.
     """
     from app.search.moments import Annotator
 
-    settings, swaps = service.settings, service.swaps
-    captions = settings.collections_captioner in service.registry.profiles
-    captioner = await swaps.awake(settings.collections_captioner) if captions else None
+    settings = service.settings
+    deadline = Deadline.of(reservation, settings.deadline_seconds)
+    captions = settings.collections_captioner in service.registry.served
+    captioner = await service.awake(settings.collections_captioner, deadline) if captions else None
     try:
-        embedder = await swaps.awake(settings.collections_model)
-    except NotFound as error:
+        embedder = await service.awake(settings.collections_model, deadline)
+    except NoSuchModel as error:
         said = f"Collections need the checkpoint '{settings.collections_model}' (FUSIONRNN_COLLECTIONS_MODEL)"
         raise Unavailable(f"{said}, which is not served.", _RETRY) from error
     try:
@@ -308,18 +314,14 @@ async def _annotator(service: Service) -> "Annotator":
         raise Unavailable(f"Collections cannot be used with these settings: {error}.", _RETRY) from error
 
 
-async def _watch(
-    request: Request, reservation: Reservation, gone: "asyncio.Future[None]", annotator: "Annotator", data: bytes
-) -> "list[Moment]":
+async def _watch(request: Request, deadline: Deadline, annotator: "Annotator", data: bytes) -> "list[Moment]":
     """Look at an upload picture by picture: others' requests run in between, and one picture is held at a time."""
     service = service_of(request)
-    runner, seconds = service.runner, min(service.settings.collections_seconds, reservation.remaining())
-    until = asyncio.get_running_loop().time() + seconds
-    pictures = annotator.pictures(data, service.settings.limits)
+    runner, pictures = service.runner, annotator.pictures(data, service.settings.limits)
     moments = []
 
     def call(pipeline: "Pipeline") -> Call:
-        return Call(pipeline, request.state.timing, until, reservation, gone)
+        return Call(pipeline, request.state.timing, deadline)
 
     def close() -> None:
         with suppress(ValueError):  # still at a picture that nobody waits for: it ends by itself
@@ -331,12 +333,7 @@ async def _watch(
             for inference in asked:
                 service.swaps.use(inference.pipeline.config.name)
             answers = [
-                await runner.predict(
-                    call(inference.pipeline),
-                    inference.features,
-                    inference.options,
-                    explain=False,
-                )
+                await runner.predict(call(inference.pipeline), inference.features, inference.options, explain=False)
                 for inference in asked
             ]
             moments.append(await runner.offload(partial(annotator.moment, *shown, answers)))

@@ -11,8 +11,8 @@ from starlette.types import Receive, Scope, Send
 
 from app.engine.runner import Call, Part, Runner
 from app.errors import ClientLeft, ServiceError, from_media
+from app.log import log
 from app.metrics import Metrics
-from app.telemetry import log
 from models.media.errors import MediaError
 
 if TYPE_CHECKING:
@@ -104,8 +104,7 @@ def _event(part: Part, call: Call, head: dict[str, Any], metrics: Metrics) -> st
     if name != "result":
         return _written(name, data)
     metrics.noticed(call.pipeline.config.name, data.get("notices"))
-    if call.reservation is not None:
-        call.reservation.answered()
+    call.reservation.answered()
     return _written(name, head | data)
 
 
@@ -139,7 +138,7 @@ class _EventStream(StreamingResponse):
         async with aclosing(self.parts), aclosing(self.events):
             await super().__call__(scope, receive, send)
         if not self.is_over:
-            if (reservation := self.call.reservation) is not None and not reservation.is_done:
-                reservation.is_given_up = True
+            if not self.call.reservation.is_done:
+                self.call.reservation.is_given_up = True
                 self.metrics.evicted.labels("left").inc()
             raise ClientLeft

@@ -3,8 +3,8 @@
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
+from app.api.problems import problems
 from app.api.service import service_of
-from app.errors import problems
 
 router = APIRouter(tags=["health"])
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
+from app.api.problems import problems
 from app.api.rules import needed
 from app.api.service import service_of
-from app.errors import problems
 
 if TYPE_CHECKING:
     from models.features import Modality
@@ -93,39 +93,39 @@ async def get_model(model: str, request: Request) -> ModelCard:
     return card(service.registry.profile(model), service.settings.limits)
 
 
-def card(pipeline: "Profile", limits: "MediaLimits") -> ModelCard:
+def card(profile: "Profile", limits: "MediaLimits") -> ModelCard:
     """What there is to say about a checkpoint."""
-    config = pipeline.config
-    required = needed(pipeline)
+    config = profile.config
+    required = needed(profile)
     return ModelCard(
         id=config.name,
         version=config.version,
         task=config.task,
         description=config.description,
         modalities={
-            name: ModalityCard(required=name in required, max_items=most, limits=_most(pipeline, name, limits))
-            for name, most in pipeline.accepts.items()
+            name: ModalityCard(required=name in required, max_items=most, limits=_most(profile, name, limits))
+            for name, most in profile.accepts.items()
         },
-        languages=pipeline.languages or None,
+        languages=profile.languages or None,
         labels=config.labels,
-        streaming=pipeline.streaming_refusal is None,
-        streaming_refusal=pipeline.streaming_refusal,
-        streaming_modalities=None if pipeline.streaming_refusal else [str(name) for name in config.modalities],
-        explains=pipeline.explains,
-        options=pipeline.options.model_json_schema(),
-        metrics=pipeline.metrics,
-        parameters=pipeline.parameters,
-        digest=pipeline.digest,
-        device=str(pipeline.device),
-        runtime=RuntimeCard(**asdict(pipeline.runtime)),
-        readme=pipeline.card,
+        streaming=profile.streaming_refusal is None,
+        streaming_refusal=profile.streaming_refusal,
+        streaming_modalities=None if profile.streaming_refusal else [str(name) for name in config.modalities],
+        explains=profile.explains,
+        options=profile.options.model_json_schema(),
+        metrics=profile.metrics,
+        parameters=profile.parameters,
+        digest=profile.digest,
+        device=str(profile.device),
+        runtime=RuntimeCard(**asdict(profile.runtime)),
+        readme=profile.card,
     )
 
 
-def _most(pipeline: "Profile", part: "Modality", limits: "MediaLimits") -> dict[str, int | float]:
+def _most(profile: "Profile", part: "Modality", limits: "MediaLimits") -> dict[str, int | float]:
     """How much one part may hold; of vectors that stand for a medium only the bytes are bounded."""
-    nbytes: dict[str, int | float] = {"bytes": pipeline.part_bytes(part, limits)}
-    item = pipeline.config.modalities.get(part)
+    nbytes: dict[str, int | float] = {"bytes": profile.part_bytes(part, limits)}
+    item = profile.config.modalities.get(part)
     if item is not None and item.features.type == "vectors":
         return nbytes
     named = {

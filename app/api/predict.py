@@ -1,6 +1,5 @@
 """POST /v1/models/{model}/predict: parts in, an answer out; as JSON, part by part, or drawn over the picture."""
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from fastapi import Request
@@ -14,9 +13,10 @@ from app.api.rules import EXPLAIN, Posted, Rules, check_explain
 from app.api.service import service_of
 from app.api.uploads import leaving, receive, refuse_query
 from app.engine.admission import Reservation
+from app.engine.deadline import Deadline
 from app.engine.runner import Call
 from app.engine.service import Service
-from app.errors import DeadlinePassed, NotAcceptable, Unavailable, WrongFields, from_validation
+from app.errors import NotAcceptable, Unavailable, WrongFields, from_validation
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -32,9 +32,10 @@ async def predict(request: Request) -> Response:
     request.scope["route"] = route  # as FastAPI's own routes do
     service = service_of(request)
     runner, settings = service.runner, service.settings
-    pipeline = await _awake(service, request)
+    reservation = _reservation(service, request)
+    seconds = settings.deadline_seconds
+    pipeline = await service.awake(request.path_params["model"], Deadline.of(reservation, seconds))
     kind = _kind(request, pipeline)
-    reservation = _reservation(request)
     rules = Rules.of(pipeline, settings.limits, settings.max_request_bytes)
     refuse_query(request)
     posted = await receive(request, rules, service, reservation)
@@ -42,14 +43,13 @@ async def predict(request: Request) -> Response:
     if explain and kind == EVENTS:
         remedy = "Ask for application/json to get the explanation, or leave explain out."
         raise WrongFields("A stream of events carries no explanation.", remedy, field=EXPLAIN)
-    until = asyncio.get_running_loop().time() + min(settings.deadline_seconds, reservation.remaining())
     head = _head(pipeline, request.state.request_id)
     if kind == EVENTS:
         # It is the sending of events that notices when a client has left.
-        call = Call(pipeline, request.state.timing, until, reservation)
+        call = Call(pipeline, request.state.timing, Deadline.of(reservation, seconds))
         return await event_stream(runner, call, posted.bundle, options, head)
     async with leaving(request) as gone:
-        call = Call(pipeline, request.state.timing, until, reservation, gone)
+        call = Call(pipeline, request.state.timing, Deadline.of(reservation, seconds, gone))
         decoded, features = await runner.prepare(call, posted.bundle)
         # Tensors now: the bytes need not be held any longer, nor the pixels where nothing is drawn over them.
         drawn_on = decoded if kind == PNG else None
@@ -63,26 +63,11 @@ async def predict(request: Request) -> Response:
         return JSONResponse(head | result.model_dump(exclude_none=True), headers=_headers(call))
 
 
-async def _awake(service: Service, request: Request) -> "Pipeline":
-    """The checkpoint, which may have to be loaded again first: that takes no longer than an answer may."""
-    name = request.path_params["model"]
-    if name not in service.registry.resting:
-        pipeline = service.registry.get(name)
-        service.swaps.use(name)
-        return pipeline
-    seconds = min(service.settings.deadline_seconds, _reservation(request).remaining())
-    waking = asyncio.ensure_future(service.swaps.awake(name))
-    await asyncio.wait([waking], timeout=max(seconds, 0))
-    if not waking.done():
-        waking.cancel()
-        raise DeadlinePassed("The model was not loaded in time.", "Try again later.")
-    return waking.result()
-
-
-def _reservation(request: Request) -> Reservation:
+def _reservation(service: Service, request: Request) -> Reservation:
     reservation = getattr(request.state, "reservation", None)
     if not isinstance(reservation, Reservation):
-        # The middleware saw no such model, and now there is one.
+        # The middleware saw no such model; if now there is one, it came this moment.
+        service.registry.profile(request.path_params["model"])
         raise Unavailable("The model was loaded at this moment.", 1)
     return reservation
 

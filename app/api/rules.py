@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from app.errors import ServiceError, TooLarge, WrongFields, unknown_field
 from models.media.limits import MediaLimits
@@ -33,12 +33,12 @@ class Rules:
     most_bytes: int
 
     @classmethod
-    def of(cls, pipeline: "Profile", limits: MediaLimits, most_bytes: int) -> "Rules":
-        """The rules of ``pipeline``."""
-        options = (*pipeline.options.model_fields, EXPLAIN)
-        part_bytes = {part: pipeline.part_bytes(part, limits) for part in pipeline.accepts}
-        written = frozenset(part for part in pipeline.accepts if pipeline.is_written(part))
-        return cls(pipeline.accepts, part_bytes, written, options, needed(pipeline), most_bytes)
+    def of(cls, profile: "Profile", limits: MediaLimits, most_bytes: int) -> "Rules":
+        """The rules of ``profile``."""
+        options = (*profile.options.model_fields, EXPLAIN)
+        part_bytes = {part: profile.part_bytes(part, limits) for part in profile.accepts}
+        written = frozenset(part for part in profile.accepts if profile.is_written(part))
+        return cls(profile.accepts, part_bytes, written, options, needed(profile), most_bytes)
 
     @property
     def known(self) -> list[str]:
@@ -55,9 +55,14 @@ class Rules:
         parts = sum(self.accepts.values()) + len(self.options)
         return min(self.most_bytes, round(media) + len(self.options) * _ESCAPED * OPTION_BYTES + parts * _AROUND)
 
+    def modality(self, name: str) -> "Modality | None":
+        """The modality of a part; None of an option, or of what is not taken."""
+        return cast("Modality", name) if name in self.accepts else None
+
     def bytes_of(self, name: str) -> int:
         """Most bytes of a part."""
-        return next((most for part, most in self.part_bytes.items() if part == name), OPTION_BYTES)
+        modality = self.modality(name)
+        return OPTION_BYTES if modality is None else self.part_bytes[modality]
 
     def check_name(self, name: str, count: int) -> None:
         """Refuse the ``count``-th part of the name where there may not be as many.
@@ -65,7 +70,7 @@ class Rules:
         Raises:
             WrongFields: unknown, not for this model, or too many.
         """
-        modality = next((known for known in self.accepts if known == name), None)
+        modality = self.modality(name)
         if modality is None and name not in self.options:
             raise self._stranger(name)
         most = self.accepts[modality] if modality else 1
@@ -78,8 +83,7 @@ class Rules:
 
     def too_large(self, name: str) -> ServiceError:
         """What to say about a part that weighs too much."""
-        most = self.bytes_of(name)
-        modality = name if name in self.accepts else None
+        most, modality = self.bytes_of(name), self.modality(name)
         remedy = "Send a smaller one: fewer pixels, a shorter clip or text, or a stronger compression."
         limit = f"{most} bytes"
         return TooLarge(
@@ -108,17 +112,17 @@ class Posted:
 
     def add(self, rules: Rules, name: str, value: Any) -> None:
         """Take in a part whose name was checked."""
-        modality = next((known for known in rules.accepts if known == name), None)
+        modality = rules.modality(name)
         if modality is None:
             self.options[name] = value
         else:
             self.bundle.setdefault(modality, []).append(value)
 
 
-def needed(pipeline: "Profile") -> frozenset["Modality"]:
-    """The parts that no request for ``pipeline`` does without."""
+def needed(profile: "Profile") -> frozenset["Modality"]:
+    """The parts that no request for ``profile`` does without."""
     # Where a video may stand in for pictures or sound, neither of the two is needed by itself.
-    items = pipeline.config.modalities.items()
+    items = profile.config.modalities.items()
     return frozenset(name for name, item in items if item.required and not item.features.stand_ins)
 
 
@@ -137,13 +141,13 @@ def check_parts(bundle: Mapping[str, list[Any]], rules: Rules) -> Posted:
     return posted
 
 
-def check_explain(pipeline: "Profile", explain: bool) -> None:
+def check_explain(profile: "Profile", explain: bool) -> None:
     """Refuse to explain where nothing can be explained.
 
     Raises:
         WrongFields: nothing can.
     """
-    if explain and not pipeline.explains:
+    if explain and not profile.explains:
         raise WrongFields("This model explains nothing.", "Leave explain out.", field=EXPLAIN)
 
 

@@ -13,14 +13,14 @@ from starlette.routing import Match, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from app import errors
 from app.api.messages import START, Start, parse
+from app.api.problems import answer, no_such_stream
 from app.api.websocket import RETRY, SocketConnection, code_of
 from app.engine.connection import POLICY, Event, SessionClosed
 from app.engine.live import Live
 from app.engine.sessions import Sessions
-from app.errors import BadRequest, Forbidden, ServiceError, Unavailable, WrongFields
-from app.telemetry import log
+from app.errors import BadRequest, Forbidden, ServiceError, Unavailable, UpgradeRequired, WrongFields
+from app.log import log
 
 if TYPE_CHECKING:
     from models.pipeline import Pipeline
@@ -44,7 +44,7 @@ class Streams:
         socket = WebSocket(scope, receive, send)
         match, found = _route.matches(scope)
         if match is Match.NONE:
-            await socket.send_denial_response(errors.no_such_stream(socket.url.path))
+            await socket.send_denial_response(no_such_stream(socket.url.path))
         else:
             await _serve(socket, self.sessions, found["path_params"]["model"])
 
@@ -54,7 +54,7 @@ async def _serve(socket: WebSocket, sessions: Sessions, model: str) -> None:
     refused = sessions.service.metrics.stream_refused
     if (refusal := _refusal(socket.headers, sessions.service.settings.cors_origins)) is not None:
         refused.labels(refusal.kind).inc()
-        await socket.send_denial_response(refusal.response())
+        await socket.send_denial_response(answer(refusal))
         return
     await socket.accept()
     connection = SocketConnection(socket)
@@ -62,9 +62,10 @@ async def _serve(socket: WebSocket, sessions: Sessions, model: str) -> None:
         live = await _begin(sessions, model, await _first(socket), connection)
     except WebSocketDisconnect:
         return
-    except ServiceError as error:
-        refused.labels(error.kind).inc()
-        await connection.close(code_of(error), error)
+    except Exception as error:  # noqa: BLE001 - the last place before the socket: the client is told, and the log
+        said = error if isinstance(error, ServiceError) else _unforeseen(error)
+        refused.labels(said.kind).inc()
+        await connection.close(code_of(said), said)
         return
     await _carry(sessions, live, connection)
 
@@ -99,7 +100,7 @@ def _refusal(headers: Headers, allowed: list[str]) -> ServiceError | None:
 
 
 async def _plain(_: Request) -> Response:
-    raise errors.UpgradeRequired
+    raise UpgradeRequired
 
 
 _PATH = "/v1/models/{model}/stream"
@@ -136,14 +137,19 @@ def _outcome(
     if reading.done() and (error := reading.exception()) is not None:
         if isinstance(error, SessionClosed):
             return error.code, error.error
-        log.exception("unexpected error in a stream", exc_info=error)
-        return POLICY, ServiceError("The server failed on this session.", "Start a new one.")
+        return POLICY, _unforeseen(error)
     if connection.code is not None:
         return connection.code, None
     # What cannot be said any more is no error of the server's.
     if writing.done() and writing.exception() is None:
         return writing.result(), None
     return None, None
+
+
+def _unforeseen(error: BaseException) -> ServiceError:
+    """Log what nobody expected: what its client is told."""
+    log.exception("unexpected error in a stream", exc_info=error)
+    return ServiceError("The server failed on this session.", "Start a new one.")
 
 
 def _forgotten(task: "asyncio.Task[Any]") -> None:

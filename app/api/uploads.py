@@ -12,8 +12,9 @@ from starlette.datastructures import Headers
 from app.api.parts import read_body, read_json
 from app.api.rules import Posted, Rules, check_enough
 from app.engine.admission import Reservation
+from app.engine.deadline import Deadline
 from app.engine.service import Service
-from app.errors import DeadlinePassed, UploadTimeout, WrongFields
+from app.errors import UploadTimeout, WrongFields
 
 _SHORT_BODY = 16 * 2**10
 TIMEOUT = "X-Request-Timeout"
@@ -81,16 +82,11 @@ async def _parsed(body: bytearray, rules: Rules, service: Service, reservation: 
     # Decoding megabytes of base64 would hold up every other request; a sentence takes less time than the way there.
     if len(body) <= _SHORT_BODY:
         return read_json(body, rules)
-    parsing = asyncio.ensure_future(service.runner.offload(lambda: read_json(body, rules)))
-    seconds = min(service.settings.deadline_seconds, reservation.remaining())
-    await asyncio.wait([parsing], timeout=max(seconds, 0))
-    if not parsing.done():
-        # It waits behind the media of others.
-        parsing.cancel()
-        reservation.is_given_up = True
-        service.metrics.evicted.labels("deadline").inc()
-        raise DeadlinePassed("The body was not read in time.", "Send multipart/form-data, or set a longer deadline.")
-    return parsing.result()
+    deadline = Deadline.of(reservation, service.settings.deadline_seconds)
+    # It waits behind the media of others.
+    parsing = service.runner.offload(lambda: read_json(body, rules))
+    remedy = "Send multipart/form-data, or set a longer deadline."
+    return await deadline.within(parsing, "The body was not read in time.", remedy)
 
 
 @asynccontextmanager

@@ -1,25 +1,23 @@
 """One WebSocket of a streaming session: what comes is taken in, and what there is to say is said.
 
-docs/streaming.md describes the messages. Text frames are JSON objects with a ``type``; binary frames are chunks: a
-header of 16 bytes (sequence number u32, modality u8, three bytes 0, seconds f64, all little-endian), then the medium.
+docs/streaming.md describes the messages. Text frames are JSON objects with a ``type``; binary frames are chunks.
 """
 
 import asyncio
 import json
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from app.api.messages import MODALITIES, SAID, Credit, End, Export, Flush, parse
+from app.chunk import HEADER
 from app.engine.connection import POLICY, TOO_LARGE, TRY_LATER, Event, SessionClosed, error_event
 from app.engine.live import Live
 from app.engine.stepper import exported
 from app.errors import BadRequest, ServiceError, TooLarge, Unavailable
 from models.streaming.errors import BadChunk, Busy
 
-HEADER = struct.Struct("<IB3xd")
 RETRY = 10
 """Seconds after which a client that found too much going on may come back."""
 _CLOSE_SECONDS = 5.0

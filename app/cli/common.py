@@ -21,7 +21,7 @@ Options = Annotated[list[str] | None, typer.Option("--option", "-o", help="name=
 Url = Annotated[str | None, typer.Option(help="Ask the server there instead of loading the checkpoint.")]
 
 
-def settings_of(**given: Any) -> Any:
+def settings_of(**given: Any) -> "Settings":
     """The settings of the environment, and in place of them those options that were ``given``."""
     from pydantic import ValidationError
     from pydantic_settings import SettingsError

@@ -76,16 +76,18 @@ def search(
         if image is None:
             question = annotator.query({"text": [text or ""]}, settings.limits)
         else:
-            data = image.read_bytes()
+            data = _contents(image)
             question = annotator.query({"image": [data]}, settings.limits)
             shown = thumbnail(decode_image(data, settings.limits))
         with FolderIndex(index, model=annotator.model, size=annotator.size) as opened:
             hits = opened.search(annotator.query_vector(question.answer()), limit)
-            page.write_text(render(hits, opened.folder, text=text, thumbnail=shown), encoding="utf-8")
+            rendered = render(hits, opened.folder, text=text, thumbnail=shown)
     except MediaError as error:
         fail(str(error))
     except IndexFault as error:
         fail(str(error))
+    try:
+        page.write_text(rendered, encoding="utf-8")
     except OSError as error:
         fail(f"{page} cannot be written: {error}")
     for hit in hits:
@@ -96,6 +98,13 @@ def search(
     if not hits:
         typer.echo(f"Nothing found: {index} is empty.", err=True)
     typer.echo(f"Thumbnails: {page}", err=True)
+
+
+def _contents(image: Path) -> bytes:
+    try:
+        return image.read_bytes()
+    except OSError as error:
+        fail(f"{image} cannot be read: {error}")
 
 
 def _printable(path: object) -> str:

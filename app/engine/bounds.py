@@ -7,7 +7,7 @@ _HELD_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class SessionBounds:
     """What one session may take up."""
 
     chunk_bytes: int

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from app.engine.batcher import Batcher, Lane, Row, cost
-from app.telemetry import log
+from app.log import log
 
 if TYPE_CHECKING:
     from models.decoding.decoder import SharedDecoder, StepAnswer, StepCall

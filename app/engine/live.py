@@ -8,7 +8,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from app.engine.bounds import Bounds
+from app.engine.bounds import SessionBounds
 from app.engine.connection import NORMAL, POLICY, Connection, Event, SessionClosed, error_event
 from app.errors import Gap, OutOfBounds
 
@@ -30,7 +30,7 @@ class Live:
         self,
         session: "Session",
         start: Mapping[str, Any],
-        bounds: Bounds,
+        bounds: SessionBounds,
         wake_stepper: Callable[["Live"], None],
         offload: Callable[[Callable[[], Any]], Awaitable[Any]],
     ) -> None:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeGuard
 
 from app.engine.device import in_own_thread
-from app.errors import LoadFailed, NotFound, Unavailable
-from app.telemetry import log
+from app.errors import LoadFailed, NoSuchModel, Unavailable
+from app.log import log
 from models.device import choose_device
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ class Failure:
 class Registry:
     """Loads in a thread of its own, while the service already answers.
 
-    ``pipelines`` are in memory; ``resting`` are served as well, and loaded again when somebody asks. Both are replaced
-    rather than changed, since the event loop reads them meanwhile.
+    ``served`` are all by name: those in memory are pipelines, the others rest and are loaded again when somebody asks.
+    It is replaced whole rather than changed, since the event loop reads it meanwhile: no name is missing in between.
     """
 
     def __init__(
@@ -44,8 +44,7 @@ class Registry:
 
         ``threads`` are those of the device that will run the networks, 0 for torch's choice.
         """
-        self.pipelines: dict[str, Pipeline] = {}
-        self.resting: dict[str, Profile] = {}
+        self.served: dict[str, Profile] = {}
         self.failed: list[Failure] = []
         self.loaded = False
         self._roots, self._device, self._plugins, self._runtime = roots, device, plugins, runtime
@@ -53,13 +52,20 @@ class Registry:
 
     @property
     def profiles(self) -> "dict[str, Profile]":
-        """All that is served, by name."""
-        return dict(sorted({**self.resting, **self.pipelines}.items()))
+        """All that is served, by name, in the order of the names."""
+        return dict(sorted(self.served.items()))
+
+    @property
+    def pipelines(self) -> "dict[str, Pipeline]":
+        """Those in memory, by name."""
+        return {name: found for name, found in self.served.items() if _in_memory(found)}
 
     @property
     def counts(self) -> dict[str, int]:
         """How many checkpoints there are by state."""
-        return {"loaded": len(self.pipelines), "resting": len(self.resting), "failed": len(self.failed)}
+        served = self.served
+        loaded = sum(map(_in_memory, served.values()))
+        return {"loaded": loaded, "resting": len(served) - loaded, "failed": len(self.failed)}
 
     def load_all(self, prepare: Prepare, is_stopping: Callable[[], bool] = lambda: False) -> None:
         """Load every checkpoint, running ``prepare`` on each before it serves, until all is to stop. Never raises."""
@@ -90,13 +96,15 @@ class Registry:
         """Load the folder of that name as it is now, and serve it in place of what had the name.
 
         Raises:
-            NotFound: there is no such folder.
+            NoSuchModel: there is no such folder.
             LoadFailed: it cannot be served. What had the name still is.
         """
         # By its name, so that no path of a client's making is looked at.
         folder = _named(name, self._roots)
         if folder is None:
-            raise NotFound(f"No folder holds a checkpoint '{name}'.", "Put one into a folder of FUSIONRNN_MODEL_DIR.")
+            raise NoSuchModel(
+                f"No folder holds a checkpoint '{name}'.", "Put one into a folder of FUSIONRNN_MODEL_DIR."
+            )
         try:
             pipeline = self._load(folder, prepare)
         except Exception as error:
@@ -110,12 +118,11 @@ class Registry:
         """Give its memory back once nobody uses it; one that rests is loaded again when it is asked for.
 
         Raises:
-            NotFound: it is not served.
+            NoSuchModel: it is not served.
         """
         profile = self.profile(name)
-        resting = {key: found for key, found in self.resting.items() if key != name}
-        self.resting = {**resting, name: profile} if rest else resting
-        self.pipelines = {key: found for key, found in self.pipelines.items() if key != name}
+        others = {key: found for key, found in self.served.items() if key != name}
+        self.served = {**others, name: profile} if rest else others
         log.info("model unloaded", model=name, rests=rest)
 
     def get(self, name: str) -> "Pipeline":
@@ -123,11 +130,11 @@ class Registry:
 
         Raises:
             Unavailable: it may still be loading, or is to be loaded again.
-            NotFound: there is none.
+            NoSuchModel: there is none.
         """
-        if (pipeline := self.pipelines.get(name)) is not None:
-            return pipeline
-        self.profile(name)
+        found = self._known(name)
+        if _in_memory(found):
+            return found
         raise Unavailable(f"'{name}' is not in memory now.", _LOADING_RETRY)
 
     def profile(self, name: str) -> "Profile":
@@ -135,22 +142,33 @@ class Registry:
 
         Raises:
             Unavailable: it may still be loading.
-            NotFound: there is none.
+            NoSuchModel: there is none.
         """
-        if (pipeline := self.pipelines.get(name)) is not None:
-            return pipeline.profile()
-        if (profile := self.resting.get(name)) is not None:
-            return profile
+        found = self._known(name)
+        return found.profile() if _in_memory(found) else found
+
+    def find(self, name: str) -> "Profile | None":
+        """The checkpoint called ``name``: a pipeline where it is in memory, None where none is served."""
+        return self.served.get(name)
+
+    def is_resting(self, name: str) -> bool:
+        """Whether it is served, and has to be loaded again first."""
+        found = self.find(name)
+        return found is not None and not _in_memory(found)
+
+    def _known(self, name: str) -> "Profile":
+        if (found := self.find(name)) is not None:
+            return found
         if not self.loaded:
             raise Unavailable(f"Models are still being loaded, '{name}' perhaps among them.", _LOADING_RETRY)
         reason = next((f" It failed to load: {failure.reason}" for failure in self.failed if failure.name == name), "")
         known = ", ".join(self.profiles) or "none at all"
-        raise NotFound(f"There is no model '{name}'.{reason}", f"These are served: {known}.")
+        raise NoSuchModel(f"There is no model '{name}'.{reason}", f"These are served: {known}.")
 
     def _try(self, folder: Path, prepare: Prepare) -> None:
         def prepare_first(pipeline: "Pipeline") -> None:
             name = pipeline.config.name
-            if name in self.pipelines:
+            if name in self.served:
                 raise ValueError(f"another folder already serves a checkpoint called '{name}'")
             prepare(pipeline)
 
@@ -169,14 +187,19 @@ class Registry:
 
     def _serve(self, pipeline: "Pipeline") -> None:
         name = pipeline.config.name
-        self.pipelines = {**self.pipelines, name: pipeline}
-        self.resting = {key: profile for key, profile in self.resting.items() if key != name}
+        self.served = {**self.served, name: pipeline}
         log.info("model ready", model=name, version=pipeline.config.version, digest=pipeline.digest[:12])
 
     def _fail(self, name: str, error: Exception) -> None:
         reason = _reason(error)
         self.failed = [*self.failed, Failure(name, reason)]
         log.error("not served", name=name, reason=reason)
+
+
+def _in_memory(profile: "Profile") -> "TypeGuard[Pipeline]":
+    from models.pipeline import Pipeline
+
+    return isinstance(profile, Pipeline)
 
 
 def _reason(error: Exception) -> str:

@@ -13,12 +13,12 @@ from weakref import WeakKeyDictionary
 
 from app.engine.admission import Admission, Reservation
 from app.engine.batcher import Lane, Row
+from app.engine.deadline import Deadline
 from app.engine.device import Device, Search, use_threads
 from app.engine.playback import Player, can_play
 from app.engine.warmup import Aside, most_steps
-from app.errors import ClientLeft, DeadlinePassed
 from app.metrics import Metrics
-from app.telemetry import ServerTiming
+from app.timing import ServerTiming
 from models.media.cancellation import while_wanted
 
 if TYPE_CHECKING:
@@ -41,16 +41,16 @@ _SHORT = 1000
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request for one checkpoint.
-
-    ``until`` is its deadline on the event loop's clock; ``gone`` is done when its client has left.
-    """
+    """One request for one checkpoint."""
 
     pipeline: "Pipeline"
     timing: ServerTiming
-    until: float
-    reservation: Reservation | None = None
-    gone: "asyncio.Future[None] | None" = None
+    deadline: Deadline
+
+    @property
+    def reservation(self) -> Reservation:
+        """What it takes of the server."""
+        return self.deadline.reservation
 
 
 class Runner:
@@ -94,14 +94,13 @@ class Runner:
                 return decoded, call.pipeline.features(decoded)
 
         if not self.admission.has_room():
-            await self._within(call, asyncio.ensure_future(self.admission.room()))
+            await call.deadline.within(self.admission.room())
         # A few sentences are tokens sooner than another thread has taken them up.
         short = all(call.pipeline.is_written(part) and sum(map(len, found)) <= _SHORT for part, found in bundle.items())
         decoded, features = work() if short else await self.attempt(call, work)
-        if call.reservation is not None:
-            stages = call.timing.stages
-            seconds = (stages["decode"] + stages["features"]) / 1e3
-            call.reservation.decoded(seconds, sum(features.lengths.values()))
+        stages = call.timing.stages
+        seconds = (stages["decode"] + stages["features"]) / 1e3
+        call.reservation.decoded(seconds, sum(features.lengths.values()))
         return decoded, features
 
     async def predict(self, call: Call, features: "Extracted", options: "BaseModel", *, explain: bool) -> "Result":
@@ -111,7 +110,7 @@ class Runner:
             DeadlinePassed: it took too long.
         """
         row = self._row(call, features, options, lambda _: None, explain=explain)
-        result: Result = await self._within(call, asyncio.wrap_future(self._put(call, row)))
+        result: Result = await call.deadline.within(asyncio.wrap_future(self._put(call, row)))
         self._note(call, row)
         return result
 
@@ -128,19 +127,20 @@ class Runner:
         # Tensors now: the bytes need not be held any longer.
         del bundle
         call.timing.stage = "inference"
-        if can_play(call.pipeline):
+        if played := can_play(call.pipeline):
             # What the network reads of the whole: not a silent sound track beside lips, say.
             heard = {name: items for name, items in decoded.media.items() if name in features.tensors}
             decoded = replace(decoded, media=heard)
+            del heard
             async with aclosing(self._played(call, decoded, options)) as parts:
                 async for part in parts:
                     yield part
-            del decoded, heard
+        del decoded
+        if played or _answers_at_once(call.pipeline):
             # Not what the session has come to: the answer is the same, whoever asks for it.
             result = await self.predict(call, features, options, explain=False)
             yield "result", result.model_dump(exclude_none=True)
             return
-        del decoded
         told = self._told if call.pipeline.decoder() is not None else self._stepped
         async with aclosing(told(call, features, options)) as events:
             async for event in events:
@@ -217,10 +217,10 @@ class Runner:
             player = self._players[pipeline] = Player(pipeline)
         opening = device.submit(lambda: player.open(decoded, options))
         try:
-            playback = await self._within(call, asyncio.wrap_future(opening))
+            playback = await call.deadline.within(asyncio.wrap_future(opening))
             while (work := playback.next()) is not None:
                 row = Row(player.lane, player.streams.step, work, {"ticks": max(work.ticks, 1)})
-                events = await self._within(call, asyncio.wrap_future(device.put(row)))
+                events = await call.deadline.within(asyncio.wrap_future(device.put(row)))
                 self._note(call, row)
                 for event in events:
                     yield playback.told(event)
@@ -250,7 +250,7 @@ class Runner:
 
         try:
             while (part := await self._run(device, call, work)) is not None:
-                if call.reservation is not None and "result" in part:
+                if "result" in part:
                     call.reservation.computed(call.timing.stages["inference"] / 1e3)
                 yield part
         finally:
@@ -274,7 +274,7 @@ class Runner:
         search = self._put(call, row)
         search.add_done_callback(lambda _: tell(None))
         try:
-            while (event := await self._within(call, asyncio.ensure_future(events.get()))) is not None:
+            while (event := await call.deadline.within(events.get())) is not None:
                 yield event
             result = search.result()
             self._note(call, row)
@@ -309,8 +309,7 @@ class Runner:
         """Write down what an answer took."""
         call.timing.add("queue", row.began - row.since)
         call.timing.add("inference", time.perf_counter() - row.began)
-        if call.reservation is not None:
-            call.reservation.computed(row.spent)
+        call.reservation.computed(row.spent)
 
     async def _run(self, pool: Device | ThreadPoolExecutor, call: Call, work: Callable[[], T]) -> T:
         submitted = time.perf_counter()
@@ -319,31 +318,11 @@ class Runner:
             call.timing.add("queue", time.perf_counter() - submitted)
             return work()
 
-        return await self._within(call, asyncio.wrap_future(pool.submit(timed)))
+        return await call.deadline.within(asyncio.wrap_future(pool.submit(timed)))
 
-    async def _within(self, call: Call, task: "asyncio.Future[T]") -> T:
-        """What ``task`` returns, if the call's deadline and its client allow it; a task that is left is cancelled.
 
-        Raises:
-            DeadlinePassed: the deadline came first.
-            ClientLeft: the client left first.
-        """
-        # Not asyncio.timeout: it would also take a TimeoutError that the work itself raises for the deadline.
-        remaining = call.until - asyncio.get_running_loop().time()
-        waited: set[asyncio.Future[Any]] = {task} if call.gone is None else {task, call.gone}
-        try:
-            await asyncio.wait(waited, timeout=max(remaining, 0), return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:
-            task.cancel()
-            raise
-        if task.done():
-            return task.result()
-        # Takes it out of the queue or the batch; if it already runs as a whole, its end is not waited for.
-        task.cancel()
-        if call.reservation is not None:
-            call.reservation.is_given_up = True
-        if call.gone is not None and call.gone.done():
-            self.metrics.evicted.labels("left").inc()
-            raise ClientLeft
-        self.metrics.evicted.labels("deadline").inc()
-        raise DeadlinePassed("The answer was not ready in time.", "Send less, or set a longer deadline.")
+def _answers_at_once(pipeline: "Pipeline") -> bool:
+    """Whether its task has nothing to say before the whole answer."""
+    from models.tasks.task import Task
+
+    return type(pipeline.task).stream is Task.stream

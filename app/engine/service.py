@@ -4,14 +4,15 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from app.engine.admission import Admission, Bounds
+from app.engine.deadline import Deadline
 from app.engine.device import use_threads
 from app.engine.registry import Registry
 from app.engine.runner import Runner
 from app.engine.swaps import Swaps
 from app.errors import Unavailable
+from app.log import log
 from app.metrics import Metrics
 from app.settings import Settings
-from app.telemetry import log
 
 if TYPE_CHECKING:
     from models.pipeline import Pipeline
@@ -69,6 +70,19 @@ class Service:
             except Exception as error:  # noqa: BLE001 - the network may be a user's own, or the service stop meanwhile
                 log.warning("not batched", model=pipeline.config.name, reason=str(error) or type(error).__name__)
 
+    async def awake(self, name: str, deadline: Deadline) -> "Pipeline":
+        """The checkpoint called ``name``, loaded again if it rests.
+
+        Raises:
+            DeadlinePassed: that took too long.
+            ClientLeft: the client left meanwhile.
+            NoSuchModel: there is none.
+            Unavailable: it may still be loading, or cannot be loaded again.
+        """
+        if not self.registry.is_resting(name):
+            return await self.swaps.awake(name)
+        return await deadline.within(self.swaps.awake(name), "The model was not loaded in time.", "Try again later.")
+
     def _make_ready(self, pipeline: "Pipeline") -> None:
         """For one that replaces another under load."""
         self.runner.warm_up(pipeline)
@@ -80,13 +94,21 @@ class Service:
         Raises:
             Unavailable: loading, draining, nothing to serve, or nothing that runs it any more.
         """
-        if self.draining:
-            raise Unavailable("The server is shutting down.", _RETRY)
+        self.check_staying()
         self.check_loaded()
-        if not self.registry.profiles:
+        if not self.registry.served:
             raise Unavailable("No model could be loaded; GET /v1/models says why.", _RETRY)
         if not self.runner.is_alive:
             raise Unavailable("A device's thread has ended; the log says why. Start the server again.", _RETRY)
+
+    def check_staying(self) -> None:
+        """Return where the server goes on.
+
+        Raises:
+            Unavailable: it is draining.
+        """
+        if self.draining:
+            raise Unavailable("The server is shutting down.", _RETRY)
 
     def check_loaded(self) -> None:
         """Return where all that will be served at first is: what was let in before would do without the rest.

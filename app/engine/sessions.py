@@ -6,19 +6,19 @@ that has a whole tick by then. So steps are small while little happens, and larg
 
 import asyncio
 import secrets
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
-from app.engine.bounds import Bounds
+from app.engine.bounds import SessionBounds
 from app.engine.connection import DRAINING, NORMAL, Event
 from app.engine.live import Live
 from app.engine.service import Service
 from app.engine.stepper import Stepper, alone, ended
 from app.errors import NoSuchSession, Unavailable, WrongFields, from_validation
-from app.telemetry import log
+from app.log import log
 from models.streaming.errors import BadStart, BadState, Busy, CannotStream
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _SWEEP_SECONDS = 1.0
 _DRAIN_SECONDS = 5.0
-_RETRY, _RETRY_FULL = 2, 10
+_RETRY_FULL = 10
 _MOST_ENDED = 256
 _START_BYTES = 1024
 """What a first message takes up besides a state."""
@@ -60,7 +60,7 @@ class Sessions:
     def __init__(self, service: Service) -> None:
         self.service = service
         settings = service.settings
-        self.bounds = Bounds(
+        self.bounds = SessionBounds(
             settings.stream_chunk_bytes,
             settings.stream_window_bytes,
             settings.stream_events,
@@ -72,7 +72,6 @@ class Sessions:
         self.lives: dict[str, Live] = {}
         self._ended: dict[str, Live] = {}
         """Those that are over, but whose client may not have heard the end; the oldest first."""
-        self.draining = False
         self._empty = asyncio.Event()
         self._empty.set()
         self._opening = 0
@@ -95,31 +94,23 @@ class Sessions:
         Raises:
             ServiceError: it cannot be; the class says whether the client, or the server's load, is why.
         """
-        if self.draining:
-            raise Unavailable("The server is shutting down.", _RETRY)
+        self.service.check_staying()
         if len(self.lives) + self._opening >= self.service.settings.stream_sessions:
             raise Unavailable(f"{len(self.lives)} sessions are open, as many as may be.", _RETRY_FULL)
         stepper = self._stepper(pipeline)
         stepper.lives += 1
         self._opening += 1
         try:
-            if state is None:
-                asked = StreamRequest(modalities=dict(modalities), options=dict(options))
-                live = self._live(stepper, await self._open(stepper, asked), asked)
-            else:
-                opened = await self.service.runner.read(lambda: stepper.sealer.open(state))
-                live = await self._resumed(stepper, opened, received)
-        except BaseException as error:
+            with _told(list(stepper.streams.options.model_fields)):
+                if state is None:
+                    asked = StreamRequest(modalities=dict(modalities), options=dict(options))
+                    live = self._live(stepper, await self._open(stepper, asked), asked)
+                else:
+                    opened = await self.service.runner.read(lambda: stepper.sealer.open(state))
+                    live = await self._resumed(stepper, opened, received)
+            self._check_staying(stepper, live)
+        except BaseException:
             self._leave(stepper)
-            if isinstance(error, Busy):
-                raise Unavailable(str(error), _RETRY_FULL) from error
-            if isinstance(error, BadState):
-                raise WrongFields(str(error), "Start a new session.", field="state") from error
-            if isinstance(error, BadStart):
-                raise WrongFields(str(error), error.remedy, field=error.field, limit=error.limit) from error
-            if isinstance(error, ValidationError):
-                known = list(stepper.streams.options.model_fields)
-                raise from_validation(error, known, "docs/streaming.md") from error
             raise
         finally:
             self._opening -= 1
@@ -160,11 +151,7 @@ class Sessions:
         self._note("a stream ended", live, stepper, seconds=seconds, reason=live.reason)
         self.service.metrics.stream_ended.labels(live.reason).inc()
         stepper.forget(live)
-        with suppress(RuntimeError):
-            stepper.device.submit(live.session.close)
-        for reader in live.session.readers.values():
-            with alone(live):
-                reader.close()
+        self._close(stepper, live)
         self._leave(stepper)
         if live.farewell is not None:
             live.lay_down()
@@ -183,7 +170,7 @@ class Sessions:
 
     async def drain(self) -> None:
         """Give every client its state, and end all sessions: their clients can go on elsewhere."""
-        self.draining = True
+        self.service.draining = True
         for live in list(self.lives.values()):
             if live.detached is None:
                 self._end_with_state(live, DRAINING, "draining")
@@ -196,6 +183,27 @@ class Sessions:
             self.remove(live, "draining")
         if self._watch is not None:
             self._watch.cancel()
+
+    def _check_staying(self, stepper: Stepper, live: Live) -> None:
+        """Let a session begin, unless all others were ended while it was opened: nobody would end it with its state.
+
+        Raises:
+            Unavailable: they were.
+        """
+        try:
+            self.service.check_staying()
+        except Unavailable:
+            self._close(stepper, live)
+            raise
+
+    @staticmethod
+    def _close(stepper: Stepper, live: Live) -> None:
+        """Give its row and its readers back."""
+        with suppress(RuntimeError):
+            stepper.device.submit(live.session.close)
+        for reader in live.session.readers.values():
+            with alone(live):
+                reader.close()
 
     async def _resumed(self, stepper: Stepper, opened: "Sealed", received: int | None) -> Live:
         """A session that goes on from a state.
@@ -307,3 +315,22 @@ class Sessions:
             log.warning("FUSIONRNN_STREAM_KEY is not set: exported sessions can be resumed by this process only")
             self._key = secrets.token_bytes(32)
         return self._key
+
+
+@contextmanager
+def _told(known: list[str]) -> Iterator[None]:
+    """Let a client know why its session cannot be opened; ``known`` are the options that there are.
+
+    Raises:
+        ServiceError: it cannot.
+    """
+    try:
+        yield
+    except Busy as error:
+        raise Unavailable(str(error), _RETRY_FULL) from error
+    except BadState as error:
+        raise WrongFields(str(error), "Start a new session.", field="state") from error
+    except BadStart as error:
+        raise WrongFields(str(error), error.remedy, field=error.field, limit=error.limit) from error
+    except ValidationError as error:
+        raise from_validation(error, known, "docs/streaming.md") from error

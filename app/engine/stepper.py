@@ -10,7 +10,7 @@ from app.engine.connection import NORMAL, POLICY, Event, error_event
 from app.engine.device import Device
 from app.engine.live import Live
 from app.errors import OutOfBounds, ServiceError
-from app.telemetry import log
+from app.log import log
 from models.streaming.errors import BadState
 
 if TYPE_CHECKING:

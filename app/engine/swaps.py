@@ -48,7 +48,7 @@ class Swaps:
 
         Raises:
             Unavailable: those that are served at first are still being loaded, this one perhaps among them.
-            NotFound: there is no such folder.
+            NoSuchModel: there is no such folder.
             LoadFailed: it cannot be served; what had the name still is.
         """
         self._check_loaded()
@@ -64,7 +64,7 @@ class Swaps:
 
         Raises:
             Unavailable: those that are served at first are still being loaded.
-            NotFound: it is not served.
+            NoSuchModel: it is not served.
         """
         self._check_loaded()
         async with self._lock:
@@ -74,10 +74,10 @@ class Swaps:
         """The checkpoint called ``name``, loaded again if it rests: all who ask meanwhile wait for the same load.
 
         Raises:
-            NotFound: there is none.
+            NoSuchModel: there is none.
             Unavailable: it may still be loading, or cannot be loaded again.
         """
-        if name not in self.registry.resting:
+        if not self.registry.is_resting(name):
             pipeline = self.registry.get(name)
             self.use(name)
             return pipeline
@@ -126,7 +126,7 @@ class Swaps:
     async def _wake(self, name: str) -> "Pipeline":
         async with self._lock:
             # While another change was made, somebody may have loaded it, or unloaded it for good.
-            if name not in self.registry.resting:
+            if not self.registry.is_resting(name):
                 return self.registry.get(name)
             try:
                 return await asyncio.to_thread(self._load, name)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from app.errors import Conflict, NotFound, ServiceError, Unavailable
+from app.errors import Conflict, ServiceError, Unavailable
 from app.search.items import Collection, Found, Item, found_in, item_in, payload_for, payload_of
 
 if TYPE_CHECKING:
@@ -27,16 +27,10 @@ _TIMEOUT = 10
 _RETRY = 5
 
 
-class NoSuchItem(NotFound):
+class NoSuchItem(ServiceError):
     """No such collection, or no such item in it."""
 
     status, kind, title = 404, "unknown-item", "Unknown collection or item"
-
-
-class CollectionConflict(ServiceError):
-    """The collection is full, or of another checkpoint."""
-
-    status, kind, title = 409, "conflict", "Conflict with the collection"
 
 
 class Collections:
@@ -126,7 +120,7 @@ class Collections:
         ``writer`` is who would caption it; where nobody would, captions that are there stay.
 
         Raises:
-            CollectionConflict: the collection is of another checkpoint.
+            Conflict: the collection is of another checkpoint.
         """
         if not self._client.collection_exists(_PREFIX + name):
             return False
@@ -138,7 +132,7 @@ class Collections:
         """Return where at least one moment may be put under this id.
 
         Raises:
-            CollectionConflict: the collection is full, or there are too many collections.
+            Conflict: the collection is full, or there are too many collections.
         """
         self._check_room(name, item, 1)
 
@@ -146,7 +140,7 @@ class Collections:
         """Store an item in place of what had its id; whether the id is new.
 
         Raises:
-            CollectionConflict: the collection is full or of another checkpoint, or there are too many collections.
+            Conflict: the collection is full or of another checkpoint, or there are too many collections.
         """
         from qdrant_client import models
 
@@ -193,7 +187,7 @@ class Collections:
 
         Raises:
             NoSuchItem: there is no such collection.
-            CollectionConflict: it is of another checkpoint.
+            Conflict: it is of another checkpoint.
         """
         self.require(name)
         self._check_model(name, model)
@@ -257,7 +251,7 @@ class Collections:
     def _check_model(self, name: str, model: str) -> None:
         if (made := self._model(name)) != model:
             said = f"The collection '{name}' was made with {made}, whose vectors mean nothing to {model}."
-            raise CollectionConflict(said, "DELETE it and PUT its items again.")
+            raise Conflict(said, "DELETE it and PUT its items again.")
 
     def _make(self, name: str, size: int, model: str) -> None:
         from qdrant_client import models
@@ -278,11 +272,11 @@ class Collections:
             count += self._client.count(_PREFIX + name).count - (before.moments if before else 0)
         elif len(self._names()) >= self._most:
             limit = f"{self._most} collections"
-            raise CollectionConflict("There are as many collections as may be.", "DELETE one.", limit=limit)
+            raise Conflict("There are as many collections as may be.", "DELETE one.", limit=limit)
         if count > self._most_moments:
             limit = f"{self._most_moments} moments"
             said = f"With it the collection '{name}' would have {count} moments or more: photos, and seconds of videos."
-            raise CollectionConflict(said, "DELETE items, or start another collection.", limit=limit)
+            raise Conflict(said, "DELETE items, or start another collection.", limit=limit)
         return before
 
     def _kept(self, name: str, *items: str) -> dict[str, Item]:

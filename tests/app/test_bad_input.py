@@ -65,7 +65,7 @@ def test_sound_that_is_not_numbers(client: TestClient, monkeypatch: pytest.Monke
     listener.config = listener.config.model_copy(update={"name": "listener", "modalities": {}})
     listener.accepts = {"audio": 1}
     monkeypatch.setattr(listener, "decode", lambda bundle, limits: decode_audio(bundle["audio"][0], limits, rate=16000))
-    monkeypatch.setattr(registry, "pipelines", {**registry.pipelines, "listener": listener})
+    monkeypatch.setattr(registry, "served", {**registry.served, "listener": listener})
     body = problem(client.post("/v1/models/listener/predict", files={"audio": nan_wav()}), 400)
     assert body["modality"] == "audio"
 

@@ -142,6 +142,29 @@ def test_a_client_says_how_long_it_waits(client: TestClient, monkeypatch: pytest
     assert answer.status_code == 504
 
 
+@pytest.mark.parametrize("method", ["search", "put"])
+def test_checkpoints_that_rest_are_loaded_within_the_time_of_an_answer(
+    models: Path, open_client: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    client = open_client(model_dir=[models], collections_dir=tmp_path / "store", deadline_seconds=0.3)
+    registry = service(client).registry
+    held = Gate(registry.load)
+    monkeypatch.setattr(registry, "load", held)
+    registry.unload(EMBEDDER, rest=True)
+    with ThreadPoolExecutor(1) as pool:
+        asking = (
+            pool.submit(search, client, "late", text="a dog")
+            if method == "search"
+            else pool.submit(put, client, "late/red", image=picture(RED))
+        )
+        try:
+            answer = asking.result(10)
+        finally:
+            held.opened.set()
+    assert (answer.status_code, answer.json()["detail"]) == (504, "The model was not loaded in time.")
+    assert 'fusionrnn_evicted_total{reason="deadline"} 1.0' in service(client).metrics.text().decode()
+
+
 def test_what_is_noticed_of_an_item_is_not_counted_beside_predict(models: Path, tmp_path: Path) -> None:
     with serving(models, tmp_path) as client:
         assert put(client, "framed/a", image=framed_photo()).status_code == 201
@@ -248,6 +271,24 @@ def test_nobody_watches_a_film_for_a_client_that_has_left(models: Path, tmp_path
         assert not state.admission.reservations
         assert 'evicted_total{reason="left"} 1.0' in state.metrics.text().decode().replace("fusionrnn_", "")
         assert httpx2.get(f"http://{address}/v1/collections/left").status_code == 404
+
+
+def test_nothing_is_searched_for_a_client_that_has_left(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_server(models, collections_dir=tmp_path / "store") as (address, state):
+        httpx2.put(f"http://{address}/v1/collections/left/items/red", files={"image": picture(RED)}, timeout=30)
+        embedder = state.registry.get(EMBEDDER)
+        held = Gate(embedder.predict_batch)
+        monkeypatch.setattr(embedder, "predict_batch", held)
+        with pytest.raises(httpx2.TimeoutException):
+            httpx2.post(f"http://{address}/v1/collections/left/search", json={"text": "a dog"}, timeout=0.5)
+        deadline = time.monotonic() + 10
+        while state.admission.reservations and time.monotonic() < deadline:
+            time.sleep(0.01)
+        held.opened.set()
+        assert not state.admission.reservations
+        assert 'fusionrnn_evicted_total{reason="left"} 1.0' in state.metrics.text().decode()
 
 
 def test_a_picture_is_not_decoded_to_its_end_for_a_client_that_has_left(

@@ -27,6 +27,7 @@ from models.pipeline import Pipeline
 from models.streaming.recurrent import RecurrentStreams
 from tests.app.conftest import Open, running_server, service
 from tests.app.media import video, zip_file
+from tests.app.search.checkpoints import tiny_embedder
 from tests.app.stream.conftest import RATE
 from tests.app.test_predict import events
 from tests.models.streaming.live import save_live
@@ -112,6 +113,41 @@ def test_progress_counts_the_seconds_that_were_played(client: TestClient, monkey
 def test_an_answer_that_is_quick_has_no_progress(client: TestClient) -> None:
     told = events(client.post(COMMANDS, files={"audio": wav(babble(1))}, headers=ASKED).text)
     assert "progress" not in {name for name, _ in told}
+
+
+def test_answers_that_come_at_once_are_batched_and_counted_as_any_other(
+    open_client: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_embedder(tmp_path / "embedder")
+    client, url = open_client(model_dir=[tmp_path]), "/v1/models/image-text-embedding/predict"
+    state = service(client)
+    pipeline, opened, together = state.registry.get("image-text-embedding"), threading.Event(), []
+    answer = pipeline.predict_batch
+    _until(lambda: bool(state.runner.lane(pipeline).most_steps), "it was not measured")
+
+    def noted(queries: Any) -> Any:
+        together.append(len(queries))
+        return answer(queries)
+
+    def ask(text: str) -> dict[str, Any]:
+        ((last, result),) = events(client.post(url, json={"text": text}, headers=ASKED).text)
+        assert last == "result"
+        return without_id(result)
+
+    monkeypatch.setattr(pipeline, "predict_batch", noted)
+    state.runner.device(pipeline.device).submit(lambda: opened.wait(30))
+    texts = ["a dog", "a cat", "a red dog", "a dog runs"]
+    with ThreadPoolExecutor(4) as pool:
+        told = pool.map(ask, texts)
+        _until(lambda: state.runner.device(pipeline.device)._queue.qsize() >= 4, "not all of them wait")
+        opened.set()
+        answers = list(told)
+    assert max(together) > 1
+    assert 'fusionrnn_batch_rows_count{model="image-text-embedding"}' in state.metrics.text().decode()
+    for text, one in zip(texts, answers, strict=True):
+        other = without_id(client.post(url, json={"text": text}).json())
+        assert one["embeddings"]["text"] == pytest.approx(other["embeddings"]["text"], abs=1e-5)
+        assert one | {"embeddings": None} == other | {"embeddings": None}
 
 
 def test_nothing_comes_after_the_result_even_if_it_is_due() -> None:
@@ -288,6 +324,13 @@ def test_parts_that_are_given_up_are_closed(waiting: bool) -> None:
         assert closed.is_set()
 
     asyncio.run(given_up())
+
+
+def _until(holds: Callable[[], bool], otherwise: str) -> None:
+    give_up = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < give_up, otherwise
+        time.sleep(0.01)
 
 
 def words(data: dict[str, Any]) -> tuple[Any, ...]:

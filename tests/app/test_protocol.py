@@ -196,7 +196,11 @@ def test_trailers_that_drip_do_not_hold_the_connection(address: str) -> None:
 def test_what_comes_after_an_answer_does_not_hold_the_connection(address: str, request_: bytes, after: bytes) -> None:
     with connect(address) as idle:
         idle.sendall(request_)
-        assert idle.recv(2**16).startswith(b"HTTP/1.1 ")
+        answer = idle.recv(2**16)
+        # Its body may come in a packet of its own.
+        while not answer.endswith(b"}"):
+            answer += idle.recv(2**16)
+        assert answer.startswith(b"HTTP/1.1 ")
         idle.sendall(after)
         assert rest(idle) == b""
 

@@ -2,6 +2,7 @@
 
 import gc
 import json
+import sys
 import threading
 import time
 import weakref
@@ -199,7 +200,7 @@ def test_a_model_that_nobody_asks_for_rests_and_wakes_when_asked(open_client: Op
     state = service(client)
     card = client.get(URL).json()
     network = weakref.ref(state.registry.get("captioner").network)
-    _until(lambda: "captioner" in state.registry.resting, "the model never rests")
+    _until(lambda: state.registry.is_resting("captioner"), "the model never rests")
     _until(lambda: network() is None, "a resting model stays in memory")
     assert client.get("/v1/models").json()["data"] == [card]
     assert client.get("/readyz").status_code == 200
@@ -229,7 +230,30 @@ def test_an_unloading_meanwhile_ends_no_watch(open_client: Open, root: Path, mon
         state.registry.unload("captioner", rest=False)
         gate.set()
         assert loading.result(30).status_code == 200
-    _until(lambda: "captioner" in state.registry.resting, "the watch is over")
+    _until(lambda: state.registry.is_resting("captioner"), "the watch is over")
+
+
+def test_a_model_that_wakes_is_known_all_the_while(served: TestClient) -> None:
+    registry = service(served).registry
+    pipeline, done = registry.get("captioner"), threading.Event()
+
+    def wake_and_rest() -> None:
+        while not done.is_set():
+            registry.unload("captioner", rest=True)
+            registry._serve(pipeline)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    thread = threading.Thread(target=wake_and_rest)
+    thread.start()
+    try:
+        until = time.monotonic() + 1
+        while time.monotonic() < until:
+            assert registry.profile("captioner").config.name == "captioner"
+    finally:
+        done.set()
+        thread.join()
+        sys.setswitchinterval(interval)
 
 
 def test_names_that_are_not_served_leave_no_trace(open_client: Open, root: Path, jpeg: bytes) -> None:
@@ -313,6 +337,7 @@ def test_waking_takes_no_longer_than_an_answer_may(
     answer = client.post(f"{URL}/predict", files={"image": jpeg})
     gate.set()
     assert (answer.status_code, answer.headers["content-type"]) == (504, "application/problem+json")
+    assert 'fusionrnn_evicted_total{reason="deadline"} 1.0' in service(client).metrics.text().decode()
 
 
 def _until(holds: Callable[[], bool], otherwise: str) -> None:

@@ -10,14 +10,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import httpx2
 import pytest
+import structlog
 from pydantic import SecretStr
 
 from app.settings import Settings
-from app.workers import Worker, Workers, shared
+from app.workers import Worker, Workers, _spawn, shared
 from models.checkpoint import save_checkpoint
 from tests.app.conftest import Open
 from tests.app.process import started
@@ -143,6 +144,30 @@ def test_one_that_drains_is_not_asked_a_second_time_to_end(monkeypatch: pytest.M
     worker.tell()
     worker.stop(1)
     assert cast("Process", worker.process).asked == 1
+
+
+def test_one_that_hangs_while_it_starts_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.workers._spawn.Process", Process)
+    monkeypatch.setattr("app.workers._forget", lambda _: None)
+    monkeypatch.setattr("app.workers._POLL", 0.01)
+    monkeypatch.setattr("app.workers._READY_SECONDS", 0.05)
+    pipe = _spawn.Pipe
+    kept = []
+
+    def open_pipe(**given: Any) -> Any:
+        # Its end stays open, as that of a process does which hangs.
+        ours, theirs = pipe(**given)
+        kept.append(theirs)
+        return ours, SimpleNamespace(close=lambda: None)
+
+    monkeypatch.setattr("app.workers._spawn.Pipe", open_pipe)
+    with socket.socket() as listening, structlog.testing.capture_logs() as logged:
+        worker = Worker(Settings(workers=2), listening)
+        assert worker.wait_until_ready(lambda: False) is None
+    worker.stop(0)
+    kept[0].close()
+    (said,) = [entry for entry in logged if entry["log_level"] == "error"]
+    assert (said["pid"], said["seconds"]) == (1, 0.05)
 
 
 def test_one_that_does_not_start_again_ends_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,6 +96,22 @@ def test_what_is_wrong_is_said(
     assert (pictures / "red.png").read_bytes() == picture(RED)
 
 
+def test_a_photo_that_cannot_be_read_is_said(
+    models: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(models, "index", pictures, "--out", tmp_path / "my.index", "--captioner", "")[0] == 0
+    photo, page, read = pictures / "red.png", tmp_path / "page.html", Path.read_bytes
+
+    def refuse(path: Path) -> bytes:
+        if path == photo:
+            raise PermissionError("not for you")
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    code, _, complaints = run(models, "search", tmp_path / "my.index", "--image", photo, "--page", page)
+    assert (code, complaints.splitlines()[-1]) == (1, f"{photo} cannot be read: not for you")
+
+
 def test_another_folder_does_not_take_the_place_of_the_first(models: Path, pictures: Path, tmp_path: Path) -> None:
     index, page = tmp_path / "my.index", tmp_path / "page.html"
     (tmp_path / "other").mkdir()

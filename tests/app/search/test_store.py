@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app.errors import Conflict
 from app.search import collections
-from app.search.collections import CollectionConflict, Collections, NoSuchItem
+from app.search.collections import Collections, NoSuchItem
 from app.search.items import Item
 from app.search.moments import Moment
 
@@ -116,7 +117,7 @@ def test_fewer_items_than_are_asked_for_are_found_at_once(store: Collections, mo
 
 def test_what_is_refused_leaves_no_empty_collection(tmp_path: Path) -> None:
     store = Collections(tmp_path / "store", most=1, most_moments=2)
-    with pytest.raises(CollectionConflict, match="would have 10 moments"):
+    with pytest.raises(Conflict, match="would have 10 moments"):
         store.put("films", FILM, moments(FILM), MODEL)
     assert store.all() == []
     assert store.put("photos", PHOTO, moments(PHOTO), MODEL)

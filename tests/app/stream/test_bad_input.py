@@ -2,8 +2,9 @@
 
 import asyncio
 import json
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -13,6 +14,7 @@ from fastapi.testclient import TestClient
 from starlette.testclient import WebSocketDenialResponse
 
 from app.settings import ZOO
+from models.streaming.recurrent import RecurrentStreams
 from tests.app.conftest import service
 from tests.app.stream.conftest import PATH, S16, FarEnd, finals, pcm, serving, sessions_of
 from tests.models.streaming.sounds import babble
@@ -416,3 +418,32 @@ def test_a_server_that_stops_gives_every_client_its_state() -> None:
         far.send_sound(SOUND[1280 * events[-1]["next_sequence"] :])
         far.say("session.end")
         assert finals(before) + finals(events) + finals(far.rest()[0]) == wanted
+
+
+def test_a_session_that_opens_while_the_server_stops_is_sent_elsewhere() -> None:
+    gate = threading.Event()
+    with serving() as client:
+        state, sessions = service(client), sessions_of(client)
+        (pipeline,) = state.registry.pipelines.values()
+        state.runner.device(pipeline.device).submit(lambda: gate.wait(30))
+        with client.websocket_connect(PATH) as socket:
+            far = FarEnd(socket)
+            far.say("session.start", modalities=S16)
+            _until(lambda: sessions._opening == 1)
+            (stepper,) = sessions._steppers.values()
+            client.portal.call(sessions.drain)  # type: ignore[union-attr]
+            gate.set()
+            (event,), code = far.rest()
+        assert (event["type"], event["status"], code) == ("error", 503, 1013)
+        streams = stepper.streams
+        assert isinstance(streams, RecurrentStreams)
+        _until(lambda: streams.sessions == 0)
+        assert not sessions.lives
+        assert not sessions._steppers
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < give_up
+        time.sleep(0.01)

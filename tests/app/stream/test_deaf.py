@@ -17,7 +17,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 from websockets.frames import Frame, Opcode
 
-from app.api.websocket import HEADER
+from app.chunk import HEADER
 from app.protocol import WebSocketProtocol
 from tests.app.stream.conftest import PATH, S16, pcm, server
 from tests.models.streaming.sounds import babble

@@ -11,7 +11,7 @@ import structlog
 from fastapi.testclient import TestClient
 
 from app.engine.live import Live
-from tests.app.stream.conftest import PATH, FarEnd, serving, sessions_of
+from tests.app.stream.conftest import PATH, S16, FarEnd, serving, sessions_of
 from tests.app.stream.test_bad_input import neighbour
 
 Break = Callable[[Live, pytest.MonkeyPatch], None]
@@ -60,6 +60,18 @@ def test_one_session_ends_with_an_error_and_the_others_go_on(
             far.say(asked)
         events, code = far.rest()
     assert (events[-1]["type"], events[-1]["detail"]) == ("error", "The server failed on this session.")
+    assert code == 1008
+    (failure,) = [entry for entry in logged if entry["log_level"] == "error"]
+    assert isinstance(failure["exc_info"], Unforeseen)
+
+
+def test_a_session_that_cannot_begin_says_so(commands: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    with neighbour(commands), commands.websocket_connect(PATH) as socket, structlog.testing.capture_logs() as logged:
+        monkeypatch.setattr("models.streaming.recurrent.RecurrentStreams.session", fail)
+        far = FarEnd(socket)
+        far.say("session.start", modalities=S16)
+        (event,), code = far.rest()
+    assert (event["type"], event["status"], event["detail"]) == ("error", 500, "The server failed on this session.")
     assert code == 1008
     (failure,) = [entry for entry in logged if entry["log_level"] == "error"]
     assert isinstance(failure["exc_info"], Unforeseen)

@@ -12,7 +12,7 @@ import torch
 from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 
-from app.engine.bounds import Bounds
+from app.engine.bounds import SessionBounds
 from app.engine.live import Live
 from models.state import State
 from models.streaming.container import CodedReader
@@ -22,7 +22,7 @@ from models.streaming.track import Queue, Track
 from tests.app.stream.conftest import PATH, FarEnd
 from tests.models.streaming.test_container import coded
 
-BOUNDS = Bounds(chunk_bytes=2**18, window_bytes=2**18, events=256, idle_seconds=30, total_seconds=60)
+BOUNDS = SessionBounds(chunk_bytes=2**18, window_bytes=2**18, events=256, idle_seconds=30, total_seconds=60)
 
 
 class Slow:

@@ -11,7 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from app.engine.bounds import Bounds
+from app.engine.bounds import SessionBounds
 from app.engine.live import Live
 from models.pipeline import Pipeline
 from models.streaming.checkpoint import streams_of
@@ -23,7 +23,7 @@ from tests.support import tiny_captioner
 
 LIPS = "/v1/models/live/stream"
 BOTH = {"audio": {"encoding": "pcm_s16le", "sample_rate": RATE}, "video": {"encoding": "jpeg"}}
-BOUNDS = Bounds(chunk_bytes=2**18, window_bytes=2**18, events=256, idle_seconds=30, total_seconds=60)
+BOUNDS = SessionBounds(chunk_bytes=2**18, window_bytes=2**18, events=256, idle_seconds=30, total_seconds=60)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from app.api.websocket import HEADER, SocketConnection
+from app.api.websocket import SocketConnection
+from app.chunk import HEADER
 from app.engine.live import Live
 from app.server import Server
 from app.settings import Settings
