@@ -12,25 +12,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from io import BytesIO
-from itertools import chain
 from math import gcd
 
-import av
 import numpy as np
 import soundfile
 import soxr
 from av.audio.frame import AudioFrame
-from av.container import InputContainer
-from numpy.typing import NDArray
 
 from models.media.cancellation import check_cancelled
-from models.media.container import AUDIO_CODECS, Pictures, check_codec, opened, packets, picture_stream, seconds
+from models.media.container import Pictures, opened, picture_stream, seconds
 from models.media.errors import MediaOutOfBounds, UndecodableMedia, UnsupportedMedia, shielded
+from models.media.frames import Block, Samples, decoded
 from models.media.limits import MediaLimits
-from models.media.sniff import AIFF, FLAC, M4A, MKV, MOV, MP4, WAV, WEBM, recognize
+from models.media.sniff import AIFF, FLAC, M4A, MKV, MOV, MP4, MPEG_TS, WAV, WEBM, recognize
 
 _STATING_LENGTH = frozenset((AIFF, FLAC, MP4, MOV, M4A, WEBM, MKV))
 """Containers whose header can state a duration. For others FFmpeg guesses one from the bit rate."""
+
+_TIMED = frozenset((MP4, MOV, M4A, WEBM, MKV, MPEG_TS))
+"""Containers that say when each packet is heard."""
 
 _SLACK = 0.1
 """Seconds by which a sound may differ from its stated duration, as coders work in whole frames."""
@@ -60,10 +60,6 @@ _OPPOSED = 0.03
 
 _LEAD = 2_000
 """Samples of silence that a resampler hears first."""
-
-Samples = NDArray[np.float32]
-Block = tuple[int, Samples]
-"""A sample rate in Hz and samples [N, channels]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +97,9 @@ def decode_audio(data: bytes, limits: MediaLimits, *, rate: int = 16_000) -> Aud
         stated = seconds(container.duration, _MICROSECOND) or 0.0
         if found in _STATING_LENGTH and stated > most + _SLACK:
             raise _too_long("audio", most)
-        audio = _some(_assemble(map(frame_samples, _frames(container, "audio", len(data))), rate, "audio", most))
-        if found is FLAC and audio.seconds < stated - _SLACK:
+        frames = decoded(container, "audio", len(data), timed=found in _TIMED)
+        audio = _some(_assemble((block for _, block in frames), rate, "audio", most))
+        if found in (FLAC, AIFF) and audio.seconds < stated - _SLACK:
             raise _cut_off()
         return audio
 
@@ -123,7 +120,7 @@ def video_audio(data: bytes, limits: MediaLimits, *, rate: int = 16_000) -> Audi
         moving = picture_stream(container)
         pictures = None if moving is None else Pictures(moving)
         start = None if pictures is None else pictures.start
-        frames = _frames(container, "video", len(data), pictures)
+        frames = decoded(container, "video", len(data), pictures, timed=found in _TIMED)
         most = limits.video_seconds
         audio = _assemble(_aligned(frames, start, most), rate, "video", most)
         if not len(audio.samples):
@@ -269,43 +266,10 @@ def _riff_size(data: bytes) -> int:
     return claimed + 8 if claimed < 0x7FFF0000 else 0
 
 
-def _frames(
-    container: InputContainer, modality: str, size: int, beside: Pictures | None = None
-) -> Iterator[AudioFrame]:
-    """What FFmpeg reads from the first sound track, past the pictures ``beside`` it."""
-    stream = container.streams.audio[0]
-    check_codec(stream, AUDIO_CODECS, modality)
-    context = stream.codec_context
-    context.thread_count = 1
-    failed = decoded = 0
-    for packet in chain(packets(container, stream, modality, size, beside), [None]):
-        try:
-            frames = context.decode(packet)
-        except av.error.InvalidDataError:  # one damaged packet is a click, as in any player
-            failed += 1
-            continue
-        decoded += len(frames)
-        yield from frames
-    if failed > decoded:
-        raise UndecodableMedia(modality, "Most of the sound is corrupt.", "Check that the file plays elsewhere.")
-
-
-def frame_samples(frame: AudioFrame) -> Block:
-    """A frame's samples, scaled to -1 and 1 if they are integers."""
-    values = frame.to_ndarray()
-    channels = values.T if frame.format.is_planar else values.reshape(-1, frame.layout.nb_channels)
-    if channels.dtype.kind == "f":
-        return frame.sample_rate, channels.astype(np.float32)
-    half = 1 << (8 * channels.itemsize - 1)
-    middle = half if channels.dtype.kind == "u" else 0
-    return frame.sample_rate, (channels.astype(np.float32) - np.float32(middle)) / np.float32(half)
-
-
-def _aligned(frames: Iterator[AudioFrame], start: float | None, most: float) -> Iterator[Block]:
+def _aligned(frames: Iterator[tuple[AudioFrame, Block]], start: float | None, most: float) -> Iterator[Block]:
     """The frames' blocks as from ``start`` seconds on the file's clock, with silence where they begin after it."""
     missing: int | None = None
-    for frame in frames:
-        rate, block = frame_samples(frame)
+    for frame, (rate, block) in frames:
         if missing is None:
             begin = seconds(frame.pts, frame.time_base)
             late = 0.0 if begin is None or start is None else begin - start

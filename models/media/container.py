@@ -64,7 +64,7 @@ VIDEO_CODECS = (
 """Decoders of pictures that are used: those of cameras, phones, browsers and editors, of FFmpeg's several hundred."""
 
 AUDIO_CODECS = (
-    "aac,aac_latm,ac3,adpcm_ima_qt,adpcm_ima_wav,adpcm_ms,alac,amrnb,amrwb,eac3,flac,mp1float,mp2,mp2float,mp3,mp3float,"
+    "aac,aac_latm,ac3,adpcm_ima_qt,adpcm_ima_wav,adpcm_ms,alac,amrnb,amrwb,eac3,flac,libopencore_amrnb,libopencore_amrwb,mp1float,mp2,mp2float,mp3,mp3float,"
     "opus,pcm_alaw,pcm_f32be,pcm_f32le,pcm_f64be,pcm_f64le,pcm_mulaw,pcm_s16be,pcm_s16le,pcm_s24be,pcm_s24le,pcm_s32be,"
     "pcm_s32le,pcm_s8,pcm_u8,speex,vorbis"
 )
@@ -98,9 +98,12 @@ def most_pixels(limits: MediaLimits) -> str:
 
 
 def picture_stream(container: InputContainer) -> VideoStream | None:
-    """The first stream of moving pictures; a song's cover is none."""
-    moving = (stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic)
-    return next(moving, None)
+    """The stream of moving pictures that a player would show: one marked as the usual one, else the first.
+
+    A song's cover is none.
+    """
+    moving = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    return next((stream for stream in moving if stream.disposition & Disposition.default), next(iter(moving), None))
 
 
 def seconds(ticks: int | None, time_base: Fraction | None) -> float | None:
@@ -177,9 +180,10 @@ def check_codec(stream: Stream, readable: str, modality: str) -> None:
     """Refuses a stream whose decoder is not among those ``readable``."""
     codec = getattr(stream.codec_context, "codec", None)  # no context where FFmpeg has no decoder
     if codec is None or codec.name not in readable.split(","):
+        what = "sound of the video" if (modality, stream.type) == ("video", "audio") else modality
         raise UnsupportedMedia(
             modality,
-            f"The {modality} is coded as {'something unknown' if codec is None else codec.name}, which is not read.",
+            f"The {what} is coded as {'something unknown' if codec is None else codec.name}, which is not read.",
             "Send H.264 video with AAC sound in an MP4 file." if modality == "video" else "Send WAV, FLAC or MP3.",
         )
 

@@ -14,9 +14,10 @@ import torch
 from av.audio.frame import AudioFrame
 from pydantic import BaseModel, ConfigDict
 
-from models.media.audio import LOUDEST, frame_samples
-from models.media.container import AUDIO_CODECS, check_codec
+from models.media.audio import LOUDEST
+from models.media.container import AUDIO_CODECS
 from models.media.errors import MediaError
+from models.media.frames import frame_samples, frames_of, sound_decoder, sound_stream
 from models.state import State
 from models.streaming.encodings import MOST_CHANNELS, RATES
 from models.streaming.errors import BadChunk, Busy
@@ -232,13 +233,12 @@ def _demux(pipe: _Pipe, name: str) -> None:
     with av.open(pipe, "r", format=name, options=options, metadata_errors="replace") as container:
         if not container.streams.audio:
             raise BadChunk("the container has no sound")
-        stream = container.streams.audio[0]
-        check_codec(stream, AUDIO_CODECS, "audio")
-        stream.codec_context.thread_count = 1
+        stream = sound_stream(container)
+        context = sound_decoder(stream, "audio")
         failed = 0
         for packet in container.demux(stream):
             try:
-                for frame in stream.codec_context.decode(packet):
+                for frame in frames_of(context, packet, "audio"):
                     pipe.put(frame)
                 failed = 0
             except av.error.InvalidDataError as damaged:

@@ -1,0 +1,134 @@
+"""Coded sound to frames of samples, by FFmpeg."""
+
+import ctypes
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any, cast
+
+import av
+import numpy as np
+from av.audio.codeccontext import AudioCodecContext
+from av.audio.frame import AudioFrame
+from av.audio.layout import AudioLayout
+from av.audio.resampler import AudioResampler
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.packet import Packet
+from av.stream import Disposition
+from numpy.typing import NDArray
+
+from models.media.container import AUDIO_CODECS, Pictures, check_codec, packets, seconds
+from models.media.errors import UndecodableMedia, UnsupportedMedia
+
+Samples = NDArray[np.float32]
+Block = tuple[int, Samples]
+"""A sample rate in Hz and samples [N, channels]."""
+
+_LIBRARIES = {"amrnb": "libopencore_amrnb", "amrwb": "libopencore_amrwb"}
+"""Decoders of what FFmpeg's own do not read: pauses that a telephone has left out of AMR."""
+
+_PLANES = 7
+"""Channels in planes of their own that PyAV counts rightly: of more it reads past the frame."""
+
+_GAP = 0.1
+"""Seconds without a packet that are silence, and no rounding of the container's clock."""
+
+
+def sound_stream(container: InputContainer) -> AudioStream:
+    """The track that a player would play: the first that is marked as the usual one, else the first."""
+    tracks = container.streams.audio
+    return next((track for track in tracks if track.disposition & Disposition.default), tracks[0])
+
+
+def sound_decoder(stream: AudioStream, modality: str) -> AudioCodecContext:
+    """What decodes a stream, in this thread.
+
+    Raises:
+        UnsupportedMedia: it is not read.
+    """
+    check_codec(stream, AUDIO_CODECS, modality)
+    context = stream.codec_context
+    if (library := _LIBRARIES.get(context.codec.name)) is not None:
+        context = cast("AudioCodecContext", av.CodecContext.create(library, "r"))
+    elif _has_own_order(layout := context.layout):
+        # Channels are averaged, so that their order says nothing.
+        context.layout = f"{layout.nb_channels} channels"
+    context.thread_count = 1
+    return context
+
+
+def decoded(
+    container: InputContainer, modality: str, size: int, beside: Pictures | None = None, *, timed: bool = False
+) -> Iterator[tuple[AudioFrame, Block]]:
+    """Frames with their samples from the track of ``sound_stream``, past the pictures ``beside`` it.
+
+    Args:
+        size: of the whole file, in bytes.
+        timed: whether the container's times can be trusted: then silence stands for packets that are not there, lost
+            on the way or left out by a coder that had nothing to say.
+
+    Raises:
+        MediaError: it is not read, or most of it is corrupt.
+    """
+    stream = sound_stream(container)
+    context = sound_decoder(stream, modality)
+    failed = count = 0
+    due: float | None = None
+    for packet in chain(packets(container, stream, modality, size, beside), [None]):
+        try:
+            frames = frames_of(context, packet, modality)
+        except av.error.InvalidDataError:  # one damaged packet is a click, as in any player
+            failed += 1
+            continue
+        count += len(frames)
+        for frame in frames:
+            rate, block = frame_samples(frame)
+            begin = seconds(frame.pts, frame.time_base) if timed else None
+            if begin is not None and rate > 0:
+                missing = 0.0 if due is None else begin - due
+                if missing > _GAP:
+                    block = np.concatenate([np.zeros((round(missing * rate), block.shape[1]), np.float32), block])
+                due = (begin if due is None else due) + len(block) / rate
+            yield frame, (rate, block)
+    if failed > count:
+        raise UndecodableMedia(modality, "Most of the sound is corrupt.", "Check that the file plays elsewhere.")
+
+
+def frames_of(context: AudioCodecContext, packet: "Packet[Any] | None", modality: str) -> list[AudioFrame]:
+    """The frames of a packet, or of the end.
+
+    Raises:
+        UnsupportedMedia: their channels are in an order of their own.
+    """
+    frames = context.decode(packet)
+    # All are looked at, for each that has one has to be kept.
+    if sum(_has_own_order(frame.layout) for frame in frames):
+        said = "The sound has its channels in an order of its own."
+        raise UnsupportedMedia(modality, said, "Send it in mono or stereo.")
+    return frames
+
+
+def frame_samples(frame: AudioFrame) -> Block:
+    """A frame's samples, scaled to -1 and 1 if they are integers."""
+    channels = frame.layout.nb_channels
+    if frame.format.is_planar and channels > _PLANES:
+        (frame,) = AudioResampler(format=frame.format.packed.name).resample(frame)
+    values = frame.to_ndarray()
+    each = values.T if frame.format.is_planar else values.reshape(-1, channels)
+    if each.dtype.kind == "f":
+        return frame.sample_rate, each.astype(np.float32)
+    half = 1 << (8 * each.itemsize - 1)
+    middle = half if each.dtype.kind == "u" else 0
+    return frame.sample_rate, (each.astype(np.float32) - np.float32(middle)) / np.float32(half)
+
+
+def _has_own_order(layout: AudioLayout) -> bool:
+    """Whether a layout lists its channels one by one.
+
+    Such a list belongs to the frame or decoder that the layout was taken from, and PyAV 18.1 frees it with the layout,
+    too, which ends the process. So a layout that has one is kept for ever.
+    """
+    if "(" not in layout.name:
+        return False
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(layout))
+    return True

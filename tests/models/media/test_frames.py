@@ -1,0 +1,153 @@
+"""Sounds of many channels, with gaps, pauses and several tracks."""
+
+import io
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from av.stream import Disposition
+
+from models.media import MediaLimits, UndecodableMedia, UnsupportedMedia, decode_audio, video_audio
+from tests.models.media.make import clip, recorded, streamed, tone
+
+LIMITS = MediaLimits()
+DECODE = """
+import sys
+from models.media import MediaLimits, decode_audio
+audio = decode_audio(sys.stdin.buffer.read(), MediaLimits())
+print(audio.seconds, abs(audio.samples).max())
+"""
+
+
+def decoded_elsewhere(data: bytes) -> tuple[float, float]:
+    """Seconds and peak, by a process of its own: what goes wrong here ends the whole of it."""
+    ended = subprocess.run([sys.executable, "-c", DECODE], input=data, capture_output=True, check=False)
+    assert ended.returncode == 0, ended.stderr.decode()[-500:]
+    seconds, peak = map(float, ended.stdout.split())
+    return seconds, peak
+
+
+def coded(codec: str, container: str, layout: str, channels: int) -> bytes:
+    """A second of a tone in as many channels."""
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as output:
+        stream: Any = output.add_stream(codec, rate=48_000, layout=layout)
+        wave = tone(440, 1, 48_000, channels)
+        frame = av.AudioFrame.from_ndarray(wave.reshape(1, -1), format="flt", layout=layout)
+        frame.sample_rate, frame.pts = 48_000, 0
+        for piece in av.AudioResampler(stream.codec_context.format, layout, 48_000).resample(frame):
+            output.mux(stream.encode(piece))
+        output.mux(stream.encode())
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("channels", [8, 16])
+def test_many_channels_in_planes_of_their_own_are_averaged(channels: int) -> None:
+    layout = "7.1" if channels == 8 else f"{channels} channels"
+    codec, container = ("aac", "adts") if channels == 8 else ("pcm_f32le", "matroska")
+    seconds, peak = decoded_elsewhere(coded(codec, container, layout, channels))
+    assert seconds == pytest.approx(1, abs=0.05)
+    assert peak == pytest.approx(0.5, abs=0.05)
+
+
+def test_channels_that_are_listed_one_by_one_are_averaged() -> None:
+    pcm = (np.repeat(tone(440, 1, 48_000), 8, 1) * 32_767).astype(">i2").tobytes()
+    # Apple's tag of an order that FFmpeg has no name for.
+    order = b"CHAN" + struct.pack(">IIII", 12, 0x00800008, 0, 0)
+    common = b"COMM" + struct.pack(">IhIh", 18, 8, 48_000, 16) + b"\x40\x0e\xbb\x80" + bytes(6)
+    body = b"AIFF" + order + common + b"SSND" + struct.pack(">IIi", len(pcm) + 8, 0, 0) + pcm
+    seconds, peak = decoded_elsewhere(b"FORM" + struct.pack(">I", len(body)) + body)
+    assert seconds == pytest.approx(1, abs=1e-3)
+    assert peak == pytest.approx(0.5, abs=0.01)
+
+
+def with_a_gap(data: bytes, container: str, lost: Callable[[float], bool]) -> bytes:
+    """A file anew without the sound's packets that begin at a time that is ``lost``."""
+    file = io.BytesIO()
+    with av.open(io.BytesIO(data), "r") as source, av.open(file, "w", format=container) as output:
+        streams: dict[int, Any] = {stream.index: output.add_stream_from_template(stream) for stream in source.streams}
+        for packet in source.demux():
+            if packet.dts is None:
+                continue
+            assert packet.pts is not None
+            if packet.stream.type == "audio" and lost(float(packet.pts * packet.time_base)):
+                continue
+            packet.stream = streams[packet.stream.index]
+            output.mux(packet)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("container", ["matroska", "mp4", "mpegts"])
+def test_silence_stands_for_packets_that_are_not_there(container: str) -> None:
+    loud = np.concatenate([tone(440, 1.5, 48_000), tone(880, 1.5, 48_000)])
+    data = with_a_gap(streamed(loud, 48_000, "aac", "mp4"), container, lambda begin: 0.5 <= begin < 1)
+    audio = decode_audio(data, LIMITS)
+    assert audio.seconds == pytest.approx(3, abs=0.06)
+    strength = [float(np.abs(audio.samples[round(t * 16_000) :][:1000]).max()) for t in (0.3, 0.7, 1.2, 2.5)]
+    assert strength[1] < 0.01
+    assert min(strength[0], *strength[2:]) > 0.4
+    # The second tone begins where it did, to a frame of the coder's.
+    spectrum = [np.abs(np.fft.rfft(audio.samples[round(t * 16_000) :][:1600])).argmax() * 10 for t in (1.35, 1.6)]
+    assert spectrum == [440, 880]
+
+
+def test_lips_and_sound_stay_together_over_a_gap() -> None:
+    data = with_a_gap(
+        clip(75, rate=25, sound=np.concatenate([tone(440, 1.5, 48_000), tone(880, 1.5, 48_000)])),
+        "matroska",
+        lambda begin: 0.5 <= begin < 1,
+    )
+    audio = video_audio(data, LIMITS)
+    assert audio is not None
+    spectrum = [np.abs(np.fft.rfft(audio.samples[round(t * 16_000) :][:1600])).argmax() * 10 for t in (1.35, 1.6)]
+    assert spectrum == [440, 880]
+
+
+def test_pauses_that_a_telephone_leaves_out_are_heard() -> None:
+    quiet = np.zeros((8000, 1), np.float32)
+    file = io.BytesIO()
+    with av.open(file, "w", format="amr") as output:
+        stream: Any = output.add_stream("libopencore_amrnb", rate=8000, layout="mono", options={"dtx": "1"})
+        wave = np.concatenate([tone(440, 0.5, 8000), quiet, tone(440, 0.5, 8000)])
+        frame = av.AudioFrame.from_ndarray((wave.T * 32_767).astype(np.int16), format="s16", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = 8000, 0, Fraction(1, 8000)
+        for piece in av.AudioResampler(stream.codec_context.format, "mono", 8000).resample(frame):
+            output.mux(stream.encode(piece))
+        output.mux(stream.encode())
+    audio = decode_audio(file.getvalue(), LIMITS)
+    assert audio.seconds == pytest.approx(2, abs=0.1)
+    assert float(np.abs(audio.samples[12_000:20_000]).max()) < 0.1 < 0.3 < float(np.abs(audio.samples).max())
+
+
+def test_the_track_that_a_player_would_play_is_heard() -> None:
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as output:
+        streams: list[Any] = [output.add_stream("pcm_s16le", rate=8000, layout="mono") for _ in range(2)]
+        streams[0].disposition, streams[1].disposition = Disposition(0), Disposition.default
+        for stream, hz in zip(streams, (300, 900), strict=True):
+            wave = (tone(hz, 1, 8000).T * 32_767).astype(np.int16)
+            frame = av.AudioFrame.from_ndarray(wave, format="s16", layout="mono")
+            frame.sample_rate, frame.pts = 8000, 0
+            output.mux(stream.encode(frame))
+            output.mux(stream.encode())
+    audio = decode_audio(file.getvalue(), LIMITS, rate=8000)
+    assert np.abs(np.fft.rfft(audio.samples[:8000])).argmax() == 900
+
+
+def test_an_aiff_that_was_cut_off_is_refused() -> None:
+    whole = recorded(tone(440, 1, 16_000), 16_000, "AIFF", "PCM_16")
+    assert decode_audio(whole, LIMITS).seconds == 1
+    with pytest.raises(UndecodableMedia, match="ends before the last of its samples"):
+        decode_audio(whole[: len(whole) * 6 // 10], LIMITS)
+
+
+def test_of_a_video_whose_sound_is_not_read_the_sound_is_named() -> None:
+    data = clip(10, sound=tone(440), sound_codec="wmav2", container="avi")
+    with pytest.raises(UnsupportedMedia, match="sound of the video is coded as wmav2"):
+        video_audio(data, LIMITS)
