@@ -27,6 +27,7 @@ from models.media.errors import MediaOutOfBounds, UnsupportedMedia, shielded
 from models.media.limits import MediaLimits
 from models.media.room import ROOM, PixelRoom
 from models.media.sniff import AVIF, BMP, GIF, HEIC, JPEG, PNG, TIFF, WEBP, Format, recognize
+from models.media.tiff import prepare, white
 
 _READERS: dict[Format, type[ImageFile]] = {
     JPEG: JpegImageFile,
@@ -108,6 +109,8 @@ def decode_image(
             raise _too_large(f"{image.width} x {image.height}", f"{_LONGEST} pixels a side")
         if image.width * image.height > limits.image_pixels:
             raise _too_large(f"{image.width} x {image.height}", f"{limits.image_pixels} pixels")
+        if isinstance(image, TiffImageFile):
+            prepare(image)
         factor = 1
         if target is not None and found is JPEG:
             image.draft(image.mode, (target, target))
@@ -223,11 +226,12 @@ def _plain(image: ImageFile) -> Image.Image:
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """16-bit gray scaled to 8 bits (Pillow's own conversion clips), with its transparent value if it has one."""
+    """Deep gray scaled to 8 bits (Pillow's own conversion clips), with its transparent value if it has one."""
     deep = np.asarray(image)
+    lightest = white(image, deep) if isinstance(image, TiffImageFile) else 65535
     scaled = np.empty(deep.shape, np.uint8)
     for deep_row, row in zip(deep, scaled, strict=True):
-        row[:] = (deep_row.astype(np.uint32) * 255 + 32767) // 65535
+        row[:] = (deep_row.astype(np.uint32) * 255 + lightest // 2) // lightest
     gray = Image.fromarray(scaled)
     if isinstance(image, TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == 0:
         gray = ImageChops.invert(gray)  # 0 is white here, which Pillow heeds at 8 bits but not at 16
