@@ -82,6 +82,16 @@ def test_a_photo_with_a_preview_behind_it_is_read() -> None:
     assert decode_image(tiff(2, 2, RGB | {330: [8]}, bytes(12)), LIMITS).shape == (2, 2, 3)
 
 
+@pytest.mark.parametrize(
+    "tags",
+    [{COMPRESSION: [34712]}, {COMPRESSION: [50001]}, {DEPTH: [32, 32, 32]}, {0xBC01: [1]}],
+    ids=["jpeg 2000", "webp", "32 bits", "jpeg xr"],
+)
+def test_a_whole_file_of_an_unknown_kind_is_not_called_broken(tags: dict[int, list[int]]) -> None:
+    with pytest.raises(UnsupportedMedia, match="JPEG or PNG"):
+        decode_image(tiff(2, 2, RGB | tags, bytes(48)), LIMITS)
+
+
 def test_a_broken_file_is_called_broken() -> None:
     with pytest.raises(UndecodableMedia):
         decode_image(tiff(20, 20, RGB, bytes(12)), LIMITS)
