@@ -11,13 +11,12 @@ from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageChops
+from PIL import Image, ImageChops, PngImagePlugin
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 from pillow_heif import HeifImageFile
@@ -27,10 +26,11 @@ from models.media.errors import MediaOutOfBounds, UnsupportedMedia, shielded
 from models.media.limits import MediaLimits
 from models.media.room import ROOM, PixelRoom
 from models.media.sniff import AVIF, BMP, GIF, HEIC, JPEG, PNG, TIFF, WEBP, Format, recognize
+from models.media.tiff import prepare, white
 
 _READERS: dict[Format, type[ImageFile]] = {
     JPEG: JpegImageFile,
-    PNG: PngImageFile,
+    PNG: PngImagePlugin.PngImageFile,
     WEBP: WebPImageFile,
     GIF: GifImageFile,
     BMP: BmpImageFile,
@@ -70,11 +70,17 @@ _STRIP = 1 << 20
 _DARK = 0.05
 """The least share of what is opaque that is dark where there is something to see on white."""
 
+_UNREAD = re.compile("cannot handle|unknown pixel mode|Unsupported BMP|not yet supported|MAX_TEXT_")
+"""What Pillow says of a file that may be whole, but whose depth, colours, compression or length of notes it refuses."""
+
 _ORIENTATION, _PHOTOMETRIC = 0x0112, 0x0106
 
 # Pillow warns of odd metadata, and of sizes that are checked here anyway. A filter set once, unlike one around each
 # call, is safe with threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+
+# A colour profile or the notes of a program may well be longer than Pillow's 1 MiB. All texts together stay bounded.
+PngImagePlugin.MAX_TEXT_CHUNK = 16 * 2**20
 
 # Of a HEIC file only its photo is wanted, on the thread that asks for it: others are decoded beside it. What libheif
 # allocates for it is bounded by the size that the file's header gives, which is checked here.
@@ -100,14 +106,13 @@ def decode_image(
     with shielded("image", found.name):
         if found is JPEG:
             _check_segments(data)
-        try:
-            image = _READERS[found](BytesIO(data))
-        except Image.DecompressionBombError as error:  # some readers allocate, and so check, before they return
-            raise _too_large("beyond reading", f"{limits.image_pixels} pixels") from error
+        image = _opened(data, found, limits)
         if max(image.size) > _LONGEST:
             raise _too_large(f"{image.width} x {image.height}", f"{_LONGEST} pixels a side")
         if image.width * image.height > limits.image_pixels:
             raise _too_large(f"{image.width} x {image.height}", f"{limits.image_pixels} pixels")
+        if isinstance(image, TiffImageFile):
+            prepare(image)
         factor = 1
         if target is not None and found is JPEG:
             image.draft(image.mode, (target, target))
@@ -117,6 +122,21 @@ def decode_image(
             image.load()
             orientation = _orientation(image)
             return _turned(_rgb(image, ink, factor), orientation)
+
+
+def _opened(data: bytes, found: Format, limits: MediaLimits) -> ImageFile:
+    """The image, of which no more than the header has been read."""
+    try:
+        return _READERS[found](BytesIO(data))
+    except Image.DecompressionBombError as error:  # some readers allocate, and so check, before they return
+        raise _too_large("beyond reading", f"{limits.image_pixels} pixels") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        # The only keys that its reader does not find are compressions, which have numbers.
+        if _UNREAD.search(str(error)) or (found is TIFF and isinstance(error.__cause__, KeyError)):
+            detail = f"The image is a {found.name} of a kind that is not read."
+            remedy = "Save it as an ordinary JPEG or PNG, of 8 bits a channel."
+            raise UnsupportedMedia("image", detail, remedy) from error
+        raise
 
 
 def _too_large(size: str, limit: str) -> MediaOutOfBounds:
@@ -217,17 +237,20 @@ def _plain(image: ImageFile) -> Image.Image:
             "The image's pixels are signed, 32-bit or floating-point numbers, of which none is defined as white.",
             "Save it with 8 or 16 unsigned bits a channel.",
         )
+    elif image.mode == "RGBA" and isinstance(image, BmpImageFile) and image.getchannel("A").getextrema() == (0, 0):
+        image.putalpha(255)  # screenshots say that they have alpha, and leave it 0
     elif image.mode == "CMYK" and isinstance(image, JpegImageFile) and "adobe" not in image.info:
         plain = ImageChops.invert(image)  # Pillow takes every CMYK JPEG for Adobe's, whose inks are inverted
     return plain
 
 
 def _eight_bit(image: Image.Image) -> Image.Image:
-    """16-bit gray scaled to 8 bits (Pillow's own conversion clips), with its transparent value if it has one."""
+    """Deep gray scaled to 8 bits (Pillow's own conversion clips), with its transparent value if it has one."""
     deep = np.asarray(image)
+    lightest = white(image, deep) if isinstance(image, TiffImageFile) else 65535
     scaled = np.empty(deep.shape, np.uint8)
     for deep_row, row in zip(deep, scaled, strict=True):
-        row[:] = (deep_row.astype(np.uint32) * 255 + 32767) // 65535
+        row[:] = (deep_row.astype(np.uint32) * 255 + lightest // 2) // lightest
     gray = Image.fromarray(scaled)
     if isinstance(image, TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC) == 0:
         gray = ImageChops.invert(gray)  # 0 is white here, which Pillow heeds at 8 bits but not at 16

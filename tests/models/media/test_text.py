@@ -52,6 +52,28 @@ def test_what_no_reader_sees_does_not_split_words() -> None:
         decode_text("\xad\u2060", LIMITS)
 
 
+def test_where_a_line_or_a_page_ends_words_stay_apart() -> None:
+    for end in "\v\f\x1c\x1d\x1e":
+        assert decode_text(f"not{end}bad", LIMITS) == "not\nbad"
+    assert decode_text("not\x1fbad", LIMITS) == "not bad"
+
+
+def test_any_apostrophe_within_a_word_is_one() -> None:
+    for typed in "'\xb4\u02bc\u2032\u201b":
+        assert decode_text(f"It isn{typed}t bad, caf\u0065\u0301{typed}s.", LIMITS) == "It isn't bad, café's."
+    for other in ("5\u2032 tall", "\xb4quoted\xb4", "it\u2019s"):
+        assert decode_text(other, LIMITS) == other
+
+
+@pytest.mark.parametrize("joiner", ["\u200c", "\u200d", "\u200d\u200b\u200c", "\u2060"])
+def test_joiners_stay_only_where_they_are_seen(joiner: str) -> None:
+    for word in ("wonderful", "好看", "прекрасно", "すごい"):
+        assert decode_text(joiner.join(word), LIMITS) == word
+    assert decode_text("e\u0301" + joiner + "t", LIMITS) == "ét"
+    for text in ("می\u200cخواهم", "क्\u200dष", "👩\u200d💻", "❤\ufe0f\u200d🔥"):
+        assert decode_text(text, LIMITS) == text
+
+
 @pytest.mark.parametrize(
     ("source", "text"),
     [
