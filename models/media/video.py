@@ -26,7 +26,7 @@ from models.media.container import VIDEO_CODECS, Coded, check_codec, most_pixels
 from models.media.errors import MediaOutOfBounds, UndecodableMedia, UnsupportedMedia
 from models.media.hdr import is_hdr, tone_mapped
 from models.media.limits import MediaLimits
-from models.media.sniff import AVI, recognize
+from models.media.sniff import AVI, MPEG, MPEG_TS, recognize
 from models.media.timeline import Timeline
 
 _UNSPECIFIED = 2
@@ -160,7 +160,8 @@ def _opened(data: bytes, limits: MediaLimits) -> Iterator[tuple[InputContainer, 
         coded = _read(container, stream, len(data), limits)
         # AVI stores no presentation times. FFmpeg's guess may be a frame late, and wrong where codecs reorder freely.
         in_order = found is AVI and stream.codec_context.codec.name in ("h264", "hevc")
-        timeline = Timeline(coded, start=None if found is AVI else stream.start_time, in_order=in_order)
+        start, restarting = None if found is AVI else stream.start_time, found in (MPEG, MPEG_TS)
+        timeline = Timeline(coded, start=start, in_order=in_order, restarting=restarting)
         if timeline.duration > limits.video_seconds:
             raise _beyond(f"lasts {timeline.duration:.1f} seconds", f"{limits.video_seconds:g} seconds")
         yield container, stream, timeline
