@@ -6,6 +6,7 @@ from itertools import groupby, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from models.media.clock import restarted, strays
 from models.media.container import Coded
 
 _ROUNDING = 1e-6
@@ -13,37 +14,6 @@ _ROUNDING = 1e-6
 
 _REORDERED = 16
 """Packets that may have to follow a frame's own before it comes out: the most that H.264 allows."""
-
-
-_FALL = 0.1
-_JUMP = 10.0
-"""Seconds by which a stream's clock may fall behind, or run ahead of, where its packets have come to, and be the same.
-
-These are the thresholds of FFmpeg's own tool.
-"""
-
-
-def restarted(before: Coded, packet: Coded) -> bool:
-    """Whether the clock of an MPEG transport or program stream starts anew with ``packet``, stored after ``before``.
-
-    ISO/IEC 13818-1 lets it, and in recordings that were joined end to end it does. Only where both have decoding times
-    is there any telling.
-    """
-    if before.dts is None or packet.dts is None:
-        return False
-    ahead = float((packet.dts - before.dts - (before.duration or 0)) * packet.time_base)
-    return ahead > _JUMP or packet.dts < before.dts - _FALL / float(packet.time_base)
-
-
-def _strays(packet: Coded) -> bool:
-    """Whether a packet's frame would be shown long after it is decoded.
-
-    Most frames of a program stream do not say when they are shown. FFmpeg then takes the decoding time of the next that
-    others refer to, and if that one's clock has started anew, it is wrong. The last of its part is shown last.
-    """
-    if packet.pts is None or packet.dts is None:
-        return False
-    return float((packet.pts - packet.dts) * packet.time_base) > _JUMP
 
 
 class Timeline:
@@ -88,7 +58,7 @@ class Timeline:
         lost: set[int] = set()
         end = 0
         for start, stop in pairwise([0, *starts, len(coded)]):
-            known = [place for place in range(start, stop) if not _strays(coded[place])]
+            known = [place for place in range(start, stop) if stop == len(coded) or not strays(coded[place])]
             shift = end - min((ticks[place] for place in known), default=0) if start else 0
             for place in known:
                 ticks[place] += shift

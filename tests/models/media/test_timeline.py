@@ -151,6 +151,14 @@ def test_a_frame_with_a_time_of_the_next_clock_is_the_last_of_its_own() -> None:
     assert timeline.times.tolist() == pytest.approx([0, 0.1, 0.2, 0.5, 0.4, 0.6, 0.7, 0.8, 0.9, 1.0])
 
 
+def test_a_long_delay_is_believed_where_no_clock_starts_anew() -> None:
+    timeline = Timeline(stored(range(5), shift=200), restarting=True)
+    assert timeline.times.tolist() == pytest.approx(np.arange(5) / 10)
+    packets = stored(range(5), shift=0)
+    packets[4].pts = 150
+    assert Timeline(packets, restarting=True).times.tolist() == pytest.approx([0, 0.1, 0.2, 0.3, 15])
+
+
 def test_packets_without_decoding_times_start_no_clock() -> None:
     packets = stored(range(5), range(5))
     packets[5].dts = None
