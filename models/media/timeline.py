@@ -1,11 +1,12 @@
 """Which of a stream's frames to keep, known from its packets before any is decoded."""
 
 from collections.abc import Iterator
-from itertools import groupby
+from itertools import groupby, pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.media.clock import restarted, strays
 from models.media.container import Coded
 
 _ROUNDING = 1e-6
@@ -21,18 +22,22 @@ class Timeline:
     ``times`` float64 [packets] counts seconds from the first frame, or from ``start`` on the stream's clock if that is
     earlier; ``duration`` is the end of the last frame. What the file's header says of it is not asked. ``in_order`` is
     for streams without presentation times: the n-th packet is then taken to stand for the n-th frame shown, whichever
-    frame it holds.
+    frame it holds. ``restarting`` is for formats whose clock may start anew: what follows then is shown next.
     """
 
-    def __init__(self, coded: list[Coded], *, start: int | None = None, in_order: bool = False) -> None:
+    def __init__(
+        self, coded: list[Coded], *, start: int | None = None, in_order: bool = False, restarting: bool = False
+    ) -> None:
         self.coded = coded
         self.in_order = in_order
         ticks: list[int] = []
         for packet in coded:
             shown = packet.dts if in_order or packet.pts is None else packet.pts
             ticks.append(shown if shown is not None else ticks[-1] + (packet.duration or 1) if ticks else 0)
+        lost = self._rebase(ticks) if restarting else set()
         # What an edit list cuts away is decoded, as others refer to it, and never shown.
-        self._visible = np.array([place for place, packet in enumerate(coded) if not packet.is_discard], np.int64)
+        seen = [place for place, packet in enumerate(coded) if not packet.is_discard and place not in lost]
+        self._visible = np.array(seen, np.int64)
         first = min((ticks[place] for place in self._visible), default=0)
         first = first if start is None else min(first, start)
         unit = float(coded[0].time_base)
@@ -41,6 +46,30 @@ class Timeline:
         # In a browser's recording packets have no duration; the last frame is taken to last as long as others do.
         lengths[lengths <= 0] = np.ptp(self.times) / max(1, len(coded) - 1)
         self.duration = max(0.0, float((self.times + lengths).max()))
+
+    def _rebase(self, ticks: list[int]) -> set[int]:
+        """Moves the ticks of each part whose clock starts anew to the end of the part before.
+
+        Returns the places of frames that refer to what was cut off before such a part: those before its key frame, in
+        the file or when shown.
+        """
+        coded = self.coded
+        starts = [place for place in range(1, len(coded)) if restarted(coded[place - 1], coded[place])]
+        lost: set[int] = set()
+        end = 0
+        for start, stop in pairwise([0, *starts, len(coded)]):
+            known = [place for place in range(start, stop) if stop == len(coded) or not strays(coded[place])]
+            shift = end - min((ticks[place] for place in known), default=0) if start else 0
+            for place in known:
+                ticks[place] += shift
+            end = max((ticks[place] + (coded[place].duration or 1) for place in known), default=end)
+            for place in sorted(set(range(start, stop)).difference(known)):
+                ticks[place] = end
+                end += coded[place].duration or 1
+            key = next((place for place in range(start, stop) if coded[place].is_keyframe), stop)
+            if start:
+                lost.update(place for place in range(start, stop) if place < key or ticks[place] < ticks[key])
+        return lost
 
     def choose(self, count: int) -> NDArray[np.int64]:
         """Places of the frames on display in the middle of ``count`` equal spans, in the order shown, none twice.

@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 from models.media.cancellation import check_cancelled
 from models.media.container import VIDEO_CODECS, Coded, check_codec, most_pixels, opened, packets, picture_stream
 from models.media.errors import MediaOutOfBounds, UndecodableMedia, UnsupportedMedia
+from models.media.hdr import is_hdr, tone_mapped
 from models.media.limits import MediaLimits
-from models.media.sniff import AVI, recognize
+from models.media.sniff import AVI, MPEG, MPEG_TS, recognize
 from models.media.timeline import Timeline
 
 _UNSPECIFIED = 2
@@ -159,7 +160,8 @@ def _opened(data: bytes, limits: MediaLimits) -> Iterator[tuple[InputContainer, 
         coded = _read(container, stream, len(data), limits)
         # AVI stores no presentation times. FFmpeg's guess may be a frame late, and wrong where codecs reorder freely.
         in_order = found is AVI and stream.codec_context.codec.name in ("h264", "hevc")
-        timeline = Timeline(coded, start=None if found is AVI else stream.start_time, in_order=in_order)
+        start, restarting = None if found is AVI else stream.start_time, found in (MPEG, MPEG_TS)
+        timeline = Timeline(coded, start=start, in_order=in_order, restarting=restarting)
         if timeline.duration > limits.video_seconds:
             raise _beyond(f"lasts {timeline.duration:.1f} seconds", f"{limits.video_seconds:g} seconds")
         yield container, stream, timeline
@@ -270,18 +272,19 @@ class _Canvas:
                 :height, :width
             ]
             return _turned(luma, self._matrix)
-        # Without a word about it, video of high definition has its colours by BT.709. swscale would assume BT.601.
-        high = frame.colorspace == _UNSPECIFIED and frame.height >= _HIGH_DEFINITION
+        # Eight bits are too few for the steps of PQ and HLG, most of which lie in the dark.
+        mapped = self._pixels == "rgb24" and is_hdr(frame)
         drawn = self._reformatter.reformat(
             frame,
             width,
             height,
-            self._pixels,
-            src_colorspace=Colorspace.ITU709 if high else None,
+            "rgb48le" if mapped else self._pixels,
+            src_colorspace=_colours(frame),
             interpolation=Interpolation.AREA,
             threads=1,
-        )
-        return _turned(drawn.to_ndarray().astype(np.uint8, copy=False), self._matrix)
+        ).to_ndarray()
+        picture = tone_mapped(drawn.astype(np.uint16, copy=False), frame) if mapped else drawn
+        return _turned(picture.astype(np.uint8, copy=False), self._matrix)
 
     def _fit(self, frame: VideoFrame) -> tuple[int, int]:
         """Width and height to draw at, before turning: pixels made square, and no larger than the target asks."""
@@ -291,6 +294,15 @@ class _Canvas:
         if self._target is not None:
             scale = min(1.0, self._target / min(width, height), self._target * math.sqrt(_STRIP / (width * height)))
         return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def _colours(frame: VideoFrame) -> Colorspace | None:
+    """By what standard a frame that does not say it has its colours: swscale would assume BT.601."""
+    if frame.colorspace != _UNSPECIFIED:
+        return None
+    if is_hdr(frame):
+        return Colorspace.BT2020
+    return Colorspace.ITU709 if frame.height >= _HIGH_DEFINITION else None
 
 
 def _turned(frame: NDArray[np.uint8], matrix: NDArray[np.int32]) -> NDArray[np.uint8]:

@@ -21,6 +21,14 @@ def coded(
     return packets
 
 
+def stored(*parts: range, shift: int = 2, keys: set[int] | None = None) -> list[Coded]:
+    """Packets of parts with clocks of their own, decoded at these ticks and shown ``shift`` later."""
+    packets = coded([tick + shift for part in parts for tick in part], keys)
+    for packet, tick in zip(packets, (tick for part in parts for tick in part), strict=True):
+        packet.dts = tick
+    return packets
+
+
 def even(frames: int) -> Timeline:
     return Timeline(coded(list(range(frames))))
 
@@ -97,3 +105,61 @@ def test_a_frame_shown_before_its_key_frame_needs_the_one_before() -> None:
 def test_without_presentation_times_frames_are_shown_in_the_order_stored() -> None:
     timeline = Timeline(coded([7, 3, 5, 1]), in_order=True)
     assert timeline.times.tolist() == pytest.approx([0, 0.1, 0.2, 0.3])
+
+
+@pytest.mark.parametrize("second", [range(3), range(100, 103), range(17, 20), range(500, 503), range(2**33, 2**33 + 3)])
+def test_a_clock_that_starts_anew_goes_on(second: range) -> None:
+    timeline = Timeline(stored(range(100, 120), second), start=102, restarting=True)
+    assert timeline.times.tolist() == pytest.approx(np.arange(23) / 10)
+    assert timeline.duration == pytest.approx(2.3)
+    assert timeline.shown_at(np.array([1.95, 2.05])).tolist() == [19, 20]
+
+
+def test_every_part_goes_on_from_the_one_before() -> None:
+    timeline = Timeline(stored(range(5), range(5), range(900, 905), range(2)), restarting=True)
+    assert timeline.times.tolist() == pytest.approx(np.arange(17) / 10)
+
+
+@pytest.mark.parametrize("restarting", [False, True])
+def test_a_gap_in_a_clock_that_goes_on_is_time(restarting: bool) -> None:
+    timeline = Timeline(stored(range(5), range(80, 85)), restarting=restarting)
+    assert timeline.duration == pytest.approx(8.5)
+
+
+def test_a_clock_starts_anew_only_where_the_format_lets_it() -> None:
+    assert Timeline(stored(range(5), range(900, 905))).duration == pytest.approx(90.5)
+
+
+def test_parts_follow_each_other_whatever_their_coders_reorder() -> None:
+    packets = [*stored(range(5), shift=4), *stored(range(5), shift=0), *stored(range(5), shift=2)]
+    timeline = Timeline(packets, restarting=True)
+    assert timeline.times.tolist() == pytest.approx(np.arange(15) / 10)
+
+
+def test_frames_that_refer_to_what_was_cut_off_are_not_shown() -> None:
+    # The second part begins amid a group of pictures, and its key frame is followed by one that is shown before it.
+    packets = [*coded([0, 1, 2, 3]), *coded([0, 1, 3, 2, 4], keys={2})]
+    timeline = Timeline(packets, restarting=True)
+    assert timeline.duration == pytest.approx(0.9)
+    assert timeline.choose(9).tolist() == [0, 1, 2, 3, 6, 8]
+
+
+def test_a_frame_with_a_time_of_the_next_clock_is_the_last_of_its_own() -> None:
+    packets = stored(range(5), range(900, 905))
+    packets[3].pts = 900
+    timeline = Timeline(packets, restarting=True)
+    assert timeline.times.tolist() == pytest.approx([0, 0.1, 0.2, 0.5, 0.4, 0.6, 0.7, 0.8, 0.9, 1.0])
+
+
+def test_a_long_delay_is_believed_where_no_clock_starts_anew() -> None:
+    timeline = Timeline(stored(range(5), shift=200), restarting=True)
+    assert timeline.times.tolist() == pytest.approx(np.arange(5) / 10)
+    packets = stored(range(5), shift=0)
+    packets[4].pts = 150
+    assert Timeline(packets, restarting=True).times.tolist() == pytest.approx([0, 0.1, 0.2, 0.3, 15])
+
+
+def test_packets_without_decoding_times_start_no_clock() -> None:
+    packets = stored(range(5), range(5))
+    packets[5].dts = None
+    assert Timeline(packets, restarting=True).times.tolist() == Timeline(packets).times.tolist()

@@ -253,6 +253,37 @@ def test_a_recording_that_starts_between_key_frames_starts_at_the_next() -> None
     assert 0 < video.times[0] < 0.4
 
 
+JOINED: dict[str, dict[str, Any]] = {
+    "mpeg ts h264": {"codec": "libx264", "container": "mpegts"},
+    "mpeg ts mpeg2": {"codec": "mpeg2video", "container": "mpegts", "options": {"bf": "2"}},
+    "mpeg 1": {"codec": "mpeg1video", "container": "mpeg"},
+    "mpeg 2": {"codec": "mpeg2video", "container": "vob", "options": {"bf": "2"}},
+}
+
+
+@pytest.mark.parametrize("form", JOINED.values(), ids=JOINED)
+@pytest.mark.parametrize("starts", [(0, 0), (4, 0), (4, 4.6), (0, 40), (90, 0)])
+def test_recordings_that_were_joined_are_seen_one_after_the_other(
+    form: dict[str, Any], starts: tuple[float, float]
+) -> None:
+    file = b"".join(
+        clip(
+            [numbered(30 * part + index) for index in range(30)],
+            rate=25,
+            muxing={"output_ts_offset": str(start)},
+            **form,
+        )
+        for part, start in enumerate(starts)
+    )
+    video = decode_video(file, LIMITS, count=60)
+    assert numbers(video) == list(range(60))
+    assert video.times == pytest.approx(np.arange(60) / 25, abs=0.05)  # FFmpeg guesses some of MPEG-1 and 2
+    assert video.duration == pytest.approx(2.4, abs=0.05)
+    assert numbers(decode_video(file, LIMITS, count=4)) == [7, 22, 37, 52]
+    with pytest.raises(MediaOutOfBounds, match="seconds"):
+        decode_video(file, replace(LIMITS, video_seconds=2), count=1)
+
+
 def test_damage_costs_the_frames_it_hits_and_no_more() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (40, 32, 64, 3), np.uint8)
     pictures = [numbered(index) // 2 + noise[index] // 4 for index in range(40)]
