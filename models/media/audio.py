@@ -24,13 +24,10 @@ from models.media.container import Pictures, opened, picture_stream, seconds
 from models.media.errors import MediaOutOfBounds, UndecodableMedia, UnsupportedMedia, shielded
 from models.media.frames import Block, Samples, decoded
 from models.media.limits import MediaLimits
-from models.media.sniff import AIFF, FLAC, M4A, MKV, MOV, MP4, MPEG_TS, WAV, WEBM, recognize
+from models.media.sniff import AIFF, FLAC, M4A, MKV, MOV, MP4, MPEG, MPEG_TS, WAV, WEBM, recognize
 
 _STATING_LENGTH = frozenset((AIFF, FLAC, MP4, MOV, M4A, WEBM, MKV))
 """Containers whose header can state a duration. For others FFmpeg guesses one from the bit rate."""
-
-_TIMED = frozenset((MP4, MOV, M4A, WEBM, MKV, MPEG_TS))
-"""Containers that say when each packet is heard."""
 
 _SLACK = 0.1
 """Seconds by which a sound may differ from its stated duration, as coders work in whole frames."""
@@ -97,7 +94,7 @@ def decode_audio(data: bytes, limits: MediaLimits, *, rate: int = 16_000) -> Aud
         stated = seconds(container.duration, _MICROSECOND) or 0.0
         if found in _STATING_LENGTH and stated > most + _SLACK:
             raise _too_long("audio", most)
-        frames = decoded(container, "audio", len(data), timed=found in _TIMED)
+        frames = decoded(container, found, "audio", len(data))
         audio = _some(_assemble((block for _, block in frames), rate, "audio", most))
         if found in (FLAC, AIFF) and audio.seconds < stated - _SLACK:
             raise _cut_off()
@@ -118,9 +115,9 @@ def video_audio(data: bytes, limits: MediaLimits, *, rate: int = 16_000) -> Audi
         if not container.streams.audio:
             return None
         moving = picture_stream(container)
-        pictures = None if moving is None else Pictures(moving)
+        pictures = None if moving is None else Pictures(moving, restarting=found in (MPEG, MPEG_TS))
         start = None if pictures is None else pictures.start
-        frames = decoded(container, "video", len(data), pictures, timed=found in _TIMED)
+        frames = decoded(container, found, "video", len(data), pictures)
         most = limits.video_seconds
         audio = _assemble(_aligned(frames, start, most), rate, "video", most)
         if not len(audio.samples):

@@ -7,7 +7,7 @@ from av.packet import Packet
 from av.stream import Stream
 
 _FALL = 0.1
-_JUMP = 10.0
+JUMP = 10.0
 """Seconds by which a stream's clock may fall behind, or run ahead of, where its packets have come to, and be the same.
 
 These are the thresholds of FFmpeg's own tool.
@@ -22,7 +22,7 @@ def restarted(before: "Packet[Stream]", packet: "Packet[Stream]") -> bool:
     if before.dts is None or packet.dts is None:
         return False
     ahead = float((packet.dts - before.dts - (before.duration or 0)) * packet.time_base)
-    return ahead > _JUMP or packet.dts < before.dts - _FALL / float(packet.time_base)
+    return ahead > JUMP or packet.dts < before.dts - _FALL / float(packet.time_base)
 
 
 def strays(packet: "Packet[Stream]") -> bool:
@@ -33,4 +33,4 @@ def strays(packet: "Packet[Stream]") -> bool:
     """
     if packet.pts is None or packet.dts is None:
         return False
-    return float((packet.pts - packet.dts) * packet.time_base) > _JUMP
+    return float((packet.pts - packet.dts) * packet.time_base) > JUMP

@@ -17,6 +17,7 @@ from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from models.media.cancellation import check_cancelled
+from models.media.clock import restarted, strays
 from models.media.errors import MediaOutOfBounds, UndecodableMedia, UnsupportedMedia, shielded
 from models.media.limits import MediaLimits
 from models.media.sniff import (
@@ -112,18 +113,30 @@ def seconds(ticks: int | None, time_base: Fraction | None) -> float | None:
 
 
 class Pictures:
-    """When the moving pictures beside a sound are first and last seen, in seconds on the container's clock."""
+    """When the moving pictures beside a sound are first and last seen, in seconds on the container's clock.
 
-    def __init__(self, stream: VideoStream) -> None:
+    ``restarting`` is for formats whose clock may start anew: what follows then is shown next.
+    """
+
+    def __init__(self, stream: VideoStream, *, restarting: bool = False) -> None:
         self.stream = stream
         self.start = seconds(stream.start_time, stream.time_base)
         self.end = self.start
+        self._restarting, self._shift = restarting, 0.0
+        self._before: Coded | None = None
 
     def note(self, packet: Coded) -> None:
         """Take in a packet of theirs."""
-        shown = seconds(packet.dts if packet.pts is None else packet.pts, packet.time_base)
-        if self.end is not None and shown is not None and not packet.is_discard:
-            self.end = max(self.end, shown + float((packet.duration or 0) * packet.time_base))
+        guessed = packet.pts is None or (self._restarting and strays(packet))
+        shown = seconds(packet.dts if guessed else packet.pts, packet.time_base)
+        if self.end is None or shown is None:
+            return
+        if self._restarting:
+            if self._before is not None and restarted(self._before, packet):
+                self._shift = self.end - shown
+            self._before = packet
+        if not packet.is_discard:
+            self.end = max(self.end, shown + self._shift + float((packet.duration or 0) * packet.time_base))
 
 
 def packets(

@@ -17,8 +17,10 @@ from av.packet import Packet
 from av.stream import Disposition
 from numpy.typing import NDArray
 
+from models.media.clock import JUMP
 from models.media.container import AUDIO_CODECS, Pictures, check_codec, packets, seconds
 from models.media.errors import UndecodableMedia, UnsupportedMedia
+from models.media.sniff import M4A, MKV, MOV, MP4, MPEG_TS, WEBM, Format
 
 Samples = NDArray[np.float32]
 Block = tuple[int, Samples]
@@ -32,6 +34,10 @@ _PLANES = 7
 
 _GAP = 0.1
 """Seconds without a packet that are silence, and no rounding of the container's clock."""
+
+
+_TIMED = frozenset((MP4, MOV, M4A, WEBM, MKV, MPEG_TS))
+"""Containers that say when each packet is heard."""
 
 
 def sound_stream(container: InputContainer) -> AudioStream:
@@ -58,14 +64,14 @@ def sound_decoder(stream: AudioStream, modality: str) -> AudioCodecContext:
 
 
 def decoded(
-    container: InputContainer, modality: str, size: int, beside: Pictures | None = None, *, timed: bool = False
+    container: InputContainer, found: Format, modality: str, size: int, beside: Pictures | None = None
 ) -> Iterator[tuple[AudioFrame, Block]]:
     """Frames with their samples from the track of ``sound_stream``, past the pictures ``beside`` it.
 
+    Silence stands for packets that are not there, lost on the way or left out by a coder that had nothing to say.
+
     Args:
         size: of the whole file, in bytes.
-        timed: whether the container's times can be trusted: then silence stands for packets that are not there, lost
-            on the way or left out by a coder that had nothing to say.
 
     Raises:
         MediaError: it is not read, or most of it is corrupt.
@@ -83,9 +89,12 @@ def decoded(
         count += len(frames)
         for frame in frames:
             rate, block = frame_samples(frame)
-            begin = seconds(frame.pts, frame.time_base) if timed else None
+            begin = seconds(frame.pts, frame.time_base) if found in _TIMED else None
             if begin is not None and rate > 0:
                 missing = 0.0 if due is None else begin - due
+                if found is MPEG_TS and not -_GAP < missing < JUMP:
+                    # Whatever the clock says from here on, it does not say it of what was before.
+                    due, missing = begin, 0.0
                 if missing > _GAP:
                     block = np.concatenate([np.zeros((round(missing * rate), block.shape[1]), np.float32), block])
                 due = (begin if due is None else due) + len(block) / rate

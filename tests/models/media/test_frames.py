@@ -109,6 +109,19 @@ def test_lips_and_sound_stay_together_over_a_gap() -> None:
     assert spectrum == [440, 880]
 
 
+@pytest.mark.parametrize("starts", [(0, 0), (0, 40), (40, 0)])
+def test_of_joined_recordings_the_sound_goes_on(starts: tuple[int, int]) -> None:
+    parts = [
+        clip(30, "libx264", "mpegts", rate=25, sound=tone(hz, 1.2), muxing={"output_ts_offset": str(start)})
+        for start, hz in zip(starts, (440, 880), strict=True)
+    ]
+    audio = video_audio(b"".join(parts), LIMITS)
+    assert audio is not None
+    assert audio.seconds == pytest.approx(2.4, abs=0.15)
+    spectrum = [np.abs(np.fft.rfft(audio.samples[round(t * 16_000) :][:1600])).argmax() * 10 for t in (0.6, 1.8)]
+    assert spectrum == [440, 880]
+
+
 def test_pauses_that_a_telephone_leaves_out_are_heard() -> None:
     quiet = np.zeros((8000, 1), np.float32)
     file = io.BytesIO()
