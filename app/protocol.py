@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from typing import Any, ClassVar
 
 import httptools
@@ -204,6 +205,10 @@ class BoundedProtocol(HttpToolsProtocol):
         )
 
 
+_HANDSHAKES = logging.getLogger("uvicorn.handshakes")
+_HANDSHAKES.setLevel(logging.WARNING)
+
+
 class _Handshake(ServerProtocol):
     """Says as a problem, and not in plain text, what is wrong with a handshake."""
 
@@ -226,6 +231,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def __init__(self, config: Config, *args: Any, **kwargs: Any) -> None:
         super().__init__(config, *args, **kwargs)
+        # Its lines on handshakes have the client's address and what it asked for; a session's own lines do not.
+        self.logger = _HANDSHAKES
         self._letting_go: asyncio.TimerHandle | None = None
         # As uvicorn makes its own where nothing is compressed.
         self.conn = _Handshake(max_size=config.ws_max_size, logger=self.conn.logger)

@@ -15,12 +15,16 @@ import models
 from models.media.limits import MediaLimits
 
 _TOKEN = re.compile(r"[!-~]+")
+_ORIGIN = re.compile(r"\*|https?://[^/?#\s]+")
+_SERVER = re.compile(r"https?://[^/?#\s]+(/[^?#\s]*)?")
 ZOO = Path(next(iter(models.__path__))) / "zoo"
 
 
 def _split(separator: str) -> BeforeValidator:
     def split(value: Any) -> Any:
-        return [item for item in value.split(separator) if item] if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        return [item.strip() for item in value.split(separator) if item.strip()]
 
     return BeforeValidator(split)
 
@@ -205,6 +209,21 @@ class Settings(BaseSettings):
             raise ValueError(
                 "a key is made of letters, digits and signs of ASCII, without blanks: no other can be sent"
             )
+        return value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _are_origins(cls, value: list[str]) -> list[str]:
+        for origin in value:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"'{origin}' is no origin, which is as https://app.example, without a path")
+        return value
+
+    @field_validator("collections_url")
+    @classmethod
+    def _is_a_server(cls, value: str | None) -> str | None:
+        if value is not None and not _SERVER.fullmatch(value):
+            raise ValueError(f"'{value}' is no address of a server, which is as http://qdrant:6333")
         return value
 
     @field_validator("traces")

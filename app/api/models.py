@@ -112,7 +112,7 @@ def card(profile: "Profile", limits: "MediaLimits") -> ModelCard:
         streaming_refusal=profile.streaming_refusal,
         streaming_modalities=None if profile.streaming_refusal else [str(name) for name in config.modalities],
         explains=profile.explains,
-        options=profile.options.model_json_schema(),
+        options={key: value for key, value in profile.options.model_json_schema().items() if key != "description"},
         metrics=profile.metrics,
         parameters=profile.parameters,
         digest=profile.digest,

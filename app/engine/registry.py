@@ -45,6 +45,7 @@ class Registry:
         ``threads`` are those of the device that will run the networks, 0 for torch's choice.
         """
         self.served: dict[str, Profile] = {}
+        self._folders: dict[str, Path] = {}
         self.failed: list[Failure] = []
         self.loaded = False
         self._roots, self._device, self._plugins, self._runtime = roots, device, plugins, runtime
@@ -99,8 +100,9 @@ class Registry:
             NoSuchModel: there is no such folder.
             LoadFailed: it cannot be served. What had the name still is.
         """
-        # By its name, so that no path of a client's making is looked at.
-        folder = _named(name, self._roots)
+        # By its name, so that no path of a client's making is looked at; of several so called it is the one it was.
+        known = self._folders.get(name)
+        folder = known if known is not None and _is_called(known, name) else _named(name, self._roots)
         if folder is None:
             raise NoSuchModel(
                 f"No folder holds a checkpoint '{name}'.", "Put one into a folder of FUSIONRNN_MODEL_DIR."
@@ -110,7 +112,7 @@ class Registry:
         except Exception as error:
             said = f"'{name}' cannot be loaded: {_reason(error)}"
             raise LoadFailed(said, "What was served before still is.") from error
-        self._serve(pipeline)
+        self._serve(pipeline, folder)
         self.failed = [failure for failure in self.failed if failure.name not in (name, folder.name)]
         return pipeline
 
@@ -173,7 +175,7 @@ class Registry:
             prepare(pipeline)
 
         try:
-            self._serve(self._load(folder, prepare_first))
+            self._serve(self._load(folder, prepare_first), folder)
         except Exception as error:  # noqa: BLE001 - one bad folder, or a plugin's network, must not stop the others
             self._fail(folder.name, error)
 
@@ -185,8 +187,9 @@ class Registry:
         prepare(pipeline)
         return pipeline
 
-    def _serve(self, pipeline: "Pipeline") -> None:
+    def _serve(self, pipeline: "Pipeline", folder: Path) -> None:
         name = pipeline.config.name
+        self._folders[name] = folder
         self.served = {**self.served, name: pipeline}
         log.info("model ready", model=name, version=pipeline.config.version, digest=pipeline.digest[:12])
 
@@ -227,11 +230,13 @@ def find_checkpoint(name: str, roots: Iterable[Path]) -> Path | None:
 
 
 def _named(name: str, roots: Iterable[Path]) -> Path | None:
-    for folder in (folder for root in roots if root.is_dir() for folder in checkpoint_folders(root)):
-        try:
-            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
-            config = None
-        if isinstance(config, dict) and config.get("name") == name:
-            return folder
-    return None
+    folders = (folder for root in roots if root.is_dir() for folder in checkpoint_folders(root))
+    return next((folder for folder in folders if _is_called(folder, name)), None)
+
+
+def _is_called(folder: Path, name: str) -> bool:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(config, dict) and config.get("name") == name

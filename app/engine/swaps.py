@@ -11,6 +11,7 @@ from app.engine.device import use_threads
 from app.engine.garbage import collect
 from app.engine.registry import Registry
 from app.errors import LoadFailed, Unavailable
+from app.log import log
 from app.metrics import Metrics
 from models.memory import give_back
 
@@ -131,6 +132,7 @@ class Swaps:
             try:
                 return await asyncio.to_thread(self._load, name)
             except LoadFailed as error:
+                log.error("not loaded again", name=name, reason=error.detail)
                 raise Unavailable(error.detail, _RETRY) from error
             finally:
                 self.metrics.checkpoints(self.registry.counts)

@@ -4,6 +4,7 @@ Each moment is a point. A collection is made by its first item, and knows the ch
 All calls block, and belong in one thread: the embedded form may be used by no more.
 """
 
+import gc
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -177,6 +178,8 @@ class Collections:
             self.require(name)
             self._items.pop(name, None)
             self._client.delete_collection(_PREFIX + name)
+            # The embedded store leaves its file open in a cycle of objects, and until those go its space is not free.
+            gc.collect()
             return
         self.item(name, item)
         self._items.pop(name, None)

@@ -89,6 +89,7 @@ def test_a_text_of_vectors_is_given_by_the_name_of_their_file(tmp_path: Path) ->
     [
         (("captioner",), "Nothing to predict from"),
         (("poet", "--image", "PHOTO"), "no checkpoint 'poet'"),
+        (("RUN", "--image", "PHOTO"), "captioner, which is one"),
         (("captioner", "--image", "PHOTO", "-o", "beam_size=99"), "less than or equal to 10"),
         (("captioner", "--image", "PHOTO", "-o", "beams=3"), "There are image, video, language"),
         (("captioner", "--image", "PHOTO", "-o", "beams"), "not name=value"),
@@ -98,7 +99,7 @@ def test_a_text_of_vectors_is_given_by_the_name_of_their_file(tmp_path: Path) ->
     ],
 )
 def test_predict_says_what_is_wrong(zoo: Path, photo_file: Path, arguments: tuple[str, ...], said: str) -> None:
-    given = [str(photo_file) if argument == "PHOTO" else argument for argument in arguments]
+    given = [{"PHOTO": str(photo_file), "RUN": str(zoo)}.get(argument, argument) for argument in arguments]
     code, _, complaint = run("predict", *given, "--model-dir", zoo, "--device", "cpu")
     assert code == 1
     assert said in complaint

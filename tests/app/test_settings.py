@@ -11,6 +11,7 @@ import structlog
 from fastapi.testclient import TestClient
 from pydantic import ValidationError
 
+from app.address import reachable
 from app.api.accept import preferred
 from app.main import create_app
 from app.settings import Settings, unknown_settings
@@ -70,6 +71,10 @@ def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) ->
         {"colour": "red"},
         {"limits": {"audio_seconds": -5}},
         {"limits": {"image_bytes": 0}},
+        {"cors_origins": ["https://a.example/"]},
+        {"cors_origins": ["a.example"]},
+        {"collections_url": "qdrant:6333"},
+        {"collections_url": "ftp://qdrant"},
     ],
 )
 def test_a_wrong_setting_is_refused(wrong: dict[str, Any]) -> None:
@@ -105,3 +110,15 @@ def test_one_line_a_request(client: TestClient, jpeg: bytes) -> None:
     assert (lines[0]["path"], lines[0]["model"]) == ("/v1/models/captioner/predict", "captioner")
     assert {"ms", "queue", "decode", "features", "inference"} <= lines[0].keys()
     assert answer.status_code == 200
+
+
+def test_blanks_around_the_items_of_a_list_are_none_of_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FUSIONRNN_CORS_ORIGINS", "https://a.example, https://b.example:8443 ,")
+    assert Settings().cors_origins == ["https://a.example", "https://b.example:8443"]
+
+
+@pytest.mark.parametrize(
+    ("host", "address"), [("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("::1", "[::1]"), ("a.example", "a.example")]
+)
+def test_where_a_browser_finds_it(host: str, address: str) -> None:
+    assert reachable(host) == address

@@ -233,14 +233,14 @@ def test_an_unloading_meanwhile_ends_no_watch(open_client: Open, root: Path, mon
     _until(lambda: state.registry.is_resting("captioner"), "the watch is over")
 
 
-def test_a_model_that_wakes_is_known_all_the_while(served: TestClient) -> None:
+def test_a_model_that_wakes_is_known_all_the_while(served: TestClient, root: Path) -> None:
     registry = service(served).registry
     pipeline, done = registry.get("captioner"), threading.Event()
 
     def wake_and_rest() -> None:
         while not done.is_set():
             registry.unload("captioner", rest=True)
-            registry._serve(pipeline)
+            registry._serve(pipeline, root / "captioner")
 
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
@@ -346,3 +346,13 @@ def _until(holds: Callable[[], bool], otherwise: str) -> None:
         gc.collect()
         assert time.monotonic() < give_up, otherwise
         time.sleep(0.05)
+
+
+def test_what_rests_wakes_from_the_folder_that_it_came_from(open_client: Open, root: Path, jpeg: bytes) -> None:
+    # It comes first by its name, and has been called so, but cannot be served.
+    put(root / "aaa", "0.9.0", seed=3)
+    (root / "aaa" / "model.safetensors").write_bytes(b"torn")
+    client = open_client(model_dir=[root])
+    before = ask(client, jpeg)
+    service(client).registry.unload("captioner", rest=True)
+    assert ask(client, jpeg) == before

@@ -1,6 +1,7 @@
 """The embedded store: what an interrupted call leaves, and what it holds of what was deleted."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -122,3 +123,14 @@ def test_what_is_refused_leaves_no_empty_collection(tmp_path: Path) -> None:
     assert store.all() == []
     assert store.put("photos", PHOTO, moments(PHOTO), MODEL)
     store.close()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs Linux's list of open files")
+def test_the_space_of_a_deleted_collection_is_free_at_once(store: Collections) -> None:
+    store.put("all", PHOTO, moments(PHOTO), MODEL)
+    store.delete("all")
+    links = []
+    for place in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            links.append(str(place.readlink()))
+    assert not [link for link in links if "sqlite" in link and link.endswith("(deleted)")]
