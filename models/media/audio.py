@@ -22,8 +22,8 @@ from av.audio.frame import AudioFrame
 from models.media.cancellation import check_cancelled
 from models.media.container import Pictures, opened, picture_stream, seconds
 from models.media.errors import MediaOutOfBounds, UndecodableMedia, UnsupportedMedia, shielded
-from models.media.frames import Block, Samples, decoded
 from models.media.limits import MediaLimits
+from models.media.samples import Block, Samples, decoded
 from models.media.sniff import AIFF, FLAC, M4A, MKV, MOV, MP4, MPEG, MPEG_TS, WAV, WEBM, recognize
 
 _STATING_LENGTH = frozenset((AIFF, FLAC, MP4, MOV, M4A, WEBM, MKV))

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from models.media.audio import LOUDEST
 from models.media.container import AUDIO_CODECS
 from models.media.errors import MediaError
-from models.media.frames import frame_samples, frames_of, sound_decoder, sound_stream
+from models.media.samples import frame_samples, frames_of, sound_decoder, sound_stream
 from models.state import State
 from models.streaming.encodings import MOST_CHANNELS, RATES
 from models.streaming.errors import BadChunk, Busy

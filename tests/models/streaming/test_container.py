@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from models.media import MediaLimits
 from models.media.audio import decode_audio
-from models.media.frames import frame_samples
+from models.media.samples import frame_samples
 from models.streaming import container
 from models.streaming.container import Coded, CodedReader, _Pipe
 from models.streaming.errors import BadChunk, Busy

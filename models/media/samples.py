@@ -1,4 +1,4 @@
-"""Coded sound to frames of samples, by FFmpeg."""
+"""Coded sound to samples, frame by frame, as FFmpeg decodes it."""
 
 import ctypes
 from collections.abc import Iterator
