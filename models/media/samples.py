@@ -35,6 +35,8 @@ _PLANES = 7
 _GAP = 0.1
 """Seconds without a packet that are silence, and no rounding of the container's clock."""
 
+_PIECE = 1 << 14
+"""Samples of silence at a time."""
 
 _TIMED = frozenset((MP4, MOV, M4A, WEBM, MKV, MPEG_TS))
 """Containers that say when each packet is heard."""
@@ -95,9 +97,11 @@ def decoded(
                 if found is MPEG_TS and not -_GAP < missing < JUMP:
                     # Whatever the clock says from here on, it does not say it of what was before.
                     due, missing = begin, 0.0
-                if missing > _GAP:
-                    block = np.concatenate([np.zeros((round(missing * rate), block.shape[1]), np.float32), block])
-                due = (begin if due is None else due) + len(block) / rate
+                silent = round(missing * rate) if missing > _GAP else 0
+                # In pieces: whoever takes them stops where they are too many.
+                for done in range(0, silent, _PIECE):
+                    yield frame, (rate, np.zeros((min(_PIECE, silent - done), block.shape[1]), np.float32))
+                due = (begin if due is None else due) + (silent + len(block)) / rate
             yield frame, (rate, block)
     if failed > count:
         raise UndecodableMedia(modality, "Most of the sound is corrupt.", "Check that the file plays elsewhere.")

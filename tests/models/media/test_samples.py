@@ -4,6 +4,7 @@ import io
 import struct
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 
-from models.media import MediaLimits, UndecodableMedia, UnsupportedMedia, decode_audio, video_audio
+from models.media import MediaLimits, MediaOutOfBounds, UndecodableMedia, UnsupportedMedia, decode_audio, video_audio
 from tests.models.media.make import clip, recorded, streamed, tone
 
 LIMITS = MediaLimits()
@@ -95,6 +96,26 @@ def test_silence_stands_for_packets_that_are_not_there(container: str) -> None:
     # The second tone begins where it did, to a frame of the coder's.
     spectrum = [np.abs(np.fft.rfft(audio.samples[round(t * 16_000) :][:1600])).argmax() * 10 for t in (1.35, 1.6)]
     assert spectrum == [440, 880]
+
+
+def test_a_gap_of_days_is_too_long_and_takes_no_memory() -> None:
+    file = io.BytesIO()
+    with av.open(file, "w", format="matroska") as output:
+        stream: Any = output.add_stream("pcm_s16le", rate=48_000, layout="stereo")
+        for begin in (0, 40 * 86_400 * 48_000):
+            frame = av.AudioFrame.from_ndarray(np.ones((1, 9600), np.int16), format="s16", layout="stereo")
+            frame.sample_rate, frame.pts, frame.time_base = 48_000, begin, Fraction(1, 48_000)
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode())
+    # The header states the length, too; what is read past it must hold by itself.
+    data = file.getvalue().replace(b"\x44\x89", b"\x44\x8a")
+    tracemalloc.start()
+    try:
+        with pytest.raises(MediaOutOfBounds, match="longer than 600 seconds"):
+            decode_audio(data, LIMITS)
+        assert tracemalloc.get_traced_memory()[1] < 100e6
+    finally:
+        tracemalloc.stop()
 
 
 def test_lips_and_sound_stay_together_over_a_gap() -> None:
