@@ -134,6 +134,9 @@ class Workers:
             finally:
                 for worker in self._workers:
                     worker.tell()
+                # Nobody is started any more. Were it open here while they finish, whoever connects would wait for
+                # an answer from nobody.
+                listening.close()
                 for worker in self._workers:
                     worker.stop(self._patience)
 

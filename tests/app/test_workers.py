@@ -301,6 +301,42 @@ def test_a_process_is_replaced_by_one_that_serves_no_less(
     assert new.is_withdrawn is (missing is not None)
 
 
+def test_whoever_connects_while_processes_drain_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused: list[bool] = []
+    told: list[int] = []
+
+    class Draining(Mortal):
+        def __init__(self, _: Settings, listening: socket.socket) -> None:
+            super().__init__("captioner")
+            self.listening = listening
+            listening.listen()
+            self.address = listening.getsockname()
+
+        def tell(self) -> None:
+            # Until it knows, whoever connects is to be served.
+            told.append(self.listening.fileno())
+
+        def stop(self, seconds: float) -> None:
+            with socket.socket() as client:
+                refused.append(client.connect_ex(self.address) != 0)
+
+    monkeypatch.setattr("app.workers.Worker", Draining)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")
+    said: list[str] = []
+
+    def announce(line: str) -> None:
+        said.append(line)
+        workers._note(signal.SIGTERM, None)
+
+    workers = Workers(Settings(workers=2, port=0), announce)
+    assert workers.run()
+    assert said[0].startswith("Serving captioner. Try it at http://")
+    assert len(told) == 2
+    assert min(told) >= 0
+    assert refused == [True, True]
+
+
 def test_each_process_has_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     assert (shared(Settings(workers=2)).threads, shared(Settings(workers=2)).decode_workers) == (4, 4)
