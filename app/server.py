@@ -13,7 +13,7 @@ from app.address import reachable
 from app.engine.garbage import settle
 from app.engine.service import Service
 from app.engine.sessions import Sessions
-from app.log import configure_logging
+from app.log import configure_logging, log
 from app.main import create_app
 from app.protocol import BoundedProtocol, WebSocketProtocol
 from app.settings import Settings
@@ -51,6 +51,9 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Open the socket; the announcement follows when the models are there."""
+        if threading.current_thread() is threading.main_thread():
+            # By the loop: a handler of Python's own might write to the log while that is being written to.
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._stay)
         await super().startup(sockets)
         if self.started:
             self._announcing = asyncio.create_task(self._announce_when_loaded())
@@ -70,6 +73,14 @@ class Server(uvicorn.Server):
         timer = threading.Timer(grace, super().handle_exit, (sig, frame))
         timer.daemon = True
         timer.start()
+
+    def _stay(self) -> None:
+        """SIGHUP would end the process at once, with whatever it is answering."""
+        if self.service.settings.workers > 1:
+            remedy = "Send it to the process that started this one."
+        else:
+            remedy = "POST /v1/models/NAME/load, with the admin key, loads a checkpoint anew."
+        log.warning("SIGHUP reloads nothing in this process", remedy=remedy)
 
     async def _announce_when_loaded(self) -> None:
         assert self.service.loading is not None

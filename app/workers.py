@@ -17,7 +17,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import uvicorn
 from pydantic import SecretStr
@@ -34,6 +34,8 @@ _READY_SECONDS = 600.0
 _AGAIN_SECONDS = 5.0
 """Between two starts of a process that dies before it is ready."""
 _spawn = multiprocessing.get_context("spawn")
+Names: TypeAlias = tuple[str, ...]
+"""Of the checkpoints that a process serves: there may be none."""
 
 
 class Worker:
@@ -46,16 +48,16 @@ class Worker:
         self.process.start()
         theirs.close()
         self.is_buried = self.is_told = False
-        self._said: str | None = None
+        self._said: Names | None = None
 
-    def said(self, patience: float = 0.0) -> str | None:
+    def said(self, patience: float = 0.0) -> Names | None:
         """What it serves or served, None if it is not ready within ``patience`` seconds, or died before it was."""
         if self._said is None and self.ready.poll(patience):
             with suppress(EOFError):
-                self._said = str(self.ready.recv())
+                self._said = tuple(self.ready.recv())
         return self._said
 
-    def wait_until_ready(self, is_stopping: Callable[[], bool]) -> str | None:
+    def wait_until_ready(self, is_stopping: Callable[[], bool]) -> Names | None:
         """What it serves, or None if it died or took too long, or all is to stop."""
         while self.said(_POLL) is None and self.process.is_alive() and not is_stopping():
             if time.monotonic() > self.started + _READY_SECONDS:
@@ -79,6 +81,12 @@ class Worker:
         """Ask it to end, once: asked again, it would not drain."""
         if not self.is_told and self.process.is_alive():
             self.process.terminate()
+        self.is_told = True
+
+    def withdraw(self) -> None:
+        """Have it take no more connections from now on, without a grace period: what it has taken it still answers."""
+        if not self.is_told and self.process.is_alive() and self.process.pid is not None:
+            os.kill(self.process.pid, signal.SIGINT)
         self.is_told = True
 
     def stop(self, seconds: float) -> None:
@@ -119,12 +127,16 @@ class Workers:
                     return self._stops
                 host, port = listening.getsockname()[:2]
                 address = f"http://{reachable(host)}:{port}/docs"
-                self._announce(f"{said.pop()} Try it at {address} ({self._count} processes)")
+                names = ", ".join(said.pop() or ()) or "no model"
+                self._announce(f"Serving {names}. Try it at {address} ({self._count} processes)")
                 self._watch(listening)
                 return True
             finally:
                 for worker in self._workers:
                     worker.tell()
+                # Nobody is started any more. Were it open here while they finish, whoever connects would wait for
+                # an answer from nobody.
+                listening.close()
                 for worker in self._workers:
                     worker.stop(self._patience)
 
@@ -161,14 +173,22 @@ class Workers:
                         self._workers[place] = Worker(self._settings, listening)
 
     def _replace(self, place: int, listening: socket.socket) -> None:
-        """Bring another process into service, and only then let the one at ``place`` go."""
-        new = Worker(self._settings, listening)
-        if new.wait_until_ready(self._is_stopping) is None:
+        """Bring another process into service that serves no less, and only then let the one at ``place`` go."""
+        new, old = Worker(self._settings, listening), self._workers[place]
+        names = new.wait_until_ready(self._is_stopping)
+        if names is None:
             new.stop(0)
             if not self._stops:
                 log.error("a process did not start anew; the old one goes on")
             return
-        self._workers[place].stop(self._patience)
+        # One that has died serves nothing: any other is better.
+        had = (old.said() if old.process.is_alive() else None) or ()
+        if missing := sorted(set(had) - set(names)):
+            new.withdraw()
+            log.error("a process that started anew serves less; the old one goes on", missing=missing)
+            new.stop(self._patience)
+            return
+        old.stop(self._patience)
         self._workers[place] = new
 
 
@@ -196,10 +216,12 @@ def _serve(settings: Settings, listening: socket.socket, ready: Connection) -> N
     def announce(_: str, service: "Service") -> None:
         for failure in service.registry.failed:
             log.warning("not served", name=failure.name, reason=failure.reason)
-        ready.send(f"Serving {', '.join(service.registry.profiles) or 'no model'}.")
+        ready.send(tuple(service.registry.profiles))
         ready.close()
 
-    Server(settings, announce).run([listening])
+    # SIGINT is raised again at the end: it would leave a traceback in the log.
+    with suppress(KeyboardInterrupt):
+        Server(settings, announce).run([listening])
 
 
 def _outlive_nobody() -> None:

@@ -70,10 +70,23 @@ def test_processes_share_a_port_are_started_again_replaced_and_ended(tmp_path: P
         assert version() == "1.0.0"
         _until(lambda: len(children(parent.pid)) == 2 and children(parent.pid) != first)
 
+        before = children(parent.pid)
         put(tmp_path, "2.0.0")
         parent.send_signal(signal.SIGHUP)
         _until(lambda: {version() for _ in range(10)} == {"2.0.0"})
+
+        # It replaces nobody by a process that has nothing to serve.
+        _until(lambda: len(children(parent.pid)) == 2 and not children(parent.pid) & before)
         last = children(parent.pid)
+        weights = max((tmp_path / "captioner").iterdir(), key=lambda path: path.stat().st_size)
+        os.truncate(weights, weights.stat().st_size // 2)
+        parent.send_signal(signal.SIGHUP)
+        _until(lambda: (tmp_path / "errors").read_text().count("serves less") == 2)
+        _until(lambda: children(parent.pid) == last)
+        assert {version() for _ in range(10)} == {"2.0.0"}
+    said = (tmp_path / "errors").read_text()
+    assert '"missing": ["captioner"]' in said
+    assert "Traceback" not in said
     assert parent.returncode == 0
     assert not any(Path(f"/proc/{pid}").exists() for pid in last)
 
@@ -94,15 +107,22 @@ class Mortal:
 
     alive: bool
 
-    def __init__(self, *, ready: bool = True, alive: bool = True) -> None:
+    def __init__(self, *names: str, ready: bool = True, alive: bool = True) -> None:
         self.process = SimpleNamespace(
             is_alive=lambda: self.alive, sentinel=os.pipe()[0], terminate=lambda: None, pid=1, exitcode=-9
         )
         self.ready, self.alive, self.buried = ready, alive, 0
         self.may_follow = ready
+        self.names, self.is_withdrawn = names, False
 
-    def wait_until_ready(self, is_stopping: Callable[[], bool]) -> str | None:
-        return "Serving." if self.ready else None
+    def said(self) -> tuple[str, ...] | None:
+        return self.names if self.ready else None
+
+    def wait_until_ready(self, is_stopping: Callable[[], bool]) -> tuple[str, ...] | None:
+        return self.said()
+
+    def withdraw(self) -> None:
+        self.is_withdrawn = True
 
     def bury(self) -> None:
         self.buried += 1
@@ -144,6 +164,19 @@ def test_one_that_drains_is_not_asked_a_second_time_to_end(monkeypatch: pytest.M
     worker.tell()
     worker.stop(1)
     assert cast("Process", worker.process).asked == 1
+
+
+def test_one_that_is_withdrawn_has_no_grace_period_and_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[tuple[int, int]] = []
+    monkeypatch.setattr("app.workers._spawn.Process", Process)
+    monkeypatch.setattr("app.workers._forget", lambda _: None)
+    monkeypatch.setattr(os, "kill", lambda pid, number: sent.append((pid, number)))
+    with socket.socket() as listening:
+        worker = Worker(Settings(workers=2), listening)
+    worker.withdraw()
+    worker.stop(1)
+    assert sent == [(1, signal.SIGINT)]
+    assert cast("Process", worker.process).asked == 0
 
 
 def test_one_that_hangs_while_it_starts_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,10 +254,13 @@ def test_a_signal_to_stop_is_heeded_while_processes_are_replaced(monkeypatch: py
             self.process = SimpleNamespace(is_alive=lambda: True, sentinel=os.pipe()[0], terminate=lambda: None)
             self.is_stopped = False
 
-        def wait_until_ready(self, is_stopping: Callable[[], bool]) -> str | None:
+        def said(self) -> tuple[str, ...] | None:
+            return ("captioner",)
+
+        def wait_until_ready(self, is_stopping: Callable[[], bool]) -> tuple[str, ...] | None:
             if len(made) == 6:
                 workers._note(signal.SIGTERM, None)
-            return None if is_stopping() else "Serving."
+            return None if is_stopping() else ("captioner",)
 
         def stop(self, seconds: float) -> None:
             self.is_stopped = True
@@ -237,6 +273,68 @@ def test_a_signal_to_stop_is_heeded_while_processes_are_replaced(monkeypatch: py
     assert len(made) == 6
     # The first was replaced; the second's successor did not get ready, and is gone.
     assert [worker.is_stopped for worker in made] == [True, False, False, False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "missing"),
+    [
+        (Mortal("captioner", "words"), Mortal("words", "sounds"), ["captioner"]),
+        (Mortal("captioner", "words"), Mortal(), ["captioner", "words"]),
+        (Mortal("captioner"), Mortal("captioner", "words"), None),
+        (Mortal("captioner", alive=False), Mortal(), None),
+        (Mortal("captioner", ready=False), Mortal(), None),
+    ],
+    ids=["one fewer", "none", "one more", "the old one is dead", "the old one is not ready"],
+)
+def test_a_process_is_replaced_by_one_that_serves_no_less(
+    old: Mortal, new: Mortal, missing: list[str] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workers = Workers(Settings(workers=2), lambda _: None)
+    monkeypatch.setattr("app.workers.Worker", lambda *_: new)
+    workers._workers = [cast("Worker", old)]
+    with socket.socket() as listening, structlog.testing.capture_logs() as logged:
+        workers._replace(0, listening)
+    said = [entry["missing"] for entry in logged if entry["log_level"] == "error"]
+    assert said == ([] if missing is None else [missing])
+    assert cast("object", workers._workers[0]) is (new if missing is None else old)
+    assert (old.alive, new.alive) == ((False, True) if missing is None else (True, False))
+    assert new.is_withdrawn is (missing is not None)
+
+
+def test_whoever_connects_while_processes_drain_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused: list[bool] = []
+    told: list[int] = []
+
+    class Draining(Mortal):
+        def __init__(self, _: Settings, listening: socket.socket) -> None:
+            super().__init__("captioner")
+            self.listening = listening
+            listening.listen()
+            self.address = listening.getsockname()
+
+        def tell(self) -> None:
+            # Until it knows, whoever connects is to be served.
+            told.append(self.listening.fileno())
+
+        def stop(self, seconds: float) -> None:
+            with socket.socket() as client:
+                refused.append(client.connect_ex(self.address) != 0)
+
+    monkeypatch.setattr("app.workers.Worker", Draining)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", "")
+    said: list[str] = []
+
+    def announce(line: str) -> None:
+        said.append(line)
+        workers._note(signal.SIGTERM, None)
+
+    workers = Workers(Settings(workers=2, port=0), announce)
+    assert workers.run()
+    assert said[0].startswith("Serving captioner. Try it at http://")
+    assert len(told) == 2
+    assert min(told) >= 0
+    assert refused == [True, True]
 
 
 def test_each_process_has_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
