@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from models.files import replacing
+from models.files import write_whole
 from models.training.manifest import DataError
 from models.training.progress import progress
 
@@ -52,8 +52,7 @@ def cached_features(
                     )
                 if row % 256 == 255 or row == shape[0] - 1:
                     array.flush()
-                    with replacing(marker) as written:
-                        written.write_text(str(row + 1))
+                    write_whole(marker, str(row + 1))
                 advance()
     return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
 

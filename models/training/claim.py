@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from models.files import replacing
+from models.files import write_whole
 from models.training.examples import Split
 from models.training.experiment import Experiment
 from models.training.manifest import DataError
@@ -44,8 +44,7 @@ def claim(experiment: Experiment, start: Sequence[str], splits: Iterable[Split],
         )
     out.mkdir(parents=True, exist_ok=True)
     # Half of it would not be known for ours.
-    with replacing(record) as written:
-        written.write_text(json.dumps(mine, indent=2) + "\n", encoding="utf-8")
+    write_whole(record, json.dumps(mine, indent=2) + "\n")
 
 
 def _digest(splits: Iterable[Split]) -> str:

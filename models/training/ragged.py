@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.files import replacing
+from models.files import write_whole
 from models.training.manifest import DataError
 from models.training.progress import progress
 
@@ -118,8 +118,7 @@ def _append(
                     array = np.ascontiguousarray(tensor.numpy())
                     kind = {"dtype": str(array.dtype), "shape": list(array.shape[1:])}
                     if not step.exists():
-                        with replacing(step) as written:
-                            written.write_text(json.dumps(kind), encoding="utf-8")
+                        write_whole(step, json.dumps(kind))
                     elif json.loads(step.read_text(encoding="utf-8")) != kind:
                         raise DataError(
                             f"{label}: example {row + 1} has features of another size ({kind}) than those before it"

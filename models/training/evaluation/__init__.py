@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from models.checkpoint import METRICS
-from models.files import replacing
+from models.files import write_whole
 from models.pipeline import Pipeline
 from models.training.commands import evaluate_command
 from models.training.evaluation import (
@@ -58,8 +58,7 @@ def evaluate(
     metrics["command"] = evaluate_command(folder, data, split, target)
     metrics |= {"target": field} if field else {}
     if save:
-        with replacing(folder / METRICS) as written:
-            written.write_text(json.dumps(merged(before, metrics), indent=2) + "\n", encoding="utf-8")
+        write_whole(folder / METRICS, json.dumps(merged(before, metrics), indent=2) + "\n")
     return metrics
 
 

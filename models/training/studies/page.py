@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from models.files import replacing
+from models.files import write_whole
 from models.training.metrics.seeds import t_interval
 
 
@@ -17,8 +17,7 @@ def remembered(path: Path, run: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         return kept
     result = run()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as written:
-        written.write_text(json.dumps(result), encoding="utf-8")
+    write_whole(path, json.dumps(result))
     print(path.relative_to(path.parents[1]), flush=True)
     return result
 
