@@ -63,10 +63,10 @@ def find(model: str, settings: "Settings") -> Path:
 
     folder = find_checkpoint(model, settings.model_dir)
     if folder is None:
-        # As in the folder of a run, which has the checkpoint's own in it.
-        inner = next(Path(model).glob("*/config.json"), None) if Path(model).is_dir() else None
-        hint = "" if inner is None else f" Give {inner.parent}, which is one."
-        fail(f"There is no checkpoint '{model}' in {', '.join(map(str, settings.model_dir))}.{hint}")
+        if Path(model).is_dir():
+            # Whoever loads it says what it lacks, and where that may be.
+            return Path(model)
+        fail(f"There is no checkpoint '{model}' in {', '.join(map(str, settings.model_dir))}.")
     return folder
 
 

@@ -4,11 +4,11 @@ The container format is the one that was sniffed, so no playlist can name other 
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from io import BytesIO
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import av
 from av.container import InputContainer
@@ -40,6 +40,7 @@ from models.media.sniff import (
     Format,
 )
 
+Track = TypeVar("Track", bound=Stream)
 Coded: TypeAlias = "Packet[Stream]"
 """A piece of a coded stream. (The class is generic to type checkers only.)"""
 
@@ -65,7 +66,7 @@ VIDEO_CODECS = (
 """Decoders of pictures that are used: those of cameras, phones, browsers and editors, of FFmpeg's several hundred."""
 
 AUDIO_CODECS = (
-    "aac,aac_latm,ac3,adpcm_ima_qt,adpcm_ima_wav,adpcm_ms,alac,amrnb,amrwb,eac3,flac,libopencore_amrnb,libopencore_amrwb,mp1float,mp2,mp2float,mp3,mp3float,"
+    "aac,aac_latm,ac3,adpcm_ima_qt,adpcm_ima_wav,adpcm_ms,alac,amrnb,amrwb,eac3,flac,mp1float,mp2,mp2float,mp3,mp3float,"
     "opus,pcm_alaw,pcm_f32be,pcm_f32le,pcm_f64be,pcm_f64le,pcm_mulaw,pcm_s16be,pcm_s16le,pcm_s24be,pcm_s24le,pcm_s32be,"
     "pcm_s32le,pcm_s8,pcm_u8,speex,vorbis"
 )
@@ -98,13 +99,14 @@ def most_pixels(limits: MediaLimits) -> str:
     return str(2 * limits.video_pixels + 2**16)
 
 
-def picture_stream(container: InputContainer) -> VideoStream | None:
-    """The stream of moving pictures that a player would show: one marked as the usual one, else the first.
+def usual(tracks: Sequence[Track]) -> Track | None:
+    """The track that a player would play: the first that is marked as the usual one, else the first, if any."""
+    return next((track for track in tracks if track.disposition & Disposition.default), next(iter(tracks), None))
 
-    A song's cover is none.
-    """
-    moving = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
-    return next((stream for stream in moving if stream.disposition & Disposition.default), next(iter(moving), None))
+
+def picture_stream(container: InputContainer) -> VideoStream | None:
+    """The usual stream of moving pictures; a song's cover is none."""
+    return usual([each for each in container.streams.video if not each.disposition & Disposition.attached_pic])
 
 
 def seconds(ticks: int | None, time_base: Fraction | None) -> float | None:

@@ -14,11 +14,10 @@ from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 from av.packet import Packet
-from av.stream import Disposition
 from numpy.typing import NDArray
 
 from models.media.clock import JUMP
-from models.media.container import AUDIO_CODECS, Pictures, check_codec, packets, seconds
+from models.media.container import AUDIO_CODECS, Pictures, check_codec, packets, seconds, usual
 from models.media.errors import UndecodableMedia, UnsupportedMedia
 from models.media.sniff import M4A, MKV, MOV, MP4, MPEG_TS, WEBM, Format
 
@@ -42,12 +41,6 @@ _TIMED = frozenset((MP4, MOV, M4A, WEBM, MKV, MPEG_TS))
 """Containers that say when each packet is heard."""
 
 
-def sound_stream(container: InputContainer) -> AudioStream:
-    """The track that a player would play: the first that is marked as the usual one, else the first."""
-    tracks = container.streams.audio
-    return next((track for track in tracks if track.disposition & Disposition.default), tracks[0])
-
-
 def sound_decoder(stream: AudioStream, modality: str) -> AudioCodecContext:
     """What decodes a stream, in this thread.
 
@@ -68,7 +61,7 @@ def sound_decoder(stream: AudioStream, modality: str) -> AudioCodecContext:
 def decoded(
     container: InputContainer, found: Format, modality: str, size: int, beside: Pictures | None = None
 ) -> Iterator[tuple[AudioFrame, Block]]:
-    """Frames with their samples from the track of ``sound_stream``, past the pictures ``beside`` it.
+    """Frames with their samples from the container's usual track of sound, past the pictures ``beside`` it.
 
     Silence stands for packets that are not there, lost on the way or left out by a coder that had nothing to say.
 
@@ -78,7 +71,8 @@ def decoded(
     Raises:
         MediaError: it is not read, or most of it is corrupt.
     """
-    stream = sound_stream(container)
+    stream = usual(container.streams.audio)
+    assert stream is not None
     context = sound_decoder(stream, modality)
     failed = count = 0
     due: float | None = None

@@ -15,9 +15,9 @@ from av.audio.frame import AudioFrame
 from pydantic import BaseModel, ConfigDict
 
 from models.media.audio import LOUDEST
-from models.media.container import AUDIO_CODECS
+from models.media.container import AUDIO_CODECS, usual
 from models.media.errors import MediaError
-from models.media.samples import frame_samples, frames_of, sound_decoder, sound_stream
+from models.media.samples import frame_samples, frames_of, sound_decoder
 from models.state import State
 from models.streaming.encodings import MOST_CHANNELS, RATES
 from models.streaming.errors import BadChunk, Busy
@@ -231,9 +231,9 @@ def _demux(pipe: _Pipe, name: str) -> None:
     # What is needed to know the sound stands in the header; FFmpeg would else wait for seconds of it.
     options = {"codec_whitelist": AUDIO_CODECS, "probesize": "4096", "analyzeduration": "0"}
     with av.open(pipe, "r", format=name, options=options, metadata_errors="replace") as container:
-        if not container.streams.audio:
+        stream = usual(container.streams.audio)
+        if stream is None:
             raise BadChunk("the container has no sound")
-        stream = sound_stream(container)
         context = sound_decoder(stream, "audio")
         failed = 0
         for packet in container.demux(stream):

@@ -89,7 +89,7 @@ def test_a_text_of_vectors_is_given_by_the_name_of_their_file(tmp_path: Path) ->
     [
         (("captioner",), "Nothing to predict from"),
         (("poet", "--image", "PHOTO"), "no checkpoint 'poet'"),
-        (("RUN", "--image", "PHOTO"), "captioner, which is one"),
+        (("RUN", "--image", "PHOTO"), "captioner, which has one"),
         (("captioner", "--image", "PHOTO", "-o", "beam_size=99"), "less than or equal to 10"),
         (("captioner", "--image", "PHOTO", "-o", "beams=3"), "There are image, video, language"),
         (("captioner", "--image", "PHOTO", "-o", "beams"), "not name=value"),
