@@ -7,13 +7,18 @@ from models.training.metrics.figures import Figures
 
 
 def number_figures(guesses: NDArray[np.float64], truth: NDArray[np.float64]) -> Figures:
-    """``mae`` in the data's unit and Pearson's ``correlation``, each the mean over outputs; both arrays are [N, K]."""
+    """``mae`` in the data's unit, and Pearson's ``correlation``, the mean over outputs; both arrays are [N, K].
+
+    Where K > 1 each output has a ``mae[k]`` of its own, for their units may differ.
+    """
+    outputs = truth.shape[1]
 
     def statistic(rows: NDArray[np.int64]) -> NDArray[np.float64]:
         guess, true = guesses[rows], truth[rows]
-        return np.array([np.abs(guess - true).mean(), correlation(guess, true)])
+        return np.append(np.abs(guess - true).mean(0), correlation(guess, true))
 
-    return Figures(("mae", "correlation"), len(truth), statistic)
+    errors = ("mae",) if outputs == 1 else tuple(f"mae[{output}]" for output in range(outputs))
+    return Figures((*errors, "correlation"), len(truth), statistic)
 
 
 def correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:

@@ -1,5 +1,6 @@
 """Captions: several references an example, in one or more languages; cross-entropy, CIDEr-D and BLEU."""
 
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -28,7 +29,10 @@ Captions = dict[str, list[str]]
 
 
 class CaptionTarget(Target):
-    """``captions``: a table of lists by language, ``{"en": ["a dog runs"]}``; a sentence or a list alone is English."""
+    """``captions``: a table of lists by language, ``{"en": ["a dog runs"]}``.
+
+    A sentence or a list alone is Chinese where most of its letters are, and else English.
+    """
 
     field = "captions"
     score = "cider_d"
@@ -37,7 +41,7 @@ class CaptionTarget(Target):
     def value(fields: Mapping[str, Any], name: str, modalities: Collection[str]) -> Captions:  # noqa: ARG004
         instead = fields.get("target_text") if name == CaptionTarget.field else None
         value = fields.get(name, instead)
-        table = value if isinstance(value, dict) else {"en": value}
+        table = value if isinstance(value, dict) else {"zh" if _is_chinese(value) else "en": value}
         captions = {
             str(language): [texts] if isinstance(texts, str) else texts for language, texts in sorted(table.items())
         }
@@ -156,3 +160,10 @@ class CaptionTarget(Target):
 def _lengths(values: Sequence[Captions], language: str) -> list[int]:
     """Words of all captions in a language; of Chinese, characters."""
     return [len(split_words(text)) for captions in values for text in captions.get(language, ())]
+
+
+def _is_chinese(value: object) -> bool:
+    """Whether most letters of a caption, or of a list of captions, are Chinese characters."""
+    texts = value if isinstance(value, list) else [value]
+    letters = [letter for text in texts if isinstance(text, str) for letter in text if letter.isalpha()]
+    return sum(unicodedata.name(letter, "").startswith("CJK") for letter in letters) > len(letters) / 2

@@ -1,5 +1,6 @@
 """Classes: a label an example, cross-entropy, accuracy and macro-F1."""
 
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
@@ -22,7 +23,10 @@ _RARE = 3
 
 
 class ClassTarget(Target):
-    """``label``: a string without the spaces around it, or a whole number or truth value that is written as one."""
+    """``label``: a string without the spaces around it, or a whole number or truth value that is written as one.
+
+    Strings are composed (Unicode's NFC): "café" is one class, whichever way a table or a file system wrote its accent.
+    """
 
     field = "label"
     score = "macro_f1"
@@ -39,7 +43,7 @@ class ClassTarget(Target):
         if not isinstance(value, str) or not value.strip():
             remedy = "; one label a step needs `per = 'step'` in [head]" if isinstance(value, list) else ""
             raise ValueError(f"'{name}' must be a label: a string or a whole number, not {value!r}{remedy}")
-        return value.strip()
+        return unicodedata.normalize("NFC", value.strip())
 
     def fit(self, train: Sequence[str], val: Sequence[str], faults: Faults) -> None:
         counts = Counter(train)

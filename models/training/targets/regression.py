@@ -128,7 +128,7 @@ class NumberTarget(Target):
         )
 
     def value_of(self, values: Mapping[str, float]) -> float:
-        return -values.get("scaled_mae", values[self.score])
+        return -values["scaled_mae" if "scaled_mae" in values else self.score]
 
 
 def _is_number(value: object) -> bool:

@@ -294,6 +294,24 @@ def test_targets_that_float32_cannot_tell_apart_are_refused(tmp_path: Path, offs
         load(tmp_path, TEXT, task="regression", change=change)
 
 
+@pytest.mark.parametrize(
+    ("captions", "language"),
+    [("a dog runs", "en"), (["一只狗在跑", "狗"], "zh"), (["a sign says 北京"], "en"), ("iPad 在桌子上面", "zh")],
+)
+def test_captions_without_a_language_are_in_that_of_their_letters(captions: str | list[str], language: str) -> None:
+    assert TARGETS["captioning"].value({"captions": captions}, "captions", ()).keys() == {language}
+    assert TARGETS["captioning"].value({"target_text": captions}, "captions", ()).keys() == {language}
+
+
+def test_one_class_is_one_class_however_its_accents_are_written(tmp_path: Path) -> None:
+    def change(split: str, lines: list[dict[str, Any]]) -> None:
+        for number, line in enumerate(lines):
+            line["label"] = ("caf\u00e9", "cafe\u0301", "bar")[number % 3]
+
+    corpus = load(tmp_path, TEXT, change=change)
+    assert set(corpus.train.targets) == {"caf\u00e9", "bar"}
+
+
 def test_captions_of_every_language_are_needed(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="'zh' in 1 examples"):
         load(tmp_path, IMAGE, task="captioning", change=_set("train", 1, captions={"en": ["a"]}))

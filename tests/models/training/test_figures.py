@@ -70,6 +70,12 @@ def test_error_and_correlation() -> None:
     assert number_figures(np.zeros((4, 1)), truth).values()["correlation"] == 0
 
 
+def test_of_several_numbers_each_has_an_error_in_its_own_unit() -> None:
+    truth = np.array([[1.0, 1000.0], [3.0, 2000.0]])
+    values = number_figures(truth + np.array([0.5, -100]), truth).values()
+    assert values == pytest.approx({"mae[0]": 0.5, "mae[1]": 100, "correlation": 1})
+
+
 @pytest.mark.parametrize("count", [3, 7, 10])
 def test_what_does_not_vary_correlates_with_nothing(count: int) -> None:
     # Their means are not 3.3 to the last digit.
