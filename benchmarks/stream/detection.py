@@ -1,6 +1,6 @@
 """What is heard in sound without end, beside what is heard of the same words cut out."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +20,6 @@ from models.training.manifest import read_manifest
 
 RATE = 16_000
 CHUNK = 1280
-LATE = 0.4
-"""Seconds after a recording's end within which its word may still be reported."""
 HELD_OUT_FOLD = 4
 """The fold of environmental sounds that the checkpoint was not trained with."""
 
@@ -44,6 +42,16 @@ class Scene:
 
 
 @dataclass(frozen=True, slots=True)
+class Report:
+    """A word that was reported at ``now``, and where it is said to be, in seconds."""
+
+    now: float
+    start: float
+    end: float
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
 class Row:
     """Of commands, the share heard in the stream and cut out; false alarms by what they were taken from; the delay."""
 
@@ -54,6 +62,7 @@ class Row:
     """Of all recorded words, commands heard as another one or twice, and other words heard as a command."""
     alarms_an_hour: float
     """In what is no word: silence and environmental sounds."""
+    alarms_an_hour_of_talk: float
     delay: float
     """Median seconds from where a word is said to end to its report."""
 
@@ -89,50 +98,82 @@ def scene(data: Path, words: int, seed: int = 0) -> Scene:
     return Scene(np.concatenate(pieces), spoken)
 
 
-def detect(scene: Scene, thresholds: list[float]) -> Iterator[Row]:
+def talk(data: Path) -> NDArray[np.float32]:
+    """The validation sentences of GRID one after the other, in which no command is said: float32 at 16 kHz.
+
+    Raises:
+        DataError: ``data`` lacks grid_s1.
+    """
+    sentences = read_manifest(data / "grid_s1", "val", media=("video",)).examples
+    return np.concatenate([_read(data / "grid_s1" / each["video"]) for each in sentences])
+
+
+def detect(
+    scene: Scene, talk: NDArray[np.float32], thresholds: list[float], folder: Path = ZOO / "voice-commands"
+) -> Iterator[Row]:
     """Each threshold's figures, by the code that serves."""
-    pipeline = Pipeline.load(ZOO / "voice-commands")
-    for threshold, found in zip(thresholds, _stream(pipeline, scene, thresholds), strict=True):
-        yield _row(pipeline, scene, threshold, found)
+    pipeline = Pipeline.load(folder)
+    talked = [len(found) / (len(talk) / RATE / 3600) for found in _stream(pipeline, talk, thresholds)]
+    heard = _stream(pipeline, scene.samples, thresholds)
+    for threshold, found, alarms in zip(thresholds, heard, talked, strict=True):
+        yield _row(pipeline, scene, threshold, found, alarms)
 
 
-def _stream(pipeline: Pipeline, scene: Scene, thresholds: list[float]) -> list[list[tuple[float, float, str]]]:
-    """For each threshold, when each word was reported, where it ends, and which; the sessions share their steps."""
+def _stream(pipeline: Pipeline, samples: NDArray[np.float32], thresholds: list[float]) -> list[list[Report]]:
+    """What is reported with each threshold; the sessions share their steps."""
     streams = recurrent_streams(pipeline)
     tracks = [streams.open(streams.options.model_validate({"threshold": threshold})) for threshold in thresholds]
-    found: list[list[tuple[float, float, str]]] = [[] for _ in tracks]
-    for at in range(0, len(scene.samples), CHUNK):
+    found: list[list[Report]] = [[] for _ in tracks]
+    for at in range(0, len(samples), CHUNK):
         now = (at + CHUNK) / RATE
         for track in tracks:
-            track.feed("audio", scene.samples[at : at + CHUNK])
+            track.feed("audio", samples[at : at + CHUNK])
         if tracks[0].ticks:
             for words, events in zip(found, streams.step([track.take() for track in tracks]), strict=True):
-                words += [(now, event["end"], event["text"]) for event in events if event["words"]]
+                said = (event for event in events if event["words"])
+                words += [Report(now, event["start"], event["end"], event["text"]) for event in said]
     return found
 
 
-def _row(pipeline: Pipeline, scene: Scene, threshold: float, found: list[tuple[float, float, str]]) -> Row:
-    commands = [word for word in scene.spoken if word.label not in BACKGROUND]
-    heard: set[int] = set()
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What reports were: recordings ``heard``, with seconds of delay, ``wrong`` ones, and ``alarms`` in none."""
+
+    heard: dict[int, float]
+    wrong: int
+    alarms: int
+
+
+def told(spoken: Sequence[Spoken], reports: Sequence[Report]) -> Told:
+    """Each report counts for the last recording that it overlaps.
+
+    When it was reported says nothing: the surer a report must be the later it comes, and a right one would be an alarm.
+    """
+    heard: dict[int, float] = {}
     wrong = alarms = 0
-    delays = []
-    for now, end, label in found:
-        near = [index for index, word in enumerate(scene.spoken) if word.start <= now <= word.end + LATE]
+    for report in reports:
+        near = [i for i, word in enumerate(spoken) if word.start <= report.end and report.start <= word.end]
         if not near:
             alarms += 1
-        elif scene.spoken[near[-1]].label == label and near[-1] not in heard:
-            heard.add(near[-1])
-            delays.append(now - end)
+        elif spoken[near[-1]].label == report.label and near[-1] not in heard:
+            heard[near[-1]] = report.now - report.end
         else:
             wrong += 1
+    return Told(heard, wrong, alarms)
+
+
+def _row(pipeline: Pipeline, scene: Scene, threshold: float, reports: list[Report], talked: float) -> Row:
+    commands = [word for word in scene.spoken if word.label not in BACKGROUND]
+    found = told(scene.spoken, reports)
     hours = (len(scene.samples) / RATE - sum(word.end - word.start for word in scene.spoken)) / 3600
     return Row(
         threshold,
-        len(heard) / len(commands),
+        len(found.heard) / len(commands),
         _cut_out(pipeline, scene, commands, threshold),
-        wrong / len(scene.spoken),
-        alarms / hours,
-        float(np.median(delays)),
+        found.wrong / len(scene.spoken),
+        found.alarms / hours,
+        talked,
+        float(np.median(list(found.heard.values()))),
     )
 
 
