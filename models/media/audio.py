@@ -11,7 +11,6 @@ at -15 dB, and it takes 1.4 ms for ten seconds instead of 1.9.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from io import BytesIO
 from math import gcd
 
 import numpy as np
@@ -22,11 +21,15 @@ from av.audio.frame import AudioFrame
 from models.media.cancellation import check_cancelled
 from models.media.container import Pictures, opened, picture_stream, seconds
 from models.media.errors import MediaOutOfBounds, UndecodableMedia, UnsupportedMedia, shielded
+from models.media.lengths import check_length, cut_off, finished
 from models.media.limits import MediaLimits
 from models.media.samples import Block, Samples, decoded
-from models.media.sniff import AIFF, FLAC, M4A, MKV, MOV, MP4, MPEG, MPEG_TS, WAV, WEBM, recognize
+from models.media.sniff import AIFF, AU, CAF, FLAC, M4A, MKV, MOV, MP4, MPEG, MPEG_TS, W64, WAV, WEBM, recognize
 
-_STATING_LENGTH = frozenset((AIFF, FLAC, MP4, MOV, M4A, WEBM, MKV))
+_STATING_SAMPLES = frozenset((AIFF, AU, CAF, FLAC, W64))
+"""Containers whose header can state how many samples follow. What ends before is cut off."""
+
+_STATING_LENGTH = _STATING_SAMPLES | {MP4, MOV, M4A, WEBM, MKV}
 """Containers whose header can state a duration. For others FFmpeg guesses one from the bit rate."""
 
 _SLACK = 0.1
@@ -85,6 +88,7 @@ def decode_audio(data: bytes, limits: MediaLimits, *, rate: int = 16_000) -> Aud
     """
     found = recognize(data, "audio", limits.audio_bytes)
     most = limits.audio_seconds
+    check_length(data, found)
     if found is WAV:
         with shielded("audio", found.name):
             return _some(_assemble(_wav_blocks(data, most), rate, "audio", most))
@@ -96,8 +100,8 @@ def decode_audio(data: bytes, limits: MediaLimits, *, rate: int = 16_000) -> Aud
             raise _too_long("audio", most)
         frames = decoded(container, found, "audio", len(data))
         audio = _some(_assemble((block for _, block in frames), rate, "audio", most))
-        if found in (FLAC, AIFF) and audio.seconds < stated - _SLACK:
-            raise _cut_off()
+        if found in _STATING_SAMPLES and audio.seconds < stated - _SLACK:
+            raise cut_off()
         return audio
 
 
@@ -218,16 +222,10 @@ def _too_long(modality: str, most: float) -> MediaOutOfBounds:
     )
 
 
-def _cut_off() -> UndecodableMedia:
-    return UndecodableMedia("audio", "The audio ends before the last of its samples.", "Send the whole file.")
-
-
 def _wav_blocks(data: bytes, most: float) -> Iterator[Block]:
-    """What libsndfile reads, once the header's promise is checked."""
-    if _riff_size(data) > len(data) + 8:  # some writers count the first eight bytes too
-        raise _cut_off()
+    """What libsndfile reads."""
     try:
-        opened_file = soundfile.SoundFile(_finished(data))
+        opened_file = soundfile.SoundFile(finished(data))
     except soundfile.LibsndfileError as error:
         found = data.find(b"fmt ")
         coding = int.from_bytes(data[found + 8 : found + 10], "little")
@@ -244,23 +242,6 @@ def _wav_blocks(data: bytes, most: float) -> Iterator[Block]:
         while len(block := file.read(size, dtype="float32", always_2d=True)):
             check_cancelled()
             yield rate, block
-
-
-def _finished(data: bytes) -> BytesIO:
-    """A WAV as a file; where its writer was stopped before it knew how many samples come, all that follow are read."""
-    file = BytesIO(data)
-    at = data.find(b"data") + 4
-    if data[at : at + 4] == bytes(4) and _riff_size(data) <= at + 4 < len(data):
-        file.seek(at)
-        file.write(b"\xff\xff\xff\xff")
-        file.seek(0)
-    return file
-
-
-def _riff_size(data: bytes) -> int:
-    """Bytes that a WAV's first header claims, 0 where a writer that could not know left its largest number."""
-    claimed = int.from_bytes(data[4:8], "little")
-    return claimed + 8 if claimed < 0x7FFF0000 else 0
 
 
 def _aligned(frames: Iterator[tuple[AudioFrame, Block]], start: float | None, most: float) -> Iterator[Block]:

@@ -12,6 +12,7 @@ from av.audio.frame import AudioFrame
 from av.audio.layout import AudioLayout
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
+from av.codec.context import Flags2
 from av.container import InputContainer
 from av.packet import Packet
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from models.media.clock import JUMP
 from models.media.container import AUDIO_CODECS, Pictures, check_codec, packets, seconds, usual
 from models.media.errors import UndecodableMedia, UnsupportedMedia
-from models.media.sniff import M4A, MKV, MOV, MP4, MPEG_TS, WEBM, Format
+from models.media.sniff import CAF, M4A, MKV, MOV, MP4, MPEG_TS, WEBM, Format
 
 Samples = NDArray[np.float32]
 Block = tuple[int, Samples]
@@ -74,6 +75,9 @@ def decoded(
     stream = usual(container.streams.audio)
     assert stream is not None
     context = sound_decoder(stream, modality)
+    if found is CAF and context.codec.name == "alac":
+        # Its last frame knows how many samples it has; FFmpeg would cut off once more what it lacks of a full one.
+        context.flags2 |= Flags2.skip_manual
     failed = count = 0
     due: float | None = None
     for packet in chain(packets(container, stream, modality, size, beside), [None]):

@@ -25,8 +25,8 @@ def _format(name: str, *modalities: str) -> Format:
 JPEG, PNG, WEBP, GIF, BMP, TIFF, AVIF, HEIC = (
     _format(name, "image") for name in ("JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF", "AVIF", "HEIC")
 )
-WAV, AIFF, FLAC, MP3, AAC, M4A, OGG, AMR = (
-    _format(name, "audio") for name in ("WAV", "AIFF", "FLAC", "MP3", "AAC", "M4A", "Ogg", "AMR")
+WAV, W64, AIFF, CAF, AU, FLAC, MP3, AAC, M4A, OGG, AMR = (
+    _format(name, "audio") for name in ("WAV", "Wave64", "AIFF", "CAF", "AU", "FLAC", "MP3", "AAC", "M4A", "Ogg", "AMR")
 )
 MP4, MOV, WEBM, MKV, AVI, MPEG, MPEG_TS, MPEG_VIDEO, OGG_VIDEO = (
     _format(name, "audio", "video")
@@ -44,6 +44,9 @@ _PREFIXES: tuple[tuple[bytes, Format], ...] = (
     (b"II+\0", TIFF),
     (b"MM\0+", TIFF),
     (b"fLaC", FLAC),
+    (b"caff\0\1\0\0", CAF),
+    (b".snd\0", AU),
+    (b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\0\0", W64),
     (b"\0\0\1\xba", MPEG),
     (b"\0\0\1\xb3", MPEG_VIDEO),
     (b"PK\3\4", ZIP),
@@ -133,7 +136,7 @@ def recognize(data: bytes, modality: str, most: int) -> Format:
 
 READABLE: dict[str, str] = {
     "image": "JPEG, PNG, HEIC, WebP, AVIF, GIF, BMP or TIFF",
-    "audio": "WAV, AIFF, FLAC, MP3, Ogg, M4A, AAC, AMR or a WebM or MP4 with sound",
+    "audio": "WAV, AIFF, CAF, AU, FLAC, MP3, Ogg, M4A, AAC, AMR or a WebM or MP4 with sound",
     "video": "MP4, MOV, WebM, Matroska, AVI or MPEG",
 }
 """What to send for each modality, in words."""
