@@ -1,7 +1,7 @@
 """Image bytes to pixels.
 
-Colours are taken as stored: embedded ICC profiles are not applied, as in the pipelines that pretrained networks come
-from. Pillow's readers are called one by one, never through ``Image.open``, which would try formats nobody asked for.
+Colours are sRGB's: an embedded ICC profile of others is applied, on the reduced image. Pillow's readers are called one
+by one, never through ``Image.open``, which would try formats nobody asked for.
 """
 
 import re
@@ -22,7 +22,9 @@ from PIL.WebPImagePlugin import WebPImageFile
 from pillow_heif import HeifImageFile
 from pillow_heif import options as heif
 
+from models.media.colour import converted, to_srgb
 from models.media.errors import MediaOutOfBounds, UnsupportedMedia, shielded
+from models.media.jpeg import check_same, check_segments, endings
 from models.media.limits import MediaLimits
 from models.media.room import ROOM, PixelRoom
 from models.media.sniff import AVIF, BMP, GIF, HEIC, JPEG, PNG, TIFF, WEBP, Format, recognize
@@ -41,17 +43,6 @@ _READERS: dict[Format, type[ImageFile]] = {
 
 _LONGEST = 65_535
 """Pixels on a side. JPEG and GIF end there too, and libtiff prints a line to stderr for each damaged row of a fax."""
-
-_SCANS = 100
-"""Scans in a JPEG. A progressive photo has about ten; each costs a walk over all pixels and may take 20 bytes."""
-
-_SEGMENTS = 10_000
-"""Scans, tables and metadata in a JPEG: of the largest metadata, 64 kB take one. Pillow reads them one by one."""
-
-_SEGMENT = re.compile(rb"\xff([\xc0-\xcf\xd9-\xfe])(.{0,2})", re.DOTALL)
-"""The end of a JPEG's image, or a marker with the length of what belongs to it. Among pixels neither occurs."""
-
-_SCAN, _END = b"\xda", b"\xd9"
 
 _UPRIGHT: dict[int, tuple[bool, int, int]] = {
     2: (False, 1, -1),
@@ -104,22 +95,21 @@ def decode_image(
     """
     found = recognize(data, "image", limits.image_bytes)
     with shielded("image", found.name):
-        if found is JPEG:
-            _check_segments(data)
-        image = _opened(data, found, limits)
+        ended = found is not JPEG or check_segments(data)
+        first, *others = [data] if ended else endings(data)
+        image = _opened(first, found, limits)
         if max(image.size) > _LONGEST:
             raise _too_large(f"{image.width} x {image.height}", f"{_LONGEST} pixels a side")
         if image.width * image.height > limits.image_pixels:
             raise _too_large(f"{image.width} x {image.height}", f"{limits.image_pixels} pixels")
         if isinstance(image, TiffImageFile):
             prepare(image)
-        factor = 1
-        if target is not None and found is JPEG:
-            image.draft(image.mode, (target, target))
-        elif target is not None:
-            factor = _factor(image, target)
-        with room.hold(image.width * image.height):
-            image.load()
+        # Beside another ending there are both as pixels and as bytes.
+        with room.hold(image.width * image.height * (1 if ended else 4)):
+            factor = _load(image, target)
+            for other in (_opened(each, found, limits) for each in others):
+                _load(other, target)
+                check_same(image, other)
             orientation = _orientation(image)
             return _turned(_rgb(image, ink, factor), orientation)
 
@@ -144,21 +134,15 @@ def _too_large(size: str, limit: str) -> MediaOutOfBounds:
     return MediaOutOfBounds("image", detail, "Scale it down.", limit)
 
 
-def _check_segments(data: bytes) -> None:
-    """Refuses a JPEG whose image takes too long to read.
-
-    What is no part of it does not count: previews in its metadata, and what a phone appends to it, such as a clip.
-    """
-    counts, at = {"scans": 0, "segments": 0}, 2
-    while (found := _SEGMENT.search(data, at)) is not None and found[1] != _END:
-        counts["scans"] += found[1] == _SCAN
-        counts["segments"] += 1
-        for name, most in (("scans", _SCANS), ("segments", _SEGMENTS)):
-            if counts[name] > most:
-                detail = f"The image is a JPEG with too many {name}."
-                raise MediaOutOfBounds("image", detail, "Save it as an ordinary JPEG.", f"{most} {name}")
-        # libjpeg, too, goes on behind a length that does not even count itself.
-        at = found.end(1) + max(int.from_bytes(found[2], "big"), 2)
+def _load(image: ImageFile, target: int | None) -> int:
+    """Has an image decoded. By how much it may still be reduced to keep ``target`` pixels: a JPEG is already."""
+    factor = 1
+    if target is not None and isinstance(image, JpegImageFile):
+        image.draft(image.mode, (target, target))
+    elif target is not None:
+        factor = _factor(image, target)
+    image.load()
+    return factor
 
 
 def _factor(image: Image.Image, target: int) -> int:
@@ -190,11 +174,13 @@ def _rgb(image: ImageFile, ink: bool, factor: int) -> NDArray[np.uint8]:
     plain = _plain(image)
     ground = "black" if ink and plain.has_transparency_data and _light(plain) else "white"
     pixels = np.empty((-(-plain.height // factor), -(-plain.width // factor), 3), np.uint8)
+    transform = to_srgb(image)
     top = 0
     for strip in _strips(plain, factor):
         # What is transparent has no colour that could be averaged before there is a ground.
-        shown = _on(ground, strip)
-        part = np.asarray(shown if factor == 1 else shown.reduce(factor))
+        shown = _on(ground, strip) if transform is None or transform.input_mode != "CMYK" else strip
+        small = shown if factor == 1 else shown.reduce(factor)
+        part = np.asarray(small if transform is None else converted(small, transform))
         pixels[top : top + len(part)] = part
         top += len(part)
     return pixels
