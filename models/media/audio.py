@@ -23,7 +23,7 @@ from models.media.container import Pictures, opened, picture_stream, seconds
 from models.media.errors import MediaOutOfBounds, UndecodableMedia, UnsupportedMedia, shielded
 from models.media.lengths import check_length, cut_off, finished
 from models.media.limits import MediaLimits
-from models.media.samples import Block, Samples, decoded
+from models.media.samples import Block, Samples, balanced, decoded
 from models.media.sniff import AIFF, AU, CAF, FLAC, M4A, MKV, MOV, MP4, MPEG, MPEG_TS, W64, WAV, WEBM, recognize
 
 _STATING_SAMPLES = frozenset((AIFF, AU, CAF, FLAC, W64))
@@ -52,6 +52,12 @@ _RATES = range(1_000, 384_001)
 _WAV_CODINGS = (0x0001, 0x0002, 0x0003, 0x0006, 0x0007, 0x0011, 0x0031, 0x0040, 0x0055, 0xFFFE)
 """Format tags that libsndfile reads: PCM, floats, A- and mu-law, ADPCM, GSM, G.721, MP3, and extended ones."""
 
+_PLACES = (
+    *("FL", "FR", "FC", "LFE", "BL", "BR", "FLC", "FRC", "BC"),
+    *("SL", "SR", "TC", "TFL", "TFC", "TFR", "TBL", "TBC", "TBR"),
+)
+"""Places of loudspeakers by the bits of an extended WAV's header."""
+
 LOUDEST = 2.0**31
 """No file has larger values, not even one that stores 32-bit integers as floating point."""
 
@@ -76,10 +82,10 @@ class Audio:
 
 
 def decode_audio(data: bytes, limits: MediaLimits, *, rate: int = 16_000) -> Audio:
-    """The sound in ``data``, or the sound track of a video, averaged over its channels and resampled to ``rate``.
+    """The sound in ``data``, or the sound track of a video, mixed down to mono and resampled to ``rate``.
 
     Channels of opposite phase, as from a cable that is wired the wrong way round, would cancel each other: where they
-    do, the louder one stands for both. A stream's channels are always averaged.
+    do, the louder one stands for both. A stream cannot know that before. Surround sound is mixed as ITU-R BS.775 says.
 
     Memory grows with what is kept: a file that is longer than the limit, whatever its header says, stops there.
 
@@ -238,10 +244,17 @@ def _wav_blocks(data: bytes, most: float) -> Iterator[Block]:
         rate = _plausible(file.samplerate, "audio")
         if file.frames > most * rate:
             raise _too_long("audio", most)
-        size = max(1, _BLOCK // file.channels)
+        size, layout = max(1, _BLOCK // file.channels), _wav_layout(data)
         while len(block := file.read(size, dtype="float32", always_2d=True)):
             check_cancelled()
-            yield rate, block
+            yield rate, balanced(block, layout)
+
+
+def _wav_layout(data: bytes) -> str:
+    """Where the loudspeakers of a WAV's channels stand, in FFmpeg's words; empty where it does not say so."""
+    about = data[data.find(b"fmt ") + 8 :][:24]
+    places = int.from_bytes(about[20:24], "little") if about[:2] == b"\xfe\xff" else 0
+    return "+".join(name for bit, name in enumerate(_PLACES) if places >> bit & 1)
 
 
 def _aligned(frames: Iterator[tuple[AudioFrame, Block]], start: float | None, most: float) -> Iterator[Block]:
