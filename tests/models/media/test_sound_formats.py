@@ -90,3 +90,13 @@ def test_a_caf_cannot_promise_more_packets_than_it_has() -> None:
     file[at : at + 8] = struct.pack(">q", 2**26)
     with pytest.raises(UndecodableMedia):
         decode_audio(bytes(file), LIMITS)
+
+
+@pytest.mark.parametrize("coding", ["VORBIS", "OPUS"])
+def test_an_ogg_that_lost_its_end_gives_what_came(coding: str) -> None:
+    """An Ogg says nowhere how long it is, so that one cut off is as good as one whose recorder was stopped."""
+    noise = np.random.default_rng(0).normal(0, 0.1, (192_000, 1)).astype(np.float32)
+    whole = recorded(noise, 48_000, "OGG", coding)
+    for kept in (0.5, 0.8):
+        audio = decode_audio(whole[: round(kept * len(whole))], LIMITS)
+        assert 4 * kept - 1.1 < audio.seconds < 4 * kept + 0.1
