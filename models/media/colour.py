@@ -1,13 +1,19 @@
-"""Colours of an embedded ICC profile to sRGB's, which the photos have that networks learn from."""
+"""Colours of an embedded ICC profile, or of high dynamic range, to sRGB's, of the photos that networks learn from."""
 
 from collections.abc import Mapping
 from functools import lru_cache
 from io import BytesIO
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.ImageCms import Flags, ImageCmsProfile, ImageCmsTransform, Intent, createProfile
+
+from models.media.hdr import Signal, hdr_signal, tone_mapped
+
+Colours: TypeAlias = ImageCmsTransform | Signal
+"""What takes an image's numbers to sRGB's."""
 
 _LARGEST = 4 * 2**20
 """Bytes of a profile that is looked at. Those of printing presses have up to three million."""
@@ -33,20 +39,36 @@ _CLASSES = frozenset(("mntr", "scnr", "prtr", "spac"))
 """Profiles of screens, cameras, presses and whole spaces; others are of no picture."""
 
 
-def to_srgb(image: Image.Image) -> ImageCmsTransform | None:
-    """What takes an image's colours to sRGB's.
+def colours_of(image: Image.Image) -> Colours | None:
+    """What an image's numbers mean.
 
-    None where they are to be taken as stored: it has no profile, sRGB's, one of other numbers than it is made of, or
-    one that is broken, absurd or huge.
+    None where they are to be taken as sRGB's: it says nothing of them or just this, or its profile is of other numbers
+    than it is made of, broken, absurd or huge.
     """
+    stated = image.info.get("nclx_profile") or {}
+    hdr = hdr_signal(stated.get("transfer_characteristics", 0), stated.get("color_primaries", 0))
     profile, mode = image.info.get("icc_profile"), _STORED.get(image.mode)
+    if hdr is not None and mode == "RGB":
+        return hdr
     if not isinstance(profile, bytes) or mode is None or not 0 < len(profile) <= _LARGEST:
         return None
     return _transform(profile, mode)
 
 
-def converted(image: Image.Image, transform: ImageCmsTransform) -> Image.Image:
-    """An image, RGB or, where the transform is of inks, CMYK, as RGB in sRGB's colours."""
+def of_inks(colours: Colours | None) -> bool:
+    """Whether it takes the four inks of print to say them."""
+    return isinstance(colours, ImageCmsTransform) and colours.input_mode == "CMYK"
+
+
+def to_srgb(image: Image.Image, colours: Colours | None) -> NDArray[np.uint8]:
+    """An image, RGB or, where its colours are `of_inks`, CMYK, as RGB [H, W, 3] in sRGB's."""
+    if isinstance(colours, Signal):
+        # Eight bits are what the reader leaves of ten.
+        return tone_mapped(np.asarray(image).astype(np.uint16) * 257, colours)
+    return np.asarray(image if colours is None else _converted(image, colours))
+
+
+def _converted(image: Image.Image, transform: ImageCmsTransform) -> Image.Image:
     return transform.apply(image.getchannel(0) if transform.input_mode == "L" else image)
 
 
@@ -85,4 +107,4 @@ def _ordered(grays: NDArray[np.int16]) -> bool:
 
 
 def _applied(transform: ImageCmsTransform, colours: NDArray[np.uint8], mode: str) -> NDArray[np.int16]:
-    return np.asarray(converted(Image.fromarray(colours, mode), transform)).astype(np.int16)
+    return np.asarray(_converted(Image.fromarray(colours, mode), transform)).astype(np.int16)

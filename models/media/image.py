@@ -1,7 +1,7 @@
 """Image bytes to pixels.
 
-Colours are sRGB's: an embedded ICC profile of others is applied, on the reduced image. Pillow's readers are called one
-by one, never through ``Image.open``, which would try formats nobody asked for.
+Colours are sRGB's, to which those of an ICC profile or of high dynamic range are taken on the reduced image. Pillow's
+readers are called one by one, never through ``Image.open``, which would try formats nobody asked for.
 """
 
 import re
@@ -22,7 +22,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from pillow_heif import HeifImageFile
 from pillow_heif import options as heif
 
-from models.media.colour import converted, to_srgb
+from models.media.colour import colours_of, of_inks, to_srgb
 from models.media.errors import MediaOutOfBounds, UnsupportedMedia, shielded
 from models.media.jpeg import check_same, check_segments, endings
 from models.media.limits import MediaLimits
@@ -174,13 +174,12 @@ def _rgb(image: ImageFile, ink: bool, factor: int) -> NDArray[np.uint8]:
     plain = _plain(image)
     ground = "black" if ink and plain.has_transparency_data and _light(plain) else "white"
     pixels = np.empty((-(-plain.height // factor), -(-plain.width // factor), 3), np.uint8)
-    transform = to_srgb(image)
+    colours = colours_of(image)
     top = 0
     for strip in _strips(plain, factor):
         # What is transparent has no colour that could be averaged before there is a ground.
-        shown = _on(ground, strip) if transform is None or transform.input_mode != "CMYK" else strip
-        small = shown if factor == 1 else shown.reduce(factor)
-        part = np.asarray(small if transform is None else converted(small, transform))
+        shown = strip if of_inks(colours) else _on(ground, strip)
+        part = to_srgb(shown if factor == 1 else shown.reduce(factor), colours)
         pixels[top : top + len(part)] = part
         top += len(part)
     return pixels

@@ -1,16 +1,19 @@
-"""Pictures with ICC profiles, which are made here, tag by tag."""
+"""Pictures of other colours than sRGB's. ICC profiles are made here, tag by tag."""
 
+import io
 import struct
 import time
 from typing import Any
 
 import numpy as np
+import pillow_heif
 import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from models.media import MediaLimits, decode_image
 from tests.models.media.make import encoded, quadrants
+from tests.models.media.test_video_hdr import HLG, PQ, TO_BT2020, light, signal
 
 LIMITS = MediaLimits()
 WHITE = (0.9642, 1.0, 0.8249)
@@ -153,3 +156,16 @@ def test_a_new_profile_for_each_picture_costs_little() -> None:
     for gamma in np.linspace(1.2, 2.6, 20):
         decode_image(encoded(SOFT, "PNG", icc_profile=rgb(ADOBE, float(gamma))), LIMITS)
     assert time.perf_counter() - start < 2
+
+
+@pytest.mark.parametrize("transfer", [PQ, HLG])
+def test_a_photo_of_high_dynamic_range_looks_like_another(transfer: int) -> None:
+    deep = np.rint(65535 * signal(light(SOFT) @ TO_BT2020.T, transfer)).astype(np.uint16)
+    for stated in (transfer, 1):
+        file = io.BytesIO()
+        photo = pillow_heif.from_bytes("RGB;16", (SOFT.shape[1], SOFT.shape[0]), deep.tobytes())
+        options = {"color_primaries": 9, "transfer_characteristics": int(stated), "matrix_coefficients": 9}
+        photo.save(file, quality=-1, chroma=444, full_range_flag=1, **options)
+        wrong = np.abs(decode_image(file.getvalue(), LIMITS).astype(int) - SOFT)
+        # Eight bits of PQ are coarse.
+        assert (np.median(wrong) < 2 and wrong.max() < 12) == (stated == transfer)
