@@ -224,6 +224,10 @@ def _plain(image: ImageFile) -> Image.Image:
         )
     elif image.mode == "RGBA" and isinstance(image, BmpImageFile) and image.getchannel("A").getextrema() == (0, 0):
         image.putalpha(255)  # screenshots say that they have alpha, and leave it 0
+    elif isinstance(image, GifImageFile) and image.dispose_extent not in (None, (0, 0, *image.size)):
+        # Around a first frame that is smaller than all there is nothing; Pillow has some colour there.
+        plain = Image.new("RGBA", image.size)
+        plain.paste(image.convert("RGBA").crop(image.dispose_extent), image.dispose_extent)
     elif image.mode == "CMYK" and isinstance(image, JpegImageFile) and "adobe" not in image.info:
         plain = ImageChops.invert(image)  # Pillow takes every CMYK JPEG for Adobe's, whose inks are inverted
     return plain

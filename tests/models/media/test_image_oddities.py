@@ -3,6 +3,7 @@
 import struct
 import zlib
 
+import numpy as np
 import pytest
 
 from models.media import MediaLimits, UnsupportedMedia, decode_image
@@ -46,3 +47,14 @@ def test_long_metadata_of_a_png_is_no_damage(kind: bytes, head: bytes) -> None:
     bomb = (kind, head + zlib.compress(bytes(17 << 20)))
     with pytest.raises(UnsupportedMedia, match="an ordinary JPEG or PNG"):
         decode_image(png(1, 1, 8, 0, b"\0\x80", bomb), LIMITS)
+
+
+def test_around_the_first_frame_of_a_gif_is_nothing() -> None:
+    file = bytearray(encoded(quadrants(), "GIF"))
+    file[6:10] = struct.pack("<HH", 100, 80)
+    place = file.index(b",\0\0\0\0@\0") + 1
+    file[place : place + 4] = struct.pack("<HH", 20, 10)
+    pixels = decode_image(bytes(file), LIMITS)
+    assert np.array_equal(pixels[10:58, 20:84], quadrants())
+    pixels[10:58, 20:84] = 255
+    assert pixels.min() == 255
