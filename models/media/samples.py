@@ -166,7 +166,7 @@ def _shares(layout: str) -> Samples | None:
     if not _FRONT.issuperset(names[:2]):
         return None
     weights = np.array([_WEIGHTS.get(name, 0.5) for name in names])
-    return (weights / weights.sum() * np.count_nonzero(weights)).astype(np.float32)
+    return np.asarray(weights / weights.sum() * np.count_nonzero(weights), np.float32)
 
 
 def _has_own_order(layout: AudioLayout) -> bool:

@@ -71,8 +71,10 @@ def expected(pixels: NDArray[np.uint8], primaries: tuple[tuple[float, float, flo
     return 255 * coded
 
 
-SOFT = np.stack(np.meshgrid(*[np.linspace(60, 200, 8)] * 2, indexing="ij"), axis=-1)
-SOFT = np.concatenate([SOFT, 130 + 0 * SOFT[..., :1]], axis=2).round().astype(np.uint8).repeat(4, 0).repeat(4, 1)
+LEVELS = np.linspace(60, 200, 8).round().astype(np.uint8)
+SOFT = np.stack([*np.meshgrid(LEVELS, LEVELS, indexing="ij"), np.full((8, 8), 130, np.uint8)], axis=-1)
+SOFT = SOFT.repeat(4, 0).repeat(4, 1)
+"""Tiles of colours that every space has."""
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "WebP", "JPEG", "AVIF", "HEIC"])
@@ -80,10 +82,10 @@ SOFT = np.concatenate([SOFT, 130 + 0 * SOFT[..., :1]], axis=2).round().astype(np
     ("primaries", "gamma"), [(ADOBE, 2.2), (PROPHOTO, 1.8), (DISPLAY_P3, 2.2)], ids=["Adobe", "ProPhoto", "P3"]
 )
 def test_colours_become_srgbs(kind: str, primaries: tuple[tuple[float, float, float], ...], gamma: float) -> None:
-    options = {"WebP": {"lossless": True}, "JPEG": {"quality": 100, "subsampling": 0}}.get(kind, {})
+    coding: dict[str, dict[str, Any]] = {"WebP": {"lossless": True}, "JPEG": {"quality": 100, "subsampling": 0}}
     picture = Image.fromarray(SOFT)
     picture.info["icc_profile"] = rgb(primaries, gamma)
-    file = encoded(picture, kind, icc_profile=rgb(primaries, gamma), **options)
+    file = encoded(picture, kind, icc_profile=rgb(primaries, gamma), **coding.get(kind, {}))
     wrong = np.abs(decode_image(file, LIMITS) - expected(SOFT, primaries, gamma))
     # Lossy coders blur the tiles' borders.
     assert (np.median(wrong) if kind in ("AVIF", "HEIC") else wrong.max()) < (5 if kind in ("JPEG", "HEIC") else 2.5)

@@ -50,7 +50,7 @@ def described(tag: int, body: bytes) -> bytes:
 
 @pytest.mark.parametrize("codec", ["aac", "libopus"])
 def test_what_a_phone_writes_into_a_caf_is_read(codec: str) -> None:
-    with av.open(io.BytesIO(streamed(tone(440, 1), 48_000, codec, "matroska"))) as source:
+    with av.open(io.BytesIO(streamed(tone(440, 1), 48_000, codec, "matroska")), "r") as source:
         setup = source.streams.audio[0].codec_context.extradata or b""
         packets = [bytes(packet) for packet in source.demux() if packet.size]
     coding = described(4, b"\x40\x15" + bytes(11) + described(5, setup))
