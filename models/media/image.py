@@ -22,6 +22,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from pillow_heif import HeifImageFile
 from pillow_heif import options as heif
 
+from models.media.bare import bare
 from models.media.colour import colours_of, of_inks, to_srgb
 from models.media.errors import MediaOutOfBounds, UnsupportedMedia, shielded
 from models.media.jpeg import check_same, check_segments, endings
@@ -126,6 +127,8 @@ def _opened(data: bytes, found: Format, limits: MediaLimits) -> ImageFile:
             detail = f"The image is a {found.name} of a kind that is not read."
             remedy = "Save it as an ordinary JPEG or PNG, of 8 bits a channel."
             raise UnsupportedMedia("image", detail, remedy) from error
+        if len(pixels := bare(data, found)) < len(data):
+            return _opened(pixels, found, limits)
         raise
 
 
