@@ -83,7 +83,7 @@ heif.DECODE_THREADS = 1
 def decode_image(
     data: bytes, limits: MediaLimits, *, target: int | None = None, ink: bool = False, room: PixelRoom = ROOM
 ) -> NDArray[np.uint8]:
-    """The first image in ``data`` as uint8 RGB [H, W, 3], upright, transparency on white.
+    """The first image in ``data`` as uint8 sRGB [H, W, 3], upright, transparency on white.
 
     With ``ink`` light writing on nothing is laid on black, as on white it could not be seen.
 
@@ -105,11 +105,12 @@ def decode_image(
             raise _too_large(f"{image.width} x {image.height}", f"{limits.image_pixels} pixels")
         if isinstance(image, TiffImageFile):
             prepare(image)
+        factor = _reduced(image, target)
         # Beside another ending there are both as pixels and as bytes.
         with room.hold(image.width * image.height * (1 if ended else 4)):
-            factor = _load(image, target)
+            image.load()
             for other in (_opened(each, found, limits) for each in others):
-                _load(other, target)
+                _reduced(other, target)
                 check_same(image, other)
             orientation = _orientation(image)
             return _turned(_rgb(image, ink, factor), orientation)
@@ -137,15 +138,14 @@ def _too_large(size: str, limit: str) -> MediaOutOfBounds:
     return MediaOutOfBounds("image", detail, "Scale it down.", limit)
 
 
-def _load(image: ImageFile, target: int | None) -> int:
-    """Has an image decoded. By how much it may still be reduced to keep ``target`` pixels: a JPEG is already."""
-    factor = 1
-    if target is not None and isinstance(image, JpegImageFile):
-        image.draft(image.mode, (target, target))
-    elif target is not None:
-        factor = _factor(image, target)
-    image.load()
-    return factor
+def _reduced(image: ImageFile, target: int | None) -> int:
+    """Has a JPEG decoded no larger than ``target`` asks; by how much any other is to be reduced for that."""
+    if target is None:
+        return 1
+    if not isinstance(image, JpegImageFile):
+        return _factor(image, target)
+    image.draft(image.mode, (target, target))
+    return 1
 
 
 def _factor(image: Image.Image, target: int) -> int:
