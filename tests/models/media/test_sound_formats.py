@@ -1,4 +1,4 @@
-"""Sound files of phones, old workstations and studios: CAF, AU, Wave64 and RF64."""
+"""Sound files of phones, old workstations and studios, and such as were never finished."""
 
 import io
 import struct
@@ -100,3 +100,25 @@ def test_an_ogg_that_lost_its_end_gives_what_came(coding: str) -> None:
     for kept in (0.5, 0.8):
         audio = decode_audio(whole[: round(kept * len(whole))], LIMITS)
         assert 4 * kept - 1.1 < audio.seconds < 4 * kept + 0.1
+
+
+def without_length(file: bytes) -> bytearray:
+    """A WAV whose samples have the length 0."""
+    unfinished = bytearray(file)
+    at = unfinished.index(b"data") + 4
+    unfinished[at : at + 4] = bytes(4)
+    return unfinished
+
+
+@pytest.mark.parametrize("content", ["noise", "tone", "silence"])
+def test_samples_under_no_length_are_read_whatever_a_wav_says_of_its_own(content: str) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, WAVE.shape).astype(np.float32)
+    wave = {"noise": noise, "tone": WAVE, "silence": 0 * WAVE}[content]
+    assert decode_audio(bytes(without_length(recorded(wave, 16_000))), LIMITS).seconds == 1
+
+
+def test_the_samples_of_an_unfinished_wav_are_not_sought_in_its_notes() -> None:
+    note = b"LIST" + struct.pack("<I", 20) + b"INFOINAM" + struct.pack("<I", 8) + b"data" + bytes(4)
+    file = without_length(recorded(WAVE, 16_000))
+    file[4:8] = bytes(4)
+    assert decode_audio(bytes(file[:12] + note + file[12:]), LIMITS).seconds == 1
