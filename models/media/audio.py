@@ -11,7 +11,6 @@ at -15 dB, and it takes 1.4 ms for ten seconds instead of 1.9.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from io import BytesIO
 from math import gcd
 
 import numpy as np
@@ -22,11 +21,15 @@ from av.audio.frame import AudioFrame
 from models.media.cancellation import check_cancelled
 from models.media.container import Pictures, opened, picture_stream, seconds
 from models.media.errors import MediaOutOfBounds, UndecodableMedia, UnsupportedMedia, shielded
+from models.media.lengths import check_length, cut_off, finished
 from models.media.limits import MediaLimits
-from models.media.samples import Block, Samples, decoded
-from models.media.sniff import AIFF, FLAC, M4A, MKV, MOV, MP4, MPEG, MPEG_TS, WAV, WEBM, recognize
+from models.media.samples import Block, Samples, balanced, decoded
+from models.media.sniff import AIFF, AU, CAF, FLAC, M4A, MKV, MOV, MP4, MPEG, MPEG_TS, W64, WAV, WEBM, recognize
 
-_STATING_LENGTH = frozenset((AIFF, FLAC, MP4, MOV, M4A, WEBM, MKV))
+_STATING_SAMPLES = frozenset((AIFF, AU, CAF, FLAC, W64))
+"""Containers whose header can state how many samples follow. What ends before is cut off."""
+
+_STATING_LENGTH = _STATING_SAMPLES | {MP4, MOV, M4A, WEBM, MKV}
 """Containers whose header can state a duration. For others FFmpeg guesses one from the bit rate."""
 
 _SLACK = 0.1
@@ -48,6 +51,12 @@ _RATES = range(1_000, 384_001)
 
 _WAV_CODINGS = (0x0001, 0x0002, 0x0003, 0x0006, 0x0007, 0x0011, 0x0031, 0x0040, 0x0055, 0xFFFE)
 """Format tags that libsndfile reads: PCM, floats, A- and mu-law, ADPCM, GSM, G.721, MP3, and extended ones."""
+
+_PLACES = (
+    *("FL", "FR", "FC", "LFE", "BL", "BR", "FLC", "FRC", "BC"),
+    *("SL", "SR", "TC", "TFL", "TFC", "TFR", "TBL", "TBC", "TBR"),
+)
+"""Places of loudspeakers by the bits of an extended WAV's header."""
 
 LOUDEST = 2.0**31
 """No file has larger values, not even one that stores 32-bit integers as floating point."""
@@ -73,10 +82,10 @@ class Audio:
 
 
 def decode_audio(data: bytes, limits: MediaLimits, *, rate: int = 16_000) -> Audio:
-    """The sound in ``data``, or the sound track of a video, averaged over its channels and resampled to ``rate``.
+    """The sound in ``data``, or the sound track of a video, mixed down to mono and resampled to ``rate``.
 
     Channels of opposite phase, as from a cable that is wired the wrong way round, would cancel each other: where they
-    do, the louder one stands for both. A stream's channels are always averaged.
+    do, the louder one stands for both. A stream cannot know that before. Surround sound is mixed as ITU-R BS.775 says.
 
     Memory grows with what is kept: a file that is longer than the limit, whatever its header says, stops there.
 
@@ -85,6 +94,7 @@ def decode_audio(data: bytes, limits: MediaLimits, *, rate: int = 16_000) -> Aud
     """
     found = recognize(data, "audio", limits.audio_bytes)
     most = limits.audio_seconds
+    check_length(data, found)
     if found is WAV:
         with shielded("audio", found.name):
             return _some(_assemble(_wav_blocks(data, most), rate, "audio", most))
@@ -96,8 +106,8 @@ def decode_audio(data: bytes, limits: MediaLimits, *, rate: int = 16_000) -> Aud
             raise _too_long("audio", most)
         frames = decoded(container, found, "audio", len(data))
         audio = _some(_assemble((block for _, block in frames), rate, "audio", most))
-        if found in (FLAC, AIFF) and audio.seconds < stated - _SLACK:
-            raise _cut_off()
+        if found in _STATING_SAMPLES and audio.seconds < stated - _SLACK:
+            raise cut_off()
         return audio
 
 
@@ -218,16 +228,10 @@ def _too_long(modality: str, most: float) -> MediaOutOfBounds:
     )
 
 
-def _cut_off() -> UndecodableMedia:
-    return UndecodableMedia("audio", "The audio ends before the last of its samples.", "Send the whole file.")
-
-
 def _wav_blocks(data: bytes, most: float) -> Iterator[Block]:
-    """What libsndfile reads, once the header's promise is checked."""
-    if _riff_size(data) > len(data) + 8:  # some writers count the first eight bytes too
-        raise _cut_off()
+    """What libsndfile reads."""
     try:
-        opened_file = soundfile.SoundFile(_finished(data))
+        opened_file = soundfile.SoundFile(finished(data))
     except soundfile.LibsndfileError as error:
         found = data.find(b"fmt ")
         coding = int.from_bytes(data[found + 8 : found + 10], "little")
@@ -240,27 +244,17 @@ def _wav_blocks(data: bytes, most: float) -> Iterator[Block]:
         rate = _plausible(file.samplerate, "audio")
         if file.frames > most * rate:
             raise _too_long("audio", most)
-        size = max(1, _BLOCK // file.channels)
+        size, layout = max(1, _BLOCK // file.channels), _wav_layout(data)
         while len(block := file.read(size, dtype="float32", always_2d=True)):
             check_cancelled()
-            yield rate, block
+            yield rate, balanced(block, layout)
 
 
-def _finished(data: bytes) -> BytesIO:
-    """A WAV as a file; where its writer was stopped before it knew how many samples come, all that follow are read."""
-    file = BytesIO(data)
-    at = data.find(b"data") + 4
-    if data[at : at + 4] == bytes(4) and _riff_size(data) <= at + 4 < len(data):
-        file.seek(at)
-        file.write(b"\xff\xff\xff\xff")
-        file.seek(0)
-    return file
-
-
-def _riff_size(data: bytes) -> int:
-    """Bytes that a WAV's first header claims, 0 where a writer that could not know left its largest number."""
-    claimed = int.from_bytes(data[4:8], "little")
-    return claimed + 8 if claimed < 0x7FFF0000 else 0
+def _wav_layout(data: bytes) -> str:
+    """Where the loudspeakers of a WAV's channels stand, in FFmpeg's words; empty where it does not say so."""
+    about = data[data.find(b"fmt ") + 8 :][:24]
+    places = int.from_bytes(about[20:24], "little") if about[:2] == b"\xfe\xff" else 0
+    return "+".join(name for bit, name in enumerate(_PLACES) if places >> bit & 1)
 
 
 def _aligned(frames: Iterator[tuple[AudioFrame, Block]], start: float | None, most: float) -> Iterator[Block]:

@@ -24,7 +24,9 @@ from models.media.sniff import (
     AAC,
     AIFF,
     AMR,
+    AU,
     AVI,
+    CAF,
     FLAC,
     M4A,
     MKV,
@@ -36,6 +38,7 @@ from models.media.sniff import (
     MPEG_VIDEO,
     OGG,
     OGG_VIDEO,
+    W64,
     WEBM,
     Format,
 )
@@ -53,10 +56,13 @@ _DEMUXERS: dict[Format, str] = {
     AAC: "aac",
     AIFF: "aiff",
     AMR: "amr",
+    AU: "au",
     AVI: "avi",
+    CAF: "caf",
     MPEG: "mpeg",
     MPEG_TS: "mpegts",
     MPEG_VIDEO: "mpegvideo",
+    W64: "w64",
 }
 
 VIDEO_CODECS = (

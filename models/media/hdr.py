@@ -6,10 +6,10 @@ sRGB (IEC 61966-2-1), as the photos are that models learn from.
 """
 
 import math
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from av.video.frame import VideoFrame
 from av.video.reformatter import ColorPrimaries, ColorTrc
 from numpy.typing import NDArray
 
@@ -45,26 +45,36 @@ _TO_BT709 = np.array(
 """Light in BT.2020's primaries to light in BT.709's (ITU-R BT.2087)."""
 
 
-def is_hdr(frame: VideoFrame) -> bool:
-    """Whether a frame says that its signal is PQ or HLG."""
-    return frame.color_trc in (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """How a picture codes light: ``hlg``, else PQ, of BT.2020's primaries (``wide``) or of others."""
+
+    hlg: bool
+    wide: bool
 
 
-def tone_mapped(signal: NDArray[np.uint16], frame: VideoFrame) -> NDArray[np.uint8]:
-    """The PQ or HLG signal, RGB [H, W, 3] with 65535 for 1, of ``frame`` as sRGB [H, W, 3].
+def hdr_signal(transfer: int, primaries: int) -> Signal | None:
+    """The signal that a picture says it has, in the numbers of ITU-T H.273; None if it is none of high dynamic range.
 
-    Primaries are BT.2020's where the frame names none, as BT.2100 knows no others.
+    Primaries are BT.2020's where it names none, as BT.2100 knows no others.
     """
-    hlg = frame.color_trc == ColorTrc.ARIB_STD_B67
-    light = _light(hlg)[signal >> (16 - _LEVELS)]
-    if hlg:
+    if transfer not in (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67):
+        return None
+    wide = primaries in (ColorPrimaries.BT2020, ColorPrimaries.UNSPECIFIED)
+    return Signal(hlg=transfer == ColorTrc.ARIB_STD_B67, wide=wide)
+
+
+def tone_mapped(coded: NDArray[np.uint16], signal: Signal) -> NDArray[np.uint8]:
+    """A picture RGB [H, W, 3] in that signal, 65535 for 1, as sRGB [H, W, 3]."""
+    light = _light(signal.hlg)[coded >> (16 - _LEVELS)]
+    if signal.hlg:
         # The OOTF is of luminance, so that colours keep their hue.
         light *= ((light @ _LUMINANCE) ** np.float32(_GAMMA - 1) * np.float32(_PEAK / _WHITE))[..., None]
-    if frame.color_primaries in (ColorPrimaries.BT2020, ColorPrimaries.UNSPECIFIED):
+    if signal.wide:
         light = light @ _TO_BT709.T
     steps = np.sqrt(light.clip(0, _BRIGHTEST)) * np.float32((_STEPS - 1) / math.sqrt(_BRIGHTEST)) + np.float32(0.5)
-    coded: NDArray[np.uint8] = _codes()[steps.astype(np.uint16)]
-    return coded
+    shown: NDArray[np.uint8] = _codes()[steps.astype(np.uint16)]
+    return shown
 
 
 @cache

@@ -1,7 +1,7 @@
 """Image bytes to pixels.
 
-Colours are taken as stored: embedded ICC profiles are not applied, as in the pipelines that pretrained networks come
-from. Pillow's readers are called one by one, never through ``Image.open``, which would try formats nobody asked for.
+Colours are sRGB's, to which those of an ICC profile or of high dynamic range are taken on the reduced image. Pillow's
+readers are called one by one, never through ``Image.open``, which would try formats nobody asked for.
 """
 
 import re
@@ -22,7 +22,10 @@ from PIL.WebPImagePlugin import WebPImageFile
 from pillow_heif import HeifImageFile
 from pillow_heif import options as heif
 
+from models.media.bare import bare
+from models.media.colour import colours_of, of_inks, to_srgb
 from models.media.errors import MediaOutOfBounds, UnsupportedMedia, shielded
+from models.media.jpeg import check_same, check_segments, endings
 from models.media.limits import MediaLimits
 from models.media.room import ROOM, PixelRoom
 from models.media.sniff import AVIF, BMP, GIF, HEIC, JPEG, PNG, TIFF, WEBP, Format, recognize
@@ -41,17 +44,6 @@ _READERS: dict[Format, type[ImageFile]] = {
 
 _LONGEST = 65_535
 """Pixels on a side. JPEG and GIF end there too, and libtiff prints a line to stderr for each damaged row of a fax."""
-
-_SCANS = 100
-"""Scans in a JPEG. A progressive photo has about ten; each costs a walk over all pixels and may take 20 bytes."""
-
-_SEGMENTS = 10_000
-"""Scans, tables and metadata in a JPEG: of the largest metadata, 64 kB take one. Pillow reads them one by one."""
-
-_SEGMENT = re.compile(rb"\xff([\xc0-\xcf\xd9-\xfe])(.{0,2})", re.DOTALL)
-"""The end of a JPEG's image, or a marker with the length of what belongs to it. Among pixels neither occurs."""
-
-_SCAN, _END = b"\xda", b"\xd9"
 
 _UPRIGHT: dict[int, tuple[bool, int, int]] = {
     2: (False, 1, -1),
@@ -91,7 +83,7 @@ heif.DECODE_THREADS = 1
 def decode_image(
     data: bytes, limits: MediaLimits, *, target: int | None = None, ink: bool = False, room: PixelRoom = ROOM
 ) -> NDArray[np.uint8]:
-    """The first image in ``data`` as uint8 RGB [H, W, 3], upright, transparency on white.
+    """The first image in ``data`` as uint8 sRGB [H, W, 3], upright, transparency on white.
 
     With ``ink`` light writing on nothing is laid on black, as on white it could not be seen.
 
@@ -104,22 +96,22 @@ def decode_image(
     """
     found = recognize(data, "image", limits.image_bytes)
     with shielded("image", found.name):
-        if found is JPEG:
-            _check_segments(data)
-        image = _opened(data, found, limits)
+        ended = found is not JPEG or check_segments(data)
+        first, *others = [data] if ended else endings(data)
+        image = _opened(first, found, limits)
         if max(image.size) > _LONGEST:
             raise _too_large(f"{image.width} x {image.height}", f"{_LONGEST} pixels a side")
         if image.width * image.height > limits.image_pixels:
             raise _too_large(f"{image.width} x {image.height}", f"{limits.image_pixels} pixels")
         if isinstance(image, TiffImageFile):
             prepare(image)
-        factor = 1
-        if target is not None and found is JPEG:
-            image.draft(image.mode, (target, target))
-        elif target is not None:
-            factor = _factor(image, target)
-        with room.hold(image.width * image.height):
+        factor = _reduced(image, target)
+        # Beside another ending there are both as pixels and as bytes.
+        with room.hold(image.width * image.height * (1 if ended else 4)):
             image.load()
+            for other in (_opened(each, found, limits) for each in others):
+                _reduced(other, target)
+                check_same(image, other)
             orientation = _orientation(image)
             return _turned(_rgb(image, ink, factor), orientation)
 
@@ -136,6 +128,8 @@ def _opened(data: bytes, found: Format, limits: MediaLimits) -> ImageFile:
             detail = f"The image is a {found.name} of a kind that is not read."
             remedy = "Save it as an ordinary JPEG or PNG, of 8 bits a channel."
             raise UnsupportedMedia("image", detail, remedy) from error
+        if len(pixels := bare(data, found)) < len(data):
+            return _opened(pixels, found, limits)
         raise
 
 
@@ -144,21 +138,14 @@ def _too_large(size: str, limit: str) -> MediaOutOfBounds:
     return MediaOutOfBounds("image", detail, "Scale it down.", limit)
 
 
-def _check_segments(data: bytes) -> None:
-    """Refuses a JPEG whose image takes too long to read.
-
-    What is no part of it does not count: previews in its metadata, and what a phone appends to it, such as a clip.
-    """
-    counts, at = {"scans": 0, "segments": 0}, 2
-    while (found := _SEGMENT.search(data, at)) is not None and found[1] != _END:
-        counts["scans"] += found[1] == _SCAN
-        counts["segments"] += 1
-        for name, most in (("scans", _SCANS), ("segments", _SEGMENTS)):
-            if counts[name] > most:
-                detail = f"The image is a JPEG with too many {name}."
-                raise MediaOutOfBounds("image", detail, "Save it as an ordinary JPEG.", f"{most} {name}")
-        # libjpeg, too, goes on behind a length that does not even count itself.
-        at = found.end(1) + max(int.from_bytes(found[2], "big"), 2)
+def _reduced(image: ImageFile, target: int | None) -> int:
+    """Has a JPEG decoded no larger than ``target`` asks; by how much any other is to be reduced for that."""
+    if target is None:
+        return 1
+    if not isinstance(image, JpegImageFile):
+        return _factor(image, target)
+    image.draft(image.mode, (target, target))
+    return 1
 
 
 def _factor(image: Image.Image, target: int) -> int:
@@ -190,11 +177,12 @@ def _rgb(image: ImageFile, ink: bool, factor: int) -> NDArray[np.uint8]:
     plain = _plain(image)
     ground = "black" if ink and plain.has_transparency_data and _light(plain) else "white"
     pixels = np.empty((-(-plain.height // factor), -(-plain.width // factor), 3), np.uint8)
+    colours = colours_of(image)
     top = 0
     for strip in _strips(plain, factor):
         # What is transparent has no colour that could be averaged before there is a ground.
-        shown = _on(ground, strip)
-        part = np.asarray(shown if factor == 1 else shown.reduce(factor))
+        shown = strip if of_inks(colours) else _on(ground, strip)
+        part = to_srgb(shown if factor == 1 else shown.reduce(factor), colours)
         pixels[top : top + len(part)] = part
         top += len(part)
     return pixels
@@ -239,6 +227,10 @@ def _plain(image: ImageFile) -> Image.Image:
         )
     elif image.mode == "RGBA" and isinstance(image, BmpImageFile) and image.getchannel("A").getextrema() == (0, 0):
         image.putalpha(255)  # screenshots say that they have alpha, and leave it 0
+    elif isinstance(image, GifImageFile) and image.dispose_extent not in (None, (0, 0, *image.size)):
+        # Around a first frame that is smaller than all there is nothing; Pillow has some colour there.
+        plain = Image.new("RGBA", image.size)
+        plain.paste(image.convert("RGBA").crop(image.dispose_extent), image.dispose_extent)
     elif image.mode == "CMYK" and isinstance(image, JpegImageFile) and "adobe" not in image.info:
         plain = ImageChops.invert(image)  # Pillow takes every CMYK JPEG for Adobe's, whose inks are inverted
     return plain

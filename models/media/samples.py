@@ -2,6 +2,7 @@
 
 import ctypes
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import chain
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ from av.audio.frame import AudioFrame
 from av.audio.layout import AudioLayout
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
+from av.codec.context import Flags2
 from av.container import InputContainer
 from av.packet import Packet
 from numpy.typing import NDArray
@@ -19,11 +21,17 @@ from numpy.typing import NDArray
 from models.media.clock import JUMP
 from models.media.container import AUDIO_CODECS, Pictures, check_codec, packets, seconds, usual
 from models.media.errors import UndecodableMedia, UnsupportedMedia
-from models.media.sniff import M4A, MKV, MOV, MP4, MPEG_TS, WEBM, Format
+from models.media.sniff import CAF, M4A, MKV, MOV, MP4, MPEG_TS, WEBM, Format
 
 Samples = NDArray[np.float32]
 Block = tuple[int, Samples]
 """A sample rate in Hz and samples [N, channels]."""
+
+_FRONT = frozenset(("FL", "FR", "FC"))
+"""Channels of which every layout of loudspeakers begins with two."""
+
+_WEIGHTS = {"FL": 0.5**0.5, "FR": 0.5**0.5, "FLC": 0.5**0.5, "FRC": 0.5**0.5, "FC": 1.0, "LFE": 0.0, "LFE2": 0.0}
+"""How loud front channels are in mono (ITU-R BS.775). All others surround."""
 
 _LIBRARIES = {"amrnb": "libopencore_amrnb", "amrwb": "libopencore_amrwb"}
 """Decoders of what FFmpeg's own do not read: pauses that a telephone has left out of AMR."""
@@ -52,7 +60,7 @@ def sound_decoder(stream: AudioStream, modality: str) -> AudioCodecContext:
     if (library := _LIBRARIES.get(context.codec.name)) is not None:
         context = cast("AudioCodecContext", av.CodecContext.create(library, "r"))
     elif _has_own_order(layout := context.layout):
-        # Channels are averaged, so that their order says nothing.
+        # They are averaged, so that their order says nothing.
         context.layout = f"{layout.nb_channels} channels"
     context.thread_count = 1
     return context
@@ -74,6 +82,9 @@ def decoded(
     stream = usual(container.streams.audio)
     assert stream is not None
     context = sound_decoder(stream, modality)
+    if found is CAF and context.codec.name == "alac":
+        # Its last frame knows how many samples it has; FFmpeg would cut off once more what it lacks of a full one.
+        context.flags2 |= Flags2.skip_manual
     failed = count = 0
     due: float | None = None
     for packet in chain(packets(container, stream, modality, size, beside), [None]):
@@ -116,17 +127,46 @@ def frames_of(context: AudioCodecContext, packet: "Packet[Any] | None", modality
 
 
 def frame_samples(frame: AudioFrame) -> Block:
-    """A frame's samples, scaled to -1 and 1 if they are integers."""
-    channels = frame.layout.nb_channels
+    """A frame's samples, scaled to -1 and 1 if they are integers, their channels `balanced`."""
+    channels, layout = frame.layout.nb_channels, frame.layout.name
     if frame.format.is_planar and channels > _PLANES:
         (frame,) = AudioResampler(format=frame.format.packed.name).resample(frame)
     values = frame.to_ndarray()
     each = values.T if frame.format.is_planar else values.reshape(-1, channels)
     if each.dtype.kind == "f":
-        return frame.sample_rate, each.astype(np.float32)
+        return frame.sample_rate, balanced(each.astype(np.float32), layout)
     half = 1 << (8 * each.itemsize - 1)
     middle = half if each.dtype.kind == "u" else 0
-    return frame.sample_rate, (each.astype(np.float32) - np.float32(middle)) / np.float32(half)
+    scaled = (each.astype(np.float32) - np.float32(middle)) / np.float32(half)
+    return frame.sample_rate, balanced(scaled, layout)
+
+
+def balanced(samples: Samples, layout: str) -> Samples:
+    """Samples [N, channels] so that their mean over what channels [N, heard] are left is mono.
+
+    That is the plain mean of one channel, two, and such whose places ``layout``, in FFmpeg's words, does not tell, and
+    of others a downmix.
+    """
+    shares = _shares(layout) if layout and samples.shape[1] > 2 else None
+    if shares is None or len(shares) != samples.shape[1]:
+        return samples
+    heard = shares > 0
+    # What nothing but low-frequency effects carry is no effect.
+    return samples[:, heard] * shares[heard] if samples[:, heard].any() else samples
+
+
+@lru_cache(64)
+def _shares(layout: str) -> Samples | None:
+    """What to multiply channels [N] by so that their mean is a downmix; None where it is not known where they stand.
+
+    As ITU-R BS.775 mixes them: the centre as loud as both sides together, what surrounds softer by 3 dB than these, and
+    without low-frequency effects. The weights add up to 1, so that nothing clips.
+    """
+    names = [channel.name for channel in AudioLayout(layout).channels]
+    if not _FRONT.issuperset(names[:2]):
+        return None
+    weights = np.array([_WEIGHTS.get(name, 0.5) for name in names])
+    return np.asarray(weights / weights.sum() * np.count_nonzero(weights), np.float32)
 
 
 def _has_own_order(layout: AudioLayout) -> bool:
@@ -135,7 +175,7 @@ def _has_own_order(layout: AudioLayout) -> bool:
     Such a list belongs to the frame or decoder that the layout was taken from, and PyAV 18.1 frees it with the layout,
     too, which ends the process. So a layout that has one is kept for ever.
     """
-    if "(" not in layout.name:
+    if " channels (" not in layout.name:  # "5.1(side)", as in all of Dolby's, is an ordinary one
         return False
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(layout))
     return True

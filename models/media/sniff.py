@@ -2,6 +2,7 @@
 
 import struct
 from codecs import getincrementaldecoder
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from models.media.errors import MediaOutOfBounds, MediaTooLarge, UnsupportedMedia
@@ -25,8 +26,8 @@ def _format(name: str, *modalities: str) -> Format:
 JPEG, PNG, WEBP, GIF, BMP, TIFF, AVIF, HEIC = (
     _format(name, "image") for name in ("JPEG", "PNG", "WebP", "GIF", "BMP", "TIFF", "AVIF", "HEIC")
 )
-WAV, AIFF, FLAC, MP3, AAC, M4A, OGG, AMR = (
-    _format(name, "audio") for name in ("WAV", "AIFF", "FLAC", "MP3", "AAC", "M4A", "Ogg", "AMR")
+WAV, W64, AIFF, CAF, AU, FLAC, MP3, AAC, M4A, OGG, AMR = (
+    _format(name, "audio") for name in ("WAV", "Wave64", "AIFF", "CAF", "AU", "FLAC", "MP3", "AAC", "M4A", "Ogg", "AMR")
 )
 MP4, MOV, WEBM, MKV, AVI, MPEG, MPEG_TS, MPEG_VIDEO, OGG_VIDEO = (
     _format(name, "audio", "video")
@@ -44,6 +45,9 @@ _PREFIXES: tuple[tuple[bytes, Format], ...] = (
     (b"II+\0", TIFF),
     (b"MM\0+", TIFF),
     (b"fLaC", FLAC),
+    (b"caff\0\1\0\0", CAF),
+    (b".snd\0", AU),
+    (b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\0\0", W64),
     (b"\0\0\1\xba", MPEG),
     (b"\0\0\1\xb3", MPEG_VIDEO),
     (b"PK\3\4", ZIP),
@@ -102,7 +106,7 @@ def sniff(data: bytes) -> Format | None:
         return _iso_media(head)
     if _is_transport_stream(head):
         return MPEG_TS
-    return _mpeg_audio(data) or _cut_mp3(head) or _text(head)
+    return _mpeg_audio(data) or _cut_mpeg_audio(head) or _text(head)
 
 
 def recognize(data: bytes, modality: str, most: int) -> Format:
@@ -133,7 +137,7 @@ def recognize(data: bytes, modality: str, most: int) -> Format:
 
 READABLE: dict[str, str] = {
     "image": "JPEG, PNG, HEIC, WebP, AVIF, GIF, BMP or TIFF",
-    "audio": "WAV, AIFF, FLAC, MP3, Ogg, M4A, AAC, AMR or a WebM or MP4 with sound",
+    "audio": "WAV, AIFF, CAF, AU, FLAC, MP3, Ogg, M4A, AAC, AMR or a WebM or MP4 with sound",
     "video": "MP4, MOV, WebM, Matroska, AVI or MPEG",
 }
 """What to send for each modality, in words."""
@@ -156,26 +160,36 @@ def _is_transport_stream(head: bytes) -> bool:
     )
 
 
-def _cut_mp3(head: bytes) -> Format | None:
-    """MP3 that was cut out of a longer one, and begins within a frame: three frames follow each other somewhere."""
+def _cut_mpeg_audio(head: bytes) -> Format | None:
+    """MP3 or AAC that was cut out of a longer one, and begins within a frame: three follow each other somewhere."""
     at = head.find(0xFF)
-    while at >= 0 and not _are_frames(head, at, 3):
+    while at >= 0:
+        for length, found in ((_frame_bytes, MP3), (_adts_bytes, AAC)):
+            if _are_frames(head, at, 3, length):
+                return found
         at = head.find(0xFF, at + 1)
-    return MP3 if at >= 0 else None
+    return None
 
 
-def _are_frames(head: bytes, at: int, count: int) -> bool:
+def _are_frames(head: bytes, at: int, count: int, length: Callable[[bytes], int]) -> bool:
     for _ in range(count):
-        size = _frame_bytes(head[at : at + 4])
+        size = length(head[at : at + 6])
         if not size:
             return False
         at += size
     return True
 
 
+def _adts_bytes(header: bytes) -> int:
+    """How long the frame of AAC is that has this header; 0 if it is none."""
+    word = int.from_bytes(header, "big") if len(header) == 6 else 0
+    size = word >> 5 & 0x1FFF
+    return size if word >> 36 == 0xFFF and not word >> 33 & 3 and word >> 26 & 15 < 13 and size > 7 else 0
+
+
 def _frame_bytes(header: bytes) -> int:
     """How long the frame of layer III is that has this header; 0 if it is none."""
-    word = int.from_bytes(header, "big") if len(header) == 4 else 0
+    word = int.from_bytes(header[:4], "big") if len(header) >= 4 else 0
     version, bitrate, rate = word >> 19 & 3, word >> 12 & 15, word >> 10 & 3
     if word >> 21 != 0x7FF or word >> 17 & 3 != 1 or version == 1 or bitrate in (0, 15) or rate == 3:
         return 0
@@ -202,7 +216,7 @@ def _mpeg_audio(data: bytes) -> Format | None:
             return MP3
         if first == b"fLaC":
             return FLAC
-    return MP3 if tagged else None
+    return (_cut_mpeg_audio(bytes(data[start : start + HEAD])) or MP3) if tagged else None
 
 
 def _text(head: bytes) -> Format | None:

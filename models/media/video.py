@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from models.media.cancellation import check_cancelled
 from models.media.container import VIDEO_CODECS, Coded, check_codec, most_pixels, opened, packets, picture_stream
 from models.media.errors import MediaOutOfBounds, UndecodableMedia, UnsupportedMedia
-from models.media.hdr import is_hdr, tone_mapped
+from models.media.hdr import hdr_signal, tone_mapped
 from models.media.limits import MediaLimits
 from models.media.sniff import AVI, MPEG, MPEG_TS, recognize
 from models.media.timeline import Timeline
@@ -273,17 +273,17 @@ class _Canvas:
             ]
             return _turned(luma, self._matrix)
         # Eight bits are too few for the steps of PQ and HLG, most of which lie in the dark.
-        mapped = self._pixels == "rgb24" and is_hdr(frame)
+        hdr = hdr_signal(frame.color_trc, frame.color_primaries) if self._pixels == "rgb24" else None
         drawn = self._reformatter.reformat(
             frame,
             width,
             height,
-            "rgb48le" if mapped else self._pixels,
+            self._pixels if hdr is None else "rgb48le",
             src_colorspace=_colours(frame),
             interpolation=Interpolation.AREA,
             threads=1,
         ).to_ndarray()
-        picture = tone_mapped(drawn.astype(np.uint16, copy=False), frame) if mapped else drawn
+        picture = drawn if hdr is None else tone_mapped(drawn.astype(np.uint16, copy=False), hdr)
         return _turned(picture.astype(np.uint8, copy=False), self._matrix)
 
     def _fit(self, frame: VideoFrame) -> tuple[int, int]:
@@ -300,7 +300,7 @@ def _colours(frame: VideoFrame) -> Colorspace | None:
     """By what standard a frame that does not say it has its colours: swscale would assume BT.601."""
     if frame.colorspace != _UNSPECIFIED:
         return None
-    if is_hdr(frame):
+    if hdr_signal(frame.color_trc, frame.color_primaries) is not None:
         return Colorspace.BT2020
     return Colorspace.ITU709 if frame.height >= _HIGH_DEFINITION else None
 

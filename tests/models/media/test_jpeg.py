@@ -1,10 +1,13 @@
 """What a JPEG may consist of."""
 
 import time
+from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from models.media import MediaLimits, MediaOutOfBounds, decode_image
+from models.media import MediaLimits, MediaOutOfBounds, UndecodableMedia, decode_image
 from tests.models.media.make import encoded, quadrants
 from tests.models.media.test_image import close
 
@@ -37,3 +40,39 @@ def test_a_jpeg_of_many_small_segments_cannot_keep_the_reader_busy() -> None:
     with pytest.raises(MediaOutOfBounds, match="too many segments"):
         decode_image(photo[:2] + 500_000 * b"\xff\xfe\0\2" + photo[2:], LIMITS)
     assert time.perf_counter() - start < 0.5
+
+
+NOISE = np.random.default_rng(0).integers(0, 256, (72, 88, 3), np.uint8)
+KINDS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "gray": {},
+    "progressive": {"progressive": True},
+    "restarts": {"restart_marker_rows": 1},
+    "fine": {"subsampling": 0, "quality": 95},
+}
+
+
+def jpeg(kind: str, pixels: NDArray[np.uint8] = NOISE) -> bytes:
+    return encoded(pixels[..., 0] if kind == "gray" else pixels, "JPEG", **KINDS[kind])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("target", [None, 16])
+def test_a_jpeg_without_its_end_mark_is_whole(kind: str, target: int | None) -> None:
+    for pixels in (NOISE, UPRIGHT):
+        whole = jpeg(kind, pixels)
+        expected = decode_image(whole, LIMITS, target=target)
+        # A camera may also fill up its buffer.
+        for file in (whole[:-2], whole[:-1], whole[:-2] + bytes(100)):
+            assert np.array_equal(decode_image(file, LIMITS, target=target), expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_jpeg_that_lacks_pixels_is_refused(kind: str) -> None:
+    whole = jpeg(kind)
+    start = whole.rindex(b"\xff\xda") + 12
+    restarts = [at for at in range(start, len(whole)) if whole[at] == 0xFF and 0xD0 <= whole[at + 1] <= 0xD7]
+    assert bool(restarts) == (kind == "restarts")
+    for kept in (*range(start, len(whole) - 2, 97), *range(len(whole) - 9, len(whole) - 3), *restarts):
+        with pytest.raises(UndecodableMedia, match="truncated or corrupt"):
+            decode_image(whole[:kept], LIMITS)

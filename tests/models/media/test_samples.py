@@ -57,6 +57,53 @@ def test_many_channels_in_planes_of_their_own_are_averaged(channels: int) -> Non
     assert peak == pytest.approx(0.5, abs=0.05)
 
 
+SURROUND = {"FL": 0.5**0.5, "FR": 0.5**0.5, "FC": 1.0, "LFE": 0.0, "BL": 0.5, "BR": 0.5}
+"""What each channel of 5.1 adds to mono (ITU-R BS.775), before all of them together are made to be no more than 1."""
+
+
+def surround(parts: dict[str, float], coding: str) -> bytes:
+    """A second of 5.1 in which each of ``parts`` carries a tone as loud as it says."""
+    wave = tone(440, 1, 48_000, 6) * np.array([parts.get(name, 0) for name in SURROUND], np.float32)
+    if coding == "wav":
+        file = bytearray(recorded(wave, 48_000, "WAVEX", "FLOAT"))
+        at = file.index(b"fmt ") + 8 + 20
+        file[at : at + 4] = struct.pack("<I", 0x3F)
+        return bytes(file)
+    frame = av.AudioFrame.from_ndarray(wave.reshape(1, -1), format="flt", layout="5.1")
+    frame.sample_rate, frame.pts = 48_000, 0
+    written = io.BytesIO()
+    with av.open(written, "w", format="matroska") as output:
+        stream: Any = output.add_stream(coding, rate=48_000, layout="5.1")
+        for piece in av.AudioResampler(stream.codec_context.format, "5.1", 48_000).resample(frame):
+            output.mux(stream.encode(piece))
+        output.mux(stream.encode())
+    return written.getvalue()
+
+
+@pytest.mark.parametrize("coding", ["wav", "flac", "ac3"])
+def test_surround_sound_is_mixed_down_as_its_standard_says(coding: str) -> None:
+    def loudness(parts: dict[str, float]) -> float:
+        samples = decode_audio(surround(parts, coding), LIMITS).samples[4_000:12_000]
+        return float(np.sqrt(2 * np.square(samples).mean()))
+
+    # 0.5 is as loud as the tone is in each channel: all together they do not clip.
+    every = dict.fromkeys(SURROUND, 1.0)
+    assert loudness(every) == pytest.approx(0.5, rel=0.05)
+    for name, weight in SURROUND.items():
+        if weight:
+            heard = {name: 1.0}
+            assert loudness(heard) == pytest.approx(0.5 * weight / sum(SURROUND.values()), rel=0.1)
+            # What the woofer adds is not heard beside it.
+            assert loudness(heard | {"LFE": 1.0}) == pytest.approx(loudness(heard), rel=0.05)
+    assert loudness({"LFE": 1.0}) > (0.05 if coding != "ac3" else 0.0)  # its coder takes what is no low frequency away
+
+
+def test_a_wav_whose_loudspeakers_are_not_named_is_averaged() -> None:
+    wave = tone(440, 1, 16_000, 6) * np.array([0, 0, 1, 0, 0, 0], np.float32)
+    unnamed = decode_audio(recorded(wave, 16_000, "WAV", "FLOAT"), LIMITS).samples
+    assert np.abs(unnamed - wave[:, 2] / 6).max() < 1e-6
+
+
 def test_channels_that_are_listed_one_by_one_are_averaged() -> None:
     pcm = (np.repeat(tone(440, 1, 48_000), 8, 1) * 32_767).astype(">i2").tobytes()
     # Apple's tag of an order that FFmpeg has no name for.

@@ -65,6 +65,17 @@ def test_an_mp3_that_was_cut_out_of_a_longer_one_is_recognized(rate: int, channe
     assert 3 < seconds < 4.2
 
 
+@pytest.mark.parametrize("lost", [1, 100, 777])
+@pytest.mark.parametrize("before", [b"", bytes(500), b"ID3\4\0\0\0\0\0\7" + bytes(7)], ids=["", "zeros", "tag"])
+def test_aac_that_was_cut_out_of_a_longer_one_is_read(lost: int, before: bytes) -> None:
+    noise = np.random.default_rng(0).normal(0, 0.1, (96_000, 1)).astype(np.float32)
+    file = before + streamed(noise, 48_000, "aac", "adts")[lost:]
+    found = sniff(file)
+    assert found is not None
+    assert found.name == "AAC"
+    assert 1.8 < decode_audio(file, MediaLimits()).seconds < 2.1
+
+
 @pytest.mark.parametrize(
     ("codec", "container", "name"),
     [
