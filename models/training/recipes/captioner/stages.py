@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from models.decoding.beam import beam_search
@@ -19,6 +20,7 @@ from models.training.metrics.bleu import bleu, bleu_statistics
 from models.training.metrics.cider import CiderD
 from models.training.recipes.averages import mean_of
 from models.training.recipes.captioner.data import CUT, LANGUAGES, LONGEST, CaptionData
+from models.training.recipes.captioner.teacher import CaptionTeacher
 from models.training.trainer import Schedule, Stage
 
 SCALE = {"en": 0.54, "zh": 0.95}
@@ -102,15 +104,16 @@ def write_captions(stage: _CaptionStage, split: str, *, beam_size: int, batch: i
 class CrossEntropyStage(_CaptionStage):
     """Teacher forcing with label smoothing; ``cnn_rate`` above 0 trains the CNN's upper blocks as well.
 
-    An epoch reads some ``captions`` of each photo in each language, drawn anew: reading is what its time goes to.
+    An epoch reads some ``captions`` of each photo in each language, drawn anew: reading is what its time goes to. With
+    a ``teacher`` half of what is asked for is what it says of the photo as it is.
     """
 
     def __init__(
         self, name: str, model: FusionRNN, data: CaptionData, schedule: Schedule, *, rate: float, cnn_rate: float = 0,
-        captions: int = 2, batch: int = 32,
+        captions: int = 2, teacher: CaptionTeacher | None = None, batch: int = 32,
     ) -> None:  # fmt: skip
         super().__init__(model, data, schedule, batch=batch)
-        self.name, self.rate, self.cnn_rate, self.captions = name, rate, cnn_rate, captions
+        self.name, self.rate, self.cnn_rate, self.captions, self.teacher = name, rate, cnn_rate, captions, teacher
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         groups = [{"params": _without_cnn(self.model), "lr": self.rate}]
@@ -122,12 +125,14 @@ class CrossEntropyStage(_CaptionStage):
     def loss(self, batch: Tensor) -> tuple[Tensor, dict[str, float]]:
         photos, views = batch.unbind(1)
         encoded = self.encode("train", photos, views)
-        losses = {
-            language: caption_cross_entropy(
-                self.teach(encoded, language, some_of(self.data.tokens[language][photos], self.captions))
-            )
-            for language in LANGUAGES
-        }
+        losses = {}
+        for language in LANGUAGES:
+            captions = some_of(self.data.tokens[language][photos], self.captions)
+            taught = self.teach(encoded, language, captions)
+            losses[language] = caption_cross_entropy(taught)
+            if self.teacher is not None:
+                said = F.cross_entropy(taught.logits, self.teacher.says(photos, language, captions))
+                losses[language] = (losses[language] + said) / 2
         return torch.stack(list(losses.values())).mean(), {f"{k}_loss": float(v.detach()) for k, v in losses.items()}
 
 
