@@ -20,8 +20,6 @@ from models.training.ragged import Ragged, cached_ragged
 
 _FULL_SCALE = 32_767
 _MOST_BYTES = 4e9
-_LOUD = 0.1
-"""Of a word's peak: what stays below it, before and after the word, is its pause."""
 
 
 class Waveforms:
@@ -83,12 +81,6 @@ def excerpt(x: Tensor, size: int) -> Tensor:
         x = x.repeat(-(-size // len(x)))
     start = choice(len(x) - size + 1)
     return x[start : start + size]
-
-
-def without_pauses(word: Tensor) -> Tensor:
-    """A word from where it is heard to where it is heard last."""
-    heard = (word.abs() > _LOUD * word.abs().max()).nonzero().flatten()
-    return word[int(heard[0]) : int(heard[-1]) + 1] if len(heard) else word
 
 
 def mixed(x: Tensor, noise: Tensor, decibels: float) -> Tensor:

@@ -31,13 +31,14 @@ from models.training.recipes.waveforms import (
     placed,
     speed,
     uniform,
-    without_pauses,
 )
 
 COUNT = 1000
 """Half of them of either kind."""
 SAMPLES = 5 * RATE
 """Of a stranger: as many as of a clip."""
+_LOUD = 0.1
+"""Of a word's peak: what stays below it, before and after the word, is its pause."""
 _PARTIALS = 8
 _SCALE = 25
 """Semitones: two octaves."""
@@ -75,11 +76,16 @@ def _talk(words: Waveforms, rows: list[int]) -> Tensor:
     for _ in range(1 + choice(8)):
         word = words[rows[choice(len(rows))]]
         if chance(0.5):
-            word = without_pauses(word)
+            word = _without_pauses(word)
         word = speed(word / word.abs().max().clamp(min=1e-3) * uniform(0.2, 0.6), uniform(0.8, 1.25))
         x += placed(word, SAMPLES, start)
         start += len(word) + choice(round(RATE * uniform(0, 0.8)) + 1)
     return _in_some_room(x) if chance(0.4) else x
+
+
+def _without_pauses(word: Tensor) -> Tensor:
+    heard = (word.abs() > _LOUD * word.abs().max()).nonzero().flatten()
+    return word[int(heard[0]) : int(heard[-1]) + 1] if len(heard) else word
 
 
 def _music() -> Tensor:

@@ -2,8 +2,7 @@
 
 Speech Commands (Warden 2018) at other speeds and levels, anywhere in the window, in rooms, in noise, through narrow
 bands, with masked times and bands (SpecAugment, Park et al. 2019). Of words that are no command it has few, so spoken
-digits and commands played backwards are further ones, and so is talk without pauses, made of pieces of all of these:
-who talks does not say a word a second.
+digits and commands played backwards are further ones.
 """
 
 from dataclasses import dataclass
@@ -31,16 +30,12 @@ from models.training.recipes.waveforms import (
     placed,
     speed,
     uniform,
-    without_pauses,
 )
 
 COMMANDS = ("down", "go", "left", "no", "off", "on", "right", "stop", "up", "yes")
 LABELS = (*COMMANDS, "silence", "unknown")
 SILENCE, UNKNOWN = LABELS.index("silence"), LABELS.index("unknown")
 RATE = 16_000
-_FADE = RATE // 100
-"""Samples over which a piece of talk comes and goes."""
-
 MEASURED_FOLD = 4
 """The fold of environmental sounds that is not heard in training: false accepts are counted on it."""
 
@@ -104,12 +99,8 @@ class Draw:
         command = known < len(COMMANDS)
         if chance(0.4 if known == UNKNOWN else 0.05 if command else 0.0):
             return self._spoken(self._other(), size), UNKNOWN
-        if chance(0.4 if known == UNKNOWN else 0.05 if command else 0.0):
-            return self._heard(self._talk(size)), UNKNOWN
         if known == SILENCE or (command and chance(0.03)):
             return self._silence(size), SILENCE
-        if command and chance(0.25):
-            return self._heard(self._within_talk(self.sounds.train[row], size)), known
         return self._spoken(self.sounds.train[row], size), known
 
     def _spoken(self, word: Tensor, size: int) -> Tensor:
@@ -120,53 +111,10 @@ class Draw:
         room = size - len(word)
         slack = RATE // 8
         start = min(room, 0) - slack + choice(abs(room) + 2 * slack + 1)
-        return self._heard(placed(word, size, start))
-
-    def _heard(self, voice: Tensor) -> Tensor:
+        heard = placed(word, size, start)
         if chance(0.75):
-            voice = mixed(voice, self._noise(len(voice)), uniform(0, 30))
-        return amplified(_narrowed(voice), uniform(-20, 6))
-
-    def _within_talk(self, word: Tensor, size: int) -> Tensor:
-        """A command that somebody says before, after or between other things."""
-        word = without_pauses(word)
-        word = speed(word / word.abs().max().clamp(min=1e-3) * uniform(0.2, 0.9), uniform(0.75, 1.3))[:size]
-        start = choice(size - len(word) + 1)
-        gap = choice(RATE // 5)
-        before, after = max(start - gap, 0), max(size - start - len(word) - gap, 0)
-        voice = placed(word, size, start)
-        if chance(0.7):
-            voice[:before] += self._talk(before)
-        if chance(0.7) and after:
-            voice[-after:] += self._talk(after)
-        return in_a_room(voice, RATE, uniform(0.15, 1.2), uniform(-9, 4))[:size] if chance(0.3) else voice
-
-    def _talk(self, size: int) -> Tensor:
-        """Pieces of words that are no command, as long as syllables, and shorter ones of commands, without pauses."""
-        voice = torch.zeros(size)
-        pace, level, start = uniform(0.8, 1.3), uniform(0.2, 0.9), 0
-        while start < size:
-            piece = speed(self._piece(), pace)
-            voice += placed(piece * (level * uniform(0.5, 1)), size, start)
-            start += len(piece) - _FADE + (choice(RATE // 5) if chance(0.1) else 0)
-        return voice
-
-    def _piece(self) -> Tensor:
-        """Of peak 1, faded in and out."""
-        train, classes = self.sounds.train, self.sounds.train_classes
-        if chance(0.3):
-            rows = (classes < len(COMMANDS)).nonzero().flatten()
-            word, longest = train[int(rows[choice(len(rows))])], 0.14
-        elif chance(0.5):
-            word, longest = self._other(), 0.4
-        else:
-            rows = (classes == UNKNOWN).nonzero().flatten()
-            word, longest = train[int(rows[choice(len(rows))])], 0.4
-        word = without_pauses(word)
-        piece = excerpt(word, min(round(uniform(0.07, longest) * RATE), len(word)))
-        edges = torch.arange(1, len(piece) + 1)
-        fade = torch.minimum(edges, edges.flip(0)).div(_FADE).clamp(max=1)
-        return fade * piece / piece.abs().max().clamp(min=1e-3)
+            heard = mixed(heard, self._noise(size), uniform(0, 30))
+        return amplified(_narrowed(heard), uniform(-20, 6))
 
     def _other(self) -> Tensor:
         """A digit, or what is no word at all, a command played backwards."""
