@@ -209,13 +209,13 @@ def shared(settings: Settings) -> Settings:
 
 def _serve(settings: Settings, listening: socket.socket, ready: Connection) -> None:
     """A process' life."""
+    from app.figures import share
     from app.server import Server
 
+    share()
     threading.Thread(target=_outlive_nobody, daemon=True).start()
 
     def announce(_: str, service: "Service") -> None:
-        for failure in service.registry.failed:
-            log.warning("not served", name=failure.name, reason=failure.reason)
         ready.send(tuple(service.registry.profiles))
         ready.close()
 
