@@ -30,6 +30,4 @@ def serve(
 
 
 def _announce(address: str, service: "Service") -> None:
-    for failure in service.registry.failed:
-        typer.echo(f"Not served: {failure.name}: {failure.reason}", err=True)
     typer.echo(f"Serving {', '.join(sorted(service.registry.pipelines)) or 'no model'}. Try it at {address}/docs")
