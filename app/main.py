@@ -73,6 +73,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description=_DESCRIPTION,
         openapi_tags=openapi.TAGS,
         lifespan=lifespan,
+        # It repeats a DELETE at an address that clients shorten: items/.. of a collection would be the collection.
+        redirect_slashes=False,
     )
     app.state.service = service
     app.state.sessions = sessions

@@ -78,6 +78,15 @@ def test_pages_of_other_origins_may_not(behind: TestClient, client: TestClient) 
     assert "Access-Control-Allow-Origin" not in client.get("/v1/models", headers=PAGE).headers
 
 
+@pytest.mark.parametrize("path", ["/v1/collections/mine/", "/v1/collections/mine/items/%2e%2e%2f", "/v1/models/"])
+def test_no_other_address_is_meant_than_the_one_that_is_named(client: TestClient, path: str) -> None:
+    """A client that follows a redirect to items/.. asks for the collection, and would delete it."""
+    for method in ("GET", "DELETE"):
+        answer = client.request(method, path, headers={"Host": "other.example"}, follow_redirects=False)
+        assert answer.status_code == 404
+        assert "Location" not in answer.headers
+
+
 STREAM = "/v1/models/captioner/stream"
 START = {"type": "session.start", "modalities": {"image": {"encoding": "jpeg"}}}
 
