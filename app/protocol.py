@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
 from websockets.http11 import Response
 from websockets.server import ServerProtocol
 from websockets.typing import StatusLike
@@ -207,6 +208,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
 _HANDSHAKES = logging.getLogger("uvicorn.handshakes")
 _HANDSHAKES.setLevel(logging.WARNING)
+# What any client can cause is no error, and no traceback.
+_HANDSHAKES.addFilter(lambda record: "Invalid UTF-8" not in record.getMessage())
+_FRAGMENTS = 1024
+"""Of one message, kept apart at most."""
 
 
 class _Handshake(ServerProtocol):
@@ -236,6 +241,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._letting_go: asyncio.TimerHandle | None = None
         # As uvicorn makes its own where nothing is compressed.
         self.conn = _Handshake(max_size=config.ws_max_size, logger=self.conn.logger)
+
+    def handle_cont(self, event: Frame) -> None:
+        """A message is bounded in bytes, and not in fragments: empty ones without an end would fill the memory."""
+        super().handle_cont(event)
+        if len(self.frames) > _FRAGMENTS:
+            self.frames = [b"".join(self.frames)]
 
     async def send(self, message: Any) -> None:
         await super().send(message)
