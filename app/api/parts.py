@@ -56,7 +56,8 @@ async def read_body(
             body += chunk
         return body
     remedy = "Send multipart/form-data, or application/json with base64 parts."
-    raise UnsupportedType(f"A body of type '{kind.decode('latin-1')}' is not read.", remedy)
+    said = f"A body of type '{kind.decode('latin-1')}' is not read." if kind else "The body has no Content-Type."
+    raise UnsupportedType(said, remedy)
 
 
 async def _bounded(chunks: AsyncIterator[bytes], rules: Rules, reservation: Reservation) -> AsyncIterator[bytes]:

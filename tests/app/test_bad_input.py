@@ -169,6 +169,15 @@ def test_a_captioner_whose_encoder_shows_no_regions_refuses_to_explain(open_clie
     assert (body["field"], body["detail"]) == ("explain", "This model explains nothing.")
 
 
+def test_a_body_of_no_type_says_so(client: TestClient) -> None:
+    assert problem(client.post(URL, content=b"{}"), 415)["detail"] == "The body has no Content-Type."
+
+
+def test_a_range_that_is_none_is_no_error(client: TestClient) -> None:
+    answer = client.get("/live", headers={"Range": "bytes=5-1"})
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+
+
 def test_a_stream_cannot_be_explained(client: TestClient) -> None:
     headers = {"Accept": "text/event-stream"}
     body = problem(client.post(URL, files={"image": JPEG}, data={"explain": "1"}, headers=headers), 422)
