@@ -8,14 +8,15 @@ from base64 import b64encode
 from collections.abc import Iterator
 
 import pytest
+from websockets.server import ServerProtocol
 
-from app.protocol import _FRAGMENTS, WebSocketProtocol
+from app.protocol import _FRAGMENTS, _PIECE, WebSocketProtocol
 from app.settings import ZOO
 from tests.app.conftest import running_server
 from tests.app.stream.conftest import PATH, S16
 
 START = json.dumps({"type": "session.start", "modalities": S16}).encode()
-TEXT, MORE = 1, 0
+TEXT, MORE, PONG = 1, 0, 10
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +59,28 @@ def test_a_message_in_many_fragments_is_put_together(address: str, monkeypatch: 
         assert b"session.started" in connection.recv(4096)
     assert len(most) == 3 * _FRAGMENTS + 1
     assert max(most) <= _FRAGMENTS
+
+
+def test_empty_frames_without_number_hold_up_nobody_for_long(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are read in pieces, one a turn of the event loop, whatever came at once."""
+    sizes: list[int] = []
+    real = ServerProtocol.receive_data
+
+    def noted(self: ServerProtocol, data: bytes) -> None:
+        sizes.append(len(data))
+        real(self, data)
+
+    monkeypatch.setattr(ServerProtocol, "receive_data", noted)
+    count = 20_000
+    with connected(address) as connection:
+        flood = frame(PONG, b"") * count + frame(TEXT, START) + frame(PONG, b"") * count
+        connection.sendall(flood + frame(TEXT, b'{"type": "session.end"}'))
+        heard = b""
+        while b"session.ended" not in heard:
+            heard += connection.recv(4096)
+    assert b"session.started" in heard
+    assert max(sizes) <= _PIECE
+    assert sum(sizes) > 2 * count * len(frame(PONG, b""))
 
 
 def test_text_that_is_none_ends_the_connection_and_fills_no_log(address: str, caplog: pytest.LogCaptureFixture) -> None:
