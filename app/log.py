@@ -2,6 +2,8 @@
 
 import logging
 import sys
+import threading
+from types import TracebackType
 from typing import Any
 
 import structlog
@@ -36,3 +38,25 @@ def configure_logging(settings: Settings) -> None:
     without = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processors=[without, *final], foreign_pre_chain=foreign))
     logging.basicConfig(handlers=[handler], level=settings.log_level.upper(), force=True)
+
+
+def log_all() -> None:
+    """Have what Python writes to stderr by itself in the log too: warnings, and errors that nobody caught.
+
+    For the whole process, so for its beginning.
+    """
+    logging.captureWarnings(capture=True)
+
+    def uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        log.critical("uncaught error", exc_info=(kind, error, trace))
+
+    def in_thread(args: threading.ExceptHookArgs) -> None:
+        if args.exc_value is not None and not isinstance(args.exc_value, SystemExit):
+            thread = args.thread.name if args.thread is not None else None
+            log.critical("uncaught error in a thread", thread=thread, exc_info=args.exc_value)
+
+    def ignored(args: "sys.UnraisableHookArgs") -> None:
+        where = f"{args.err_msg or 'Exception ignored in'}: {args.object!r}"
+        log.error("error that nobody can catch", where=where, exc_info=args.exc_value)
+
+    sys.excepthook, threading.excepthook, sys.unraisablehook = uncaught, in_thread, ignored

@@ -20,7 +20,7 @@ from app.engine.service import Service
 from app.engine.sessions import Sessions
 from app.log import log
 from app.settings import Settings, unknown_settings
-from app.telemetry import RequestLog
+from app.telemetry import RequestLog, Unforeseen
 from app.tracing import Tracer
 from models.memory import bound_plans, give_back, keep_freed_memory
 
@@ -73,14 +73,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description=_DESCRIPTION,
         openapi_tags=openapi.TAGS,
         lifespan=lifespan,
+        # It repeats a DELETE at an address that clients shorten: items/.. of a collection would be the collection.
+        redirect_slashes=False,
     )
     app.state.service = service
     app.state.sessions = sessions
     app.add_middleware(Head)
     app.add_middleware(AdmissionMiddleware, service=service)
-    app.add_middleware(RequestLog, metrics=service.metrics, tracer=tracer)
+    app.add_middleware(Unforeseen)
     if settings.cors_origins:
-        # Around the admission: a page must be able to read a refusal too.
+        # Around the admission and what nobody foresaw: a page must be able to read a refusal too.
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
@@ -88,6 +90,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             allow_headers=["*"],
             expose_headers=["Retry-After", "Server-Timing", "X-Request-ID"],
         )
+    # Around the questions, too, that browsers ask before they let a page ask.
+    app.add_middleware(RequestLog, metrics=service.metrics, tracer=tracer)
     app.add_middleware(stream.Streams, sessions=sessions)
     problems.install(app)
     app.router.routes += [predict.route, stream.plain]

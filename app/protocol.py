@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
 from websockets.http11 import Response
 from websockets.server import ServerProtocol
 from websockets.typing import StatusLike
@@ -207,6 +208,12 @@ class BoundedProtocol(HttpToolsProtocol):
 
 _HANDSHAKES = logging.getLogger("uvicorn.handshakes")
 _HANDSHAKES.setLevel(logging.WARNING)
+# What any client can cause is no error, and no traceback.
+_HANDSHAKES.addFilter(lambda record: "Invalid UTF-8" not in record.getMessage())
+_FRAGMENTS = 1024
+"""Of one message, kept apart at most."""
+_PIECE = 4096
+"""Bytes of frames that are read at a time: hundreds of empty ones, which take as long as one with a chunk's step."""
 
 
 class _Handshake(ServerProtocol):
@@ -234,8 +241,46 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         # Its lines on handshakes have the client's address and what it asked for; a session's own lines do not.
         self.logger = _HANDSHAKES
         self._letting_go: asyncio.TimerHandle | None = None
+        self._rest = bytearray()
+        """What came and is not read yet."""
         # As uvicorn makes its own where nothing is compressed.
         self.conn = _Handshake(max_size=config.ws_max_size, logger=self.conn.logger)
+
+    def data_received(self, data: bytes) -> None:
+        """Read it in pieces, and let others have their turn in between: a megabyte of empty frames takes seconds."""
+        if not self._rest and len(data) <= _PIECE:
+            super().data_received(data)
+            return
+        begins = not self._rest
+        self._rest += data
+        self.transport.pause_reading()
+        if begins:
+            self._read_piece()
+
+    def _read_piece(self) -> None:
+        if self.transport.is_closing():
+            self._rest.clear()
+            return
+        piece = bytes(self._rest[:_PIECE])
+        del self._rest[:_PIECE]
+        super().data_received(piece)
+        if self._rest:
+            self.loop.call_soon(self._read_piece)
+        elif not self.read_paused and not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    async def receive(self) -> Any:
+        """The next message; reading more waits until what came is read."""
+        message = await super().receive()
+        if self._rest and not self.transport.is_closing():
+            self.transport.pause_reading()
+        return message
+
+    def handle_cont(self, event: Frame) -> None:
+        """A message is bounded in bytes, and not in fragments: empty ones without an end would fill the memory."""
+        super().handle_cont(event)
+        if len(self.frames) > _FRAGMENTS:
+            self.frames = [b"".join(self.frames)]
 
     async def send(self, message: Any) -> None:
         await super().send(message)

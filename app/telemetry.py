@@ -21,7 +21,7 @@ _CLIENT_LEFT = 499
 
 
 class RequestLog:
-    """Gives each request an id, logs it when it is over, and answers for what nobody else caught."""
+    """Gives each request an id, counts it, and logs it when it is over."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, tracer: Tracer | None = None) -> None:
         self.app, self.metrics, self.tracer = app, metrics, tracer
@@ -50,13 +50,6 @@ class RequestLog:
             # The one while it ran, the other while its body was read.
             except (ClientLeft, ClientDisconnect):
                 status = _CLIENT_LEFT
-            # The last place before the socket: the log gets all of it, the client nothing.
-            except Exception as error:
-                log.exception("unexpected error", exc_info=error)
-                if status:
-                    raise
-                said = ServiceError("The server failed on this request.", f"Report request id {request_id}.")
-                await answer(said)(scope, receive, marked)
             finally:
                 seconds, stages = time.perf_counter() - started, state["timing"].taken()
                 self.metrics.answered(state.get("model"), status or _CLIENT_LEFT, seconds, stages)
@@ -74,6 +67,37 @@ class RequestLog:
                     **asked,
                     **spent,
                 )
+
+
+class Unforeseen:
+    """Answers for what nobody else caught: the log gets all of it, the client nothing."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        has_begun = False
+
+        async def noted(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noted)
+        except (ClientLeft, ClientDisconnect):
+            raise
+        except Exception as error:
+            log.exception("unexpected error", exc_info=error)
+            if has_begun:
+                raise
+            said = ServiceError(
+                "The server failed on this request.", f"Report request id {scope['state']['request_id']}."
+            )
+            await answer(said)(scope, receive, send)
 
 
 def _sane(value: str | None) -> str | None:

@@ -23,7 +23,7 @@ import uvicorn
 from pydantic import SecretStr
 
 from app.address import reachable
-from app.log import configure_logging, log
+from app.log import configure_logging, log, log_all
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -33,6 +33,8 @@ _POLL = 0.5
 _READY_SECONDS = 600.0
 _AGAIN_SECONDS = 5.0
 """Between two starts of a process that dies before it is ready."""
+_LESS_SECONDS = 60.0
+"""Between two starts of one that serves less than the one that died: someone has to mend a checkpoint meanwhile."""
 _spawn = multiprocessing.get_context("spawn")
 Names: TypeAlias = tuple[str, ...]
 """Of the checkpoints that a process serves: there may be none."""
@@ -41,7 +43,9 @@ Names: TypeAlias = tuple[str, ...]
 class Worker:
     """One process, and the end of a pipe on which it says that its checkpoints are loaded."""
 
-    def __init__(self, settings: Settings, listening: socket.socket) -> None:
+    def __init__(self, settings: Settings, listening: socket.socket, owed: frozenset[str] = frozenset()) -> None:
+        """``owed`` are the checkpoints that were served by the process in whose place it comes."""
+        self.owed = owed
         self.ready, theirs = _spawn.Pipe(duplex=False)
         self.started = time.monotonic()
         self.process: SpawnProcess = _spawn.Process(target=_serve, args=(settings, listening, theirs), daemon=True)
@@ -67,15 +71,23 @@ class Worker:
 
     @property
     def may_follow(self) -> bool:
-        """Whether, now that it is dead, another one may be started: at once, or a while after it that never served."""
-        return self.said() is not None or time.monotonic() > self.started + _AGAIN_SECONDS
+        """Whether, now that it is dead, another one may be started: at once, or a while after it that served less."""
+        patience = _AGAIN_SECONDS if self.said() is None else _LESS_SECONDS if self.missing else 0.0
+        return time.monotonic() > self.started + patience
+
+    @property
+    def missing(self) -> list[str]:
+        """What it owes and does not serve, once it is ready."""
+        said = self.said()
+        return [] if said is None else sorted(self.owed - {*said})
 
     def bury(self) -> None:
         """Note that it has died, once."""
         if not self.is_buried:
-            self.is_buried = True
+            self.is_buried, was_told = True, self.is_told
             self.stop(0)
-            log.error("a process died", pid=self.process.pid, status=self.process.exitcode)
+            if not was_told:
+                log.error("a process died", pid=self.process.pid, status=self.process.exitcode)
 
     def tell(self) -> None:
         """Ask it to end, once: asked again, it would not drain."""
@@ -169,8 +181,17 @@ class Workers:
                     self._replace(place, listening)
                 elif not worker.process.is_alive():
                     worker.bury()
-                    if worker.may_follow:
-                        self._workers[place] = Worker(self._settings, listening)
+                    if worker.may_follow or (worker.missing and not self._serves(worker.owed)):
+                        self._workers[place] = Worker(self._settings, listening, worker.owed.union(worker.said() or ()))
+                elif worker.missing and not worker.is_told and self._serves(worker.owed):
+                    # What a client is answered must not depend on which process takes its connection.
+                    worker.withdraw()
+                    said = "a process in place of one that died serves less; the others go on"
+                    log.error(said, missing=worker.missing, again_seconds=_LESS_SECONDS)
+
+    def _serves(self, names: frozenset[str]) -> bool:
+        """Whether a process serves all of them."""
+        return any(worker.process.is_alive() and names <= {*(worker.said() or ())} for worker in self._workers)
 
     def _replace(self, place: int, listening: socket.socket) -> None:
         """Bring another process into service that serves no less, and only then let the one at ``place`` go."""
@@ -209,19 +230,24 @@ def shared(settings: Settings) -> Settings:
 
 def _serve(settings: Settings, listening: socket.socket, ready: Connection) -> None:
     """A process' life."""
+    from app.figures import share
     from app.server import Server
 
+    log_all()
+    share()
     threading.Thread(target=_outlive_nobody, daemon=True).start()
 
     def announce(_: str, service: "Service") -> None:
-        for failure in service.registry.failed:
-            log.warning("not served", name=failure.name, reason=failure.reason)
         ready.send(tuple(service.registry.profiles))
         ready.close()
 
     # SIGINT is raised again at the end: it would leave a traceback in the log.
-    with suppress(KeyboardInterrupt):
-        Server(settings, announce).run([listening])
+    try:
+        with suppress(KeyboardInterrupt):
+            Server(settings, announce).run([listening])
+    except Exception as error:  # noqa: BLE001 - multiprocessing would write it to stderr as it is
+        log.critical("uncaught error", exc_info=error)
+        raise SystemExit(1) from None
 
 
 def _outlive_nobody() -> None:

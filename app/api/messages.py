@@ -1,10 +1,13 @@
 """What a streaming client may say in text: JSON objects with a ``type``."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from app.errors import TooLarge, from_validation
+from app.errors import ServiceError, TooLarge, WrongFields, from_validation
+
+T = TypeVar("T")
+BEGIN = "session.start"
 
 MODALITIES = ("audio", "video", "image")
 """By their number in a chunk's header."""
@@ -52,13 +55,14 @@ class Credit(_Message):
     received: int | None = Field(None, ge=0)
 
 
+_LATER = ("session.flush", "session.end", "session.export", "credit")
 START: TypeAdapter[Start] = TypeAdapter(Start)
 SAID: TypeAdapter[Flush | End | Export | Credit] = TypeAdapter(
     Annotated[Flush | End | Export | Credit, Field(discriminator="type")]
 )
 
 
-def parse(kind: TypeAdapter[Any], text: str, most: int) -> Any:
+def parse(kind: TypeAdapter[T], text: str, most: int) -> T:
     """A message of a kind, of at most so many characters.
 
     Raises:
@@ -69,4 +73,18 @@ def parse(kind: TypeAdapter[Any], text: str, most: int) -> Any:
     try:
         return kind.validate_json(text)
     except ValidationError as error:
-        raise from_validation(error, ["the messages of docs/streaming.md"], "docs/streaming.md") from error
+        raise _refusal(error) from error
+
+
+def _refusal(error: ValidationError) -> ServiceError:
+    """What a client is told of a message that is none of those that there are."""
+    first = error.errors(include_url=False)[0]
+    tag = first.get("ctx", {}).get("tag")
+    if first["type"] == "union_tag_invalid" and tag == BEGIN:
+        return WrongFields("The session has begun already.", "Open a connection for each session.", field="type")
+    if first["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        said = "The message has no type." if tag is None else f"There is no message of the type '{tag}'."
+        return WrongFields(said, f"There are {', '.join(_LATER)}.", field="type")
+    if first["loc"] == ("type",):
+        return WrongFields("The first message is of another type.", f"Begin with {BEGIN}.", field="type")
+    return from_validation(error, ["the messages of docs/streaming.md"], "docs/streaming.md")

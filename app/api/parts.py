@@ -56,7 +56,8 @@ async def read_body(
             body += chunk
         return body
     remedy = "Send multipart/form-data, or application/json with base64 parts."
-    raise UnsupportedType(f"A body of type '{kind.decode('latin-1')}' is not read.", remedy)
+    said = f"A body of type '{kind.decode('latin-1')}' is not read." if kind else "The body has no Content-Type."
+    raise UnsupportedType(said, remedy)
 
 
 async def _bounded(chunks: AsyncIterator[bytes], rules: Rules, reservation: Reservation) -> AsyncIterator[bytes]:
@@ -79,7 +80,7 @@ async def _read_multipart(chunks: AsyncIterator[bytes], boundary: bytes, rules: 
     form = _Form(rules)
     try:
         parser = MultipartParser(boundary, form.callbacks())
-        async for chunk in chunks:
+        async for chunk in _from_first_boundary(chunks, boundary):
             parser.write(chunk)
         parser.finalize()
     except FormParserError as error:
@@ -88,6 +89,30 @@ async def _read_multipart(chunks: AsyncIterator[bytes], boundary: bytes, rules: 
     if not form.ended:
         raise BadRequest("The multipart body ends before its last boundary.", "Send all of it.")
     return form.posted
+
+
+async def _from_first_boundary(chunks: AsyncIterator[bytes], boundary: bytes) -> AsyncIterator[bytes]:
+    """Leave out what may stand before the parts, for nobody to read (RFC 2046, section 5.1.1).
+
+    Raises:
+        BadRequest: there are no parts.
+    """
+    line = b"\n--" + boundary
+    # As if another line came before: of a body without such words the boundary is the beginning.
+    held = b"\n"
+    async for chunk in chunks:
+        if not line:
+            yield chunk
+            continue
+        held += chunk
+        if (at := held.find(line)) < 0:
+            held = held[-len(line) :]
+        else:
+            line = b""
+            yield held[at + 1 :]
+    if line:
+        said = "The multipart body has no line with the boundary that its Content-Type names."
+        raise BadRequest(said, "Let your client set Content-Type by itself: it knows its boundary.")
 
 
 class _Form:

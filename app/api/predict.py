@@ -76,7 +76,9 @@ def _kind(request: Request, pipeline: "Pipeline") -> str:
     offered = [JSON, EVENTS, *([PNG] if pipeline.draws else [])]
     kind = preferred(",".join(request.headers.getlist("accept")), offered)
     if kind is None:
-        raise NotAcceptable("The Accept header names no kind of answer that this model has.", f"{', '.join(offered)}.")
+        raise NotAcceptable(
+            "The Accept header names no kind of answer that this model has.", f"Accept {', '.join(offered)}."
+        )
     return kind
 
 

@@ -148,7 +148,8 @@ def check_explain(profile: "Profile", explain: bool) -> None:
         WrongFields: nothing can.
     """
     if explain and not profile.explains:
-        raise WrongFields("This model explains nothing.", "Leave explain out.", field=EXPLAIN)
+        remedy = "Leave explain out, or ask a model whose card says explains: true."
+        raise WrongFields("This model explains nothing.", remedy, field=EXPLAIN)
 
 
 def check_enough(posted: Posted, rules: Rules) -> None:

@@ -126,7 +126,8 @@ async def _carry(sessions: Sessions, live: Live, connection: SocketConnection) -
             task.cancel()
             task.add_done_callback(_forgotten)
         live.detach(connection)
-        if live.over is not None:
+        # One whose client left before it was told the id is one that nobody can come back to.
+        if live.over is not None or (live.connection is None and not connection.is_greeted):
             sessions.remove(live)
 
 
@@ -163,7 +164,7 @@ async def _begin(sessions: Sessions, model: str, first: str, connection: SocketC
     Raises:
         ServiceError: there is none.
     """
-    start: Start = parse(START, first, sessions.start_bytes)
+    start = parse(START, first, sessions.start_bytes)
     live = await (_new(sessions, model, start) if start.session is None else _known(sessions, model, start))
     try:
         live.attach(connection, None if start.session is None else start.received or 0)
@@ -187,7 +188,12 @@ async def _new(sessions: Sessions, model: str, start: Start) -> Live:
     except TimeoutError as error:
         raise Unavailable(f"The model was not ready within {seconds:g} seconds.", RETRY) from error
     live = await sessions.start(pipeline, start.modalities, start.options, _decoded(start.state), start.received)
-    live.greeting = _greeting(live, sessions.advice(live), pipeline)
+    try:
+        live.greeting = _greeting(live, sessions.advice(live), pipeline)
+    except BaseException:
+        # Nobody knows its id, to come back to it.
+        sessions.remove(live, "error")
+        raise
     return live
 
 

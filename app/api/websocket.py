@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from app.api.messages import MODALITIES, SAID, Credit, End, Export, Flush, parse
+from app.api.messages import MODALITIES, SAID, Credit, End, Export, parse
 from app.chunk import HEADER
 from app.engine.connection import POLICY, TOO_LARGE, TRY_LATER, Event, SessionClosed, error_event
 from app.engine.live import Live
@@ -31,6 +31,8 @@ class SocketConnection:
         self.code: int | None = None
         """What it is to be closed with, whatever there is still to say."""
         self.writing: asyncio.Task[int] | None = None
+        self.is_greeted = False
+        """Whether the far end was told which session it has."""
         self._wake = asyncio.Event()
 
     def wake(self) -> None:
@@ -50,6 +52,7 @@ class SocketConnection:
         while live.over is None or not live.silent:
             if (event := live.next_event()) is not None:
                 await self.send(event)
+                self.is_greeted = True
             else:
                 await self._wake.wait()
                 self._wake.clear()
@@ -123,7 +126,7 @@ def _refusing(what: str, modality: str | None = None) -> Iterator[None]:
 
 async def _told(live: Live, text: str, most: int) -> None:
     try:
-        message: Flush | End | Export | Credit = parse(SAID, text, most)
+        message = parse(SAID, text, most)
     except ServiceError as error:
         raise SessionClosed(code_of(error), error) from error
     if isinstance(message, Credit):

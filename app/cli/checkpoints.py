@@ -16,7 +16,10 @@ def list_models(model_dir: ModelDir = None) -> None:
         if not root.is_dir():
             typer.echo(f"{root}: no such folder")
             continue
-        for folder in checkpoint_folders(root):
+        folders, others = checkpoint_folders(root)
+        for folder in others:
+            typer.echo(f"{folder.name}: not a checkpoint: it has no config.json  {folder}")
+        for folder in folders:
             try:
                 config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
                 typer.echo(f"{config['name']}  {config['version']}  {config['task']}  {folder}")

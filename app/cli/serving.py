@@ -17,7 +17,10 @@ def serve(
     device: Device = None,
 ) -> None:
     """Serve the checkpoints over HTTP. FUSIONRNN_* variables set everything else."""
+    from app.log import log_all
+
     settings = settings_of(host=host, port=port, model_dir=model_dir, device=device)
+    log_all()
     if settings.workers > 1:
         from app.workers import Workers
 
@@ -30,6 +33,4 @@ def serve(
 
 
 def _announce(address: str, service: "Service") -> None:
-    for failure in service.registry.failed:
-        typer.echo(f"Not served: {failure.name}: {failure.reason}", err=True)
     typer.echo(f"Serving {', '.join(sorted(service.registry.pipelines)) or 'no model'}. Try it at {address}/docs")

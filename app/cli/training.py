@@ -121,7 +121,7 @@ def _print_all(data: Path, roots: list[Path]) -> None:
 
     differing = 0
     with TemporaryDirectory(prefix="fusionrnn-") as cache:
-        folders = [folder for root in roots for folder in checkpoint_folders(root)]
+        folders = [folder for root in roots for folder in checkpoint_folders(root)[0]]
         for line in cli_evaluate_all(folders, data, Path(cache)):
             differing += line.differs()
             said = "made in training" if line.measured is None else line.measured

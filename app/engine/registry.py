@@ -2,7 +2,7 @@
 
 import importlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -82,10 +82,13 @@ class Registry:
         else:
             for root in self._roots:
                 try:
-                    folders = list(checkpoint_folders(root))
+                    folders, others = checkpoint_folders(root)
                 except OSError as error:
                     self._fail(str(root), error)
                     continue
+                if others:
+                    names = [folder.name for folder in others]
+                    log.warning("no checkpoints: they have no config.json", root=str(root), folders=names)
                 for folder in folders:
                     if is_stopping():
                         return
@@ -212,26 +215,32 @@ def _reason(error: Exception) -> str:
     return str(error) if isinstance(error, ValueError | OSError) and str(error) else repr(error)
 
 
-def checkpoint_folders(root: Path) -> Iterator[Path]:
-    """``root`` itself where it is a checkpoint, otherwise its visible subfolders in the order of their names.
+def checkpoint_folders(root: Path) -> tuple[list[Path], list[Path]]:
+    """``root`` itself where it is a checkpoint, otherwise its visible subfolders that are, in the order of their names.
+
+    And those that are none, having no config.json: such as a data set beside them.
 
     Raises:
         OSError: ``root`` is not a folder that can be read.
     """
-    if (root / "config.json").is_file():
-        yield root
-    else:
-        yield from sorted(path for path in root.iterdir() if path.is_dir() and path.name[0] not in "._")
+    if _is_checkpoint(root):
+        return [root], []
+    visible = sorted(path for path in root.iterdir() if path.is_dir() and path.name[0] not in "._")
+    return list(filter(_is_checkpoint, visible)), [path for path in visible if not _is_checkpoint(path)]
 
 
 def find_checkpoint(name: str, roots: Iterable[Path]) -> Path | None:
     """The folder of the checkpoint called ``name``, or ``name`` itself where it is the path of one."""
-    return Path(name) if (Path(name) / "config.json").is_file() else _named(name, roots)
+    return Path(name) if _is_checkpoint(Path(name)) else _named(name, roots)
 
 
 def _named(name: str, roots: Iterable[Path]) -> Path | None:
-    folders = (folder for root in roots if root.is_dir() for folder in checkpoint_folders(root))
+    folders = (folder for root in roots if root.is_dir() for folder in checkpoint_folders(root)[0])
     return next((folder for folder in folders if _is_called(folder, name)), None)
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    return (folder / "config.json").is_file()
 
 
 def _is_called(folder: Path, name: str) -> bool:

@@ -97,7 +97,9 @@ class Service:
         self.check_staying()
         self.check_loaded()
         if not self.registry.served:
-            raise Unavailable("No model could be loaded; GET /v1/models says why.", _RETRY)
+            failed = self.registry.failed
+            why = "No model could be loaded; GET /v1/models says why." if failed else "There is no checkpoint to serve."
+            raise Unavailable(why, _RETRY)
         if not self.runner.is_alive:
             raise Unavailable("A device's thread has ended; the log says why. Start the server again.", _RETRY)
 

@@ -5,13 +5,16 @@ All calls block, and belong in one thread: the embedded form may be used by no m
 """
 
 import gc
+import sqlite3
 import uuid
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from app.errors import Conflict, ServiceError, Unavailable
-from app.search.items import Collection, Found, Item, found_in, item_in, payload_for, payload_of
+from app.log import log
+from app.search.items import OF_ITEM, Collection, Found, Item, found_in, item_in, payload_for, payload_of
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient, models
@@ -158,11 +161,10 @@ class Collections:
             for order, moment in enumerate(moments)
         ]
         # The first moment says what is under the id, so it comes last: what an interrupted call leaves belongs to no
-        # item, is not shown, and is overwritten or deleted by the next.
+        # item, is not shown, and is overwritten or deleted by the next, or when the store is opened. In one call, of
+        # which a server takes all or nothing.
         items = self._items.pop(name, None)
-        for part in (points[1:], points[:1]):
-            if part:
-                self._client.upsert(place, part, wait=True)
+        self._client.upsert(place, [*points[1:], points[0]], wait=True)
         self._forget(place, self._beyond(place, item.id, len(points)))
         if items is not None:
             self._items[name] = items + (before is None)
@@ -225,6 +227,9 @@ class Collections:
                 else:
                     self._folder.mkdir(parents=True, exist_ok=True)
                     self._opened = QdrantClient(path=str(self._folder))
+                    # On a full disk it can still be read.
+                    with suppress(sqlite3.Error, OSError):
+                        self._tidy(self._opened)
             except OSError as error:
                 said = f"The store of collections cannot be opened: {error}"
                 raise Conflict(said, "Set FUSIONRNN_COLLECTIONS_DIR to a folder that can be written.") from error
@@ -232,6 +237,21 @@ class Collections:
             except RuntimeError as error:
                 raise Unavailable(f"The store of collections cannot be opened: {error}", _RETRY) from error
         return self._opened
+
+    @staticmethod
+    def _tidy(client: "QdrantClient") -> None:
+        """Delete what interrupted calls left in the embedded store: moments of no item, which would be counted."""
+        for place in (found.name for found in client.get_collections().collections):
+            count = client.count(place).count
+            points, _ = client.scroll(place, limit=max(count, 1), with_payload=[*OF_ITEM, "order"])
+            payloads = {str(point.id): payload_of(point) for point in points}
+            items = {item_in(payload) for payload in payloads.values() if payload["order"] == 0}
+            left: list[models.ExtendedPointId] = [
+                point for point, payload in payloads.items() if item_in(payload) not in items
+            ]
+            if left:
+                client.delete(place, left, wait=True)
+                log.info("moments of interrupted uploads deleted", collection=place, moments=len(left))
 
     def _names(self) -> list[str]:
         there = (collection.name for collection in self._client.get_collections().collections)

@@ -7,6 +7,10 @@ if TYPE_CHECKING:
     from app.search.moments import Kind, Moment
 
 
+OF_ITEM = ("item", "kind", "moments", "sha256", "writer")
+"""Of a point's payload, what says which item it belongs to."""
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """What was put under one id: its kind, how many moments it has, the hash of its bytes, and who captioned it."""

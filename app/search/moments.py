@@ -7,6 +7,7 @@ the command line asks them one after the other, and the service through its queu
 import io
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -18,7 +19,7 @@ from models.media.errors import MediaOutOfBounds, UnsupportedMedia
 from models.media.image import decode_image
 from models.media.limits import MediaLimits
 from models.media.sniff import READABLE, sniff
-from models.media.video import rgb_frames
+from models.media.video import decode_video, rgb_frames
 from models.pipeline import Decoded
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class Annotator:
         return "" if self.captioner is None else _identity(self.captioner)
 
     def pictures(self, data: bytes, limits: MediaLimits) -> Generator[tuple[float | None, Picture]]:
-        """A photo, or one frame of each second of a video, decoded as they are asked for and none of them kept.
+        """A photo, or one frame of each second of a video, decoded as they are asked for and at most two kept.
 
         Raises:
             MediaError: the file cannot be used; in a video perhaps only after some frames.
@@ -105,9 +106,15 @@ class Annotator:
         if kind_of(data) == "image":
             yield None, decode_image(data, limits, target=self._side)
             return
+        frames = rgb_frames(data, limits, fps=1, target=self._side)
+        begin = list(islice(frames, 2))
+        middle = 0.5
+        if len(begin) == 1:
+            # It may be over before the middle of its first second.
+            middle = min(middle, decode_video(data, limits, count=1, target=self._side).duration)
         # The frame in the middle of each second.
-        for second, frame in enumerate(rgb_frames(data, limits, fps=1, target=self._side)):
-            yield second + 0.5, frame
+        for second, frame in enumerate(chain(begin, frames)):
+            yield second + middle, frame
 
     def inferences(self, picture: Picture) -> list[Inference]:
         """What to ask about a picture; the answers go to ``moment``."""

@@ -4,15 +4,19 @@ import base64
 import copy
 import gzip
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
+from models.checkpoint import save_checkpoint
+from models.config import CheckpointConfig
 from models.media.audio import decode_audio
+from models.network import FusionRNN
 from tests.app.conftest import Open, service
 from tests.app.media import huge_png, nan_wav, video, video_without_frames, zip_file
-from tests.support import encoded_photo
+from tests.support import encoded_photo, tiny_config, tiny_tokenizer
 
 URL = "/v1/models/captioner/predict"
 JPEG = encoded_photo()
@@ -152,6 +156,26 @@ def test_a_length_that_is_no_number_announces_nothing(client: TestClient, length
 
 def test_explain_that_is_neither_true_nor_false(client: TestClient) -> None:
     assert problem(client.post(URL, files={"image": JPEG}, data={"explain": "perhaps"}), 422)["field"] == "explain"
+
+
+def test_a_captioner_whose_encoder_shows_no_regions_refuses_to_explain(open_client: Open, tmp_path: Path) -> None:
+    said = tiny_config("small").model_dump(mode="json")
+    said["network"]["encoders"]["image"] = {"type": "image-small", "width": 16}
+    config = CheckpointConfig.model_validate(said)
+    save_checkpoint(tmp_path / "small", config, FusionRNN(config.network).eval(), tiny_tokenizer())
+    client = open_client(model_dir=[tmp_path])
+    assert client.get("/v1/models/small").json()["explains"] is False
+    body = problem(client.post("/v1/models/small/predict", files={"image": JPEG}, data={"explain": "true"}), 422)
+    assert (body["field"], body["detail"]) == ("explain", "This model explains nothing.")
+
+
+def test_a_body_of_no_type_says_so(client: TestClient) -> None:
+    assert problem(client.post(URL, content=b"{}"), 415)["detail"] == "The body has no Content-Type."
+
+
+def test_a_range_that_is_none_is_no_error(client: TestClient) -> None:
+    answer = client.get("/live", headers={"Range": "bytes=5-1"})
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
 
 
 def test_a_stream_cannot_be_explained(client: TestClient) -> None:

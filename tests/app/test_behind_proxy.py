@@ -9,6 +9,8 @@ import pytest
 from fastapi.testclient import TestClient
 from pydantic import ValidationError
 from starlette.testclient import WebSocketDenialResponse
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
 from websockets.sync.client import connect
 
 from app.settings import Settings
@@ -51,10 +53,38 @@ def test_a_page_of_an_allowed_origin_may_ask_and_read_the_answer(behind: TestCli
         assert "X-Request-ID" in answer.headers["Access-Control-Expose-Headers"]
 
 
+def test_what_browsers_ask_first_is_logged_and_counted(behind: TestClient) -> None:
+    counted = 'fusionrnn_requests_total{model="-",status="200"}'
+    asked = PAGE | {"Access-Control-Request-Method": "POST"}
+    with capture_logs([merge_contextvars]) as logged:
+        answer = behind.options(PREDICT, headers=asked)
+    (line,) = logged
+    assert (line["event"], line["method"], line["status"]) == ("request", "OPTIONS", 200)
+    assert line["request_id"] == answer.headers["X-Request-ID"]
+    assert counted in behind.get("/metrics").text
+
+
+def test_a_page_may_read_that_the_server_failed(behind: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.engine.registry.Registry.profiles", 1)
+    with capture_logs():
+        answer = behind.get("/v1/models", headers=PAGE)
+    assert (answer.status_code, answer.headers["Access-Control-Allow-Origin"]) == (500, PAGE["Origin"])
+    assert answer.headers["X-Request-ID"] in answer.json()["remedy"]
+
+
 def test_pages_of_other_origins_may_not(behind: TestClient, client: TestClient) -> None:
     stranger = {"Origin": "https://other.example", "Access-Control-Request-Method": "POST"}
     assert behind.options(PREDICT, headers=stranger).status_code == 400
     assert "Access-Control-Allow-Origin" not in client.get("/v1/models", headers=PAGE).headers
+
+
+@pytest.mark.parametrize("path", ["/v1/collections/mine/", "/v1/collections/mine/items/%2e%2e%2f", "/v1/models/"])
+def test_no_other_address_is_meant_than_the_one_that_is_named(client: TestClient, path: str) -> None:
+    """A client that follows a redirect to items/.. asks for the collection, and would delete it."""
+    for method in ("GET", "DELETE"):
+        answer = client.request(method, path, headers={"Host": "other.example"}, follow_redirects=False)
+        assert answer.status_code == 404
+        assert "Location" not in answer.headers
 
 
 STREAM = "/v1/models/captioner/stream"

@@ -23,6 +23,7 @@ from app.search.moments import Annotator
 from app.settings import Settings
 from models.media.cancellation import Cancelled, check_cancelled
 from tests.app.conftest import Open, running_server, service, wait_until_loaded
+from tests.app.media import video
 from tests.app.search.checkpoints import BLUE, GREEN, RED, film, picture, tiny_embedder
 from tests.app.test_runner import Gate
 from tests.support import framed_photo, tiny_captioner
@@ -186,6 +187,14 @@ def test_an_item_is_answered_from_what_was_put(client: TestClient, monkeypatch: 
     assert answer.status_code == 201
     assert [moment["time"] for moment in answer.json()["moments"]] == [0.5, 1.5]
     assert client.get("/v1/collections/lost/items/film").status_code == 404
+
+
+def test_the_moment_of_a_film_shorter_than_half_a_second_lies_within_it(client: TestClient) -> None:
+    times = {}
+    for frames in (3, 12):
+        (moment,) = put(client, f"short/{frames}", video=video(frames)).json()["moments"]
+        times[frames] = moment["time"]
+    assert times == {3: 0.25, 12: 0.5}
 
 
 def test_a_full_collection_refuses_before_anything_is_looked_at(

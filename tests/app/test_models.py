@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.engine.registry import find_checkpoint
 from app.settings import Settings
@@ -43,19 +44,29 @@ def test_a_broken_folder_is_reported_and_the_others_serve(open_client: Open, tmp
     broken = tiny_captioner(tmp_path / "broken", "broken")
     weights = broken / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])
-    (tmp_path / "empty").mkdir()
-    (tmp_path / ".hidden").mkdir()
     client = open_client(model_dir=[tmp_path])
     listed = client.get("/v1/models").json()
     assert [card["id"] for card in listed["data"]] == ["good"]
     reasons = {failure["name"]: failure["reason"] for failure in listed["failed"]}
-    assert reasons.keys() == {"broken", "empty"}
+    assert reasons.keys() == {"broken"}
     assert "model.safetensors" in reasons["broken"]
-    assert "config.json" in reasons["empty"]
     assert client.get("/readyz").status_code == 200
     assert client.post("/v1/models/good/predict", files={"image": jpeg}).status_code == 200
     missing = client.get("/v1/models/broken").json()
     assert reasons["broken"] in missing["detail"]
+
+
+def test_a_folder_without_a_config_is_no_checkpoint_that_failed(open_client: Open, tmp_path: Path) -> None:
+    tiny_captioner(tmp_path / "good", "good")
+    for name in ("data", "empty", ".hidden"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "data" / "photo.jpg").write_bytes(b"")
+    with capture_logs() as logged:
+        client = open_client(model_dir=[tmp_path])
+    assert client.get("/v1/models").json()["failed"] == []
+    assert 'fusionrnn_models{state="failed"} 0.0' in client.get("/metrics").text
+    assert [line["folders"] for line in logged if "config.json" in line["event"]] == [["data", "empty"]]
+    assert not [line for line in logged if line["event"] == "not served"]
 
 
 def test_the_second_of_a_name_is_reported(open_client: Open, zoo: Path, tmp_path: Path) -> None:
@@ -72,7 +83,8 @@ def test_a_folder_copied_in_is_served_after_a_restart(open_client: Open, tmp_pat
     root.mkdir()
     before = open_client(model_dir=[root])
     assert before.get("/v1/models").json()["data"] == []
-    assert before.get("/readyz").status_code == 503
+    answer = before.get("/readyz")
+    assert (answer.status_code, answer.json()["detail"]) == (503, "There is no checkpoint to serve.")
     shutil.copytree(mine, root / "mine")
     after = open_client(model_dir=[root])
     assert after.post("/v1/models/mine/predict", files={"image": jpeg}).status_code == 200

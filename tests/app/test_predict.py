@@ -1,11 +1,13 @@
 """POST /v1/models/{model}/predict, when all is well."""
 
+import asyncio
 import base64
 import gc
 import io
 import json
 import re
 import weakref
+from collections.abc import AsyncIterator
 from typing import Any
 
 import numpy as np
@@ -13,7 +15,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from app.api.parts import _SLICE
+from app.api.parts import _SLICE, _from_first_boundary
 from app.errors import ServiceError
 from tests.app.conftest import service
 from tests.app.media import video
@@ -140,6 +142,28 @@ def test_fields_that_a_form_leaves_empty_are_not_given(client: TestClient, jpeg:
     headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
     answer = client.post(URL, content=body + f"--{boundary}--\r\n".encode(), headers=headers)
     assert answer.status_code == 200
+
+
+def test_a_form_may_begin_with_words_for_nobody(client: TestClient, jpeg: bytes) -> None:
+    part = b'--b\r\nContent-Disposition: form-data; name="image"; filename="photo.jpg"\r\n\r\n' + jpeg
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    for before in (b"This is a message in MIME format.\r\n", b"\r\n", b"no --b yet\r\n--\r\n", b""):
+        answer = client.post(URL, content=before + part + b"\r\n--b--\r\n", headers=headers)
+        assert answer.status_code == 200, before
+
+
+def test_the_first_boundary_is_found_however_the_body_is_cut() -> None:
+    body = b"words\r\n--limi\r\n--limit\r\nthe rest\r\n--limit--"
+
+    async def read(size: int) -> bytes:
+        async def chunks() -> AsyncIterator[bytes]:
+            for at in range(0, len(body), size):
+                yield body[at : at + size]
+
+        return b"".join([chunk async for chunk in _from_first_boundary(chunks(), b"limit")])
+
+    for size in range(1, len(body) + 1):
+        assert asyncio.run(read(size)) == b"--limit\r\nthe rest\r\n--limit--"
 
 
 def test_server_timing_tells_every_stage(client: TestClient, jpeg: bytes) -> None:

@@ -113,7 +113,9 @@ class Mortal:
         )
         self.ready, self.alive, self.buried = ready, alive, 0
         self.may_follow = ready
-        self.names, self.is_withdrawn = names, False
+        self.names, self.is_withdrawn, self.is_told = names, False, False
+        self.owed: frozenset[str] = frozenset()
+        self.missing: list[str] = []
 
     def said(self) -> tuple[str, ...] | None:
         return self.names if self.ready else None
@@ -122,7 +124,7 @@ class Mortal:
         return self.said()
 
     def withdraw(self) -> None:
-        self.is_withdrawn = True
+        self.is_withdrawn = self.is_told = True
 
     def bury(self) -> None:
         self.buried += 1
@@ -253,6 +255,7 @@ def test_a_signal_to_stop_is_heeded_while_processes_are_replaced(monkeypatch: py
             made.append(self)
             self.process = SimpleNamespace(is_alive=lambda: True, sentinel=os.pipe()[0], terminate=lambda: None)
             self.is_stopped = False
+            self.missing: list[str] = []
 
         def said(self) -> tuple[str, ...] | None:
             return ("captioner",)
@@ -299,6 +302,85 @@ def test_a_process_is_replaced_by_one_that_serves_no_less(
     assert cast("object", workers._workers[0]) is (new if missing is None else old)
     assert (old.alive, new.alive) == ((False, True) if missing is None else (True, False))
     assert new.is_withdrawn is (missing is not None)
+
+
+@pytest.mark.parametrize("others", [["captioner", "words"], ["words"], []], ids=["serve all", "serve as few", "died"])
+def test_one_that_comes_in_place_of_a_dead_one_serves_no_less_than_it_or_than_the_others(
+    others: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.workers._POLL", 0.01)
+    workers = Workers(Settings(workers=2), lambda _: None)
+    made: list[Mortal] = []
+
+    def start(_: Settings, __: socket.socket, owed: frozenset[str]) -> Mortal:
+        assert owed == {"captioner", "words"}
+        new = Mortal("words")
+        new.owed, new.missing = owed, ["captioner"]
+        made.append(new)
+        return new
+
+    left = [3]
+
+    def count(*_: object, **__: object) -> None:
+        left[0] -= 1
+        if not left[0]:
+            workers._note(signal.SIGTERM, None)
+
+    other, dead = Mortal(*others, alive=bool(others)), Mortal("captioner", "words", alive=False)
+    other.may_follow = False
+    monkeypatch.setattr("app.workers.Worker", start)
+    monkeypatch.setattr("app.workers.wait", count)
+    monkeypatch.setattr("app.workers.time.sleep", count)
+    workers._workers = [cast("Worker", other), cast("Worker", dead)]
+    with socket.socket() as listening, structlog.testing.capture_logs() as logged:
+        workers._watch(listening)
+    (new,) = made
+    assert new.is_withdrawn is (len(others) == 2)
+    assert [line["missing"] for line in logged] == ([["captioner"]] if len(others) == 2 else [])
+
+
+def test_one_that_served_less_is_tried_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.workers._spawn.Process", Process)
+    with socket.socket() as listening:
+        worker = Worker(Settings(workers=2), listening, frozenset({"captioner", "words"}))
+    worker._said = ("words",)
+    assert worker.missing == ["captioner"]
+    may_follow = []
+    for seconds in (60.0, 0.0):
+        monkeypatch.setattr("app.workers._LESS_SECONDS", seconds)
+        may_follow.append(worker.may_follow)
+    assert may_follow == [False, True]
+    worker._said = ("captioner", "words")
+    assert not worker.missing
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("count", ["1", "2"])
+def test_every_line_of_the_log_is_json(count: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of what Python writes by itself: warnings, and errors in threads or where nobody can catch them."""
+    put(tmp_path / "models", "1.0.0")
+    (tmp_path / "fusionrnn_loud_plugin.py").write_text(
+        "import threading, warnings\n"
+        "class Loud:\n"
+        "    def __del__(self):\n"
+        "        raise OSError('in del')\n"
+        "def run():\n"
+        "    raise OSError('in a thread')\n"
+        "warnings.warn('beware')\n"
+        "Loud()\n"
+        "thread = threading.Thread(target=run)\n"
+        "thread.start()\n"
+        "thread.join()\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    given = {"MODEL_DIR": str(tmp_path / "models"), "WORKERS": count, "PLUGINS": "fusionrnn_loud_plugin"}
+    with started(tmp_path / "errors", **given):
+        pass
+    said = (tmp_path / "errors").read_text()
+    lines = [json.loads(line) for line in said.splitlines()]
+    for loud in ("beware", "in del", "in a thread"):
+        assert loud in said
+    assert all(line["event"] and line["level"] for line in lines)
 
 
 def test_whoever_connects_while_processes_drain_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

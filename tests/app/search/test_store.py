@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from app.errors import Conflict
 from app.search import collections
@@ -66,6 +68,34 @@ def test_what_an_interrupted_upload_leaves_is_not_shown_and_the_next_one_repairs
     store.put("all", FILM, moments(FILM, 1), MODEL)
     assert store.holds("all", "it", MODEL, FILM.writer, FILM.sha256)
     assert captions(store) == {"film"}
+
+
+def test_what_interrupted_calls_leave_is_deleted_when_the_store_is_opened(
+    store: Collections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put("all", PHOTO, moments(PHOTO), MODEL)
+    other = replace(FILM, id="other", sha256="other")
+    store.put("all", other, moments(other), MODEL)
+    new, gone = replace(FILM, id="new"), replace(FILM, id="gone")
+    store.put("all", gone, moments(gone), MODEL)
+    with monkeypatch.context() as patched:
+        breaking(store, patched, "upsert", 3)
+        for item in (FILM, new):
+            with pytest.raises(OSError, match="No space"):
+                store.put("all", item, moments(item), MODEL)
+        breaking(store, patched, "delete", 4)
+        with pytest.raises(OSError, match="No space"):
+            store.delete("all", "gone")
+    assert store.describe("all").moments == 1 + 10 + 3 + 3 + 6
+    store.close()
+    with capture_logs() as logged:
+        assert (store.describe("all").items, store.describe("all").moments) == (2, 11)
+    assert [line["moments"] for line in logged] == [12]
+    assert len(store.item("all", "other")[1]) == 10
+    store.close()
+    with capture_logs() as logged:
+        assert store.describe("all").moments == 11
+    assert not logged
 
 
 def test_an_item_that_is_half_deleted_is_gone(store: Collections, monkeypatch: pytest.MonkeyPatch) -> None:

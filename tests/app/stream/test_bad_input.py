@@ -46,7 +46,7 @@ def neighbour(client: TestClient) -> Iterator[None]:
     [
         ("no json", None, "JSON"),
         ("[]", None, "object"),
-        ('{"type": "session.begin"}', "type", "session.start"),
+        ('{"type": "session.begin"}', "type", "of another type"),
         ('{"type": "session.start"}', "modalities", "needs audio"),
         ('{"type": "session.start", "colour": 1}', "colour", "no part or option"),
         ('{"type": "session.start", "modalities": {"video": {}}}', "modalities", "not video"),
@@ -175,20 +175,27 @@ def test_gaps_without_end_end_the_session(commands: TestClient) -> None:
     assert sum(event.get("problem", "").endswith("gap") for event in events) <= 101
 
 
-def test_messages_that_are_wrong_end_the_session(commands: TestClient) -> None:
-    for text in (
-        "{",
-        '{"type": "session.start"}',
-        '{"type": "credit", "events": -1}',
-        '{"type": "session.flush", "a": 1}',
-    ):
-        with commands.websocket_connect(PATH) as socket:
-            far = FarEnd(socket)
-            far.start()
-            socket.send_text(text)
-            events, code = far.rest()
-            assert code == 1008
-            assert events[-1]["type"] == "error"
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "JSON"),
+        ('{"type": "session.start"}', "The session has begun already."),
+        ('{"type": "session.pause"}', "There is no message of the type 'session.pause'."),
+        ('{"kind": "session.flush"}', "The message has no type."),
+        ('{"type": "credit", "events": -1}', "greater than or equal to 0"),
+        ('{"type": "session.flush", "a": 1}', "no part or option"),
+    ],
+)
+def test_messages_that_are_wrong_end_the_session(commands: TestClient, text: str, said: str) -> None:
+    with commands.websocket_connect(PATH) as socket:
+        far = FarEnd(socket)
+        far.start()
+        socket.send_text(text)
+        events, code = far.rest()
+    assert code == 1008
+    assert events[-1]["type"] == "error"
+    assert said in events[-1]["detail"]
+    assert events[-1]["remedy"]
 
 
 def test_silence_for_an_hour_is_no_trouble(commands: TestClient) -> None:

@@ -1,5 +1,6 @@
 """What nobody expected ends the session that it happens to, is logged, and costs no other session."""
 
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -9,8 +10,11 @@ import numpy as np
 import pytest
 import structlog
 from fastapi.testclient import TestClient
+from websockets.sync.client import connect
 
 from app.engine.live import Live
+from app.settings import ZOO
+from tests.app.conftest import running_server
 from tests.app.stream.conftest import PATH, S16, FarEnd, serving, sessions_of
 from tests.app.stream.test_bad_input import neighbour
 
@@ -75,6 +79,35 @@ def test_a_session_that_cannot_begin_says_so(commands: TestClient, monkeypatch: 
     assert code == 1008
     (failure,) = [entry for entry in logged if entry["log_level"] == "error"]
     assert isinstance(failure["exc_info"], Unforeseen)
+
+
+def test_a_session_that_nobody_was_told_of_is_over_at_once(
+    commands: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched, structlog.testing.capture_logs():
+        patched.setattr("app.api.stream._greeting", fail)
+        with commands.websocket_connect(PATH) as socket:
+            far = FarEnd(socket)
+            far.say("session.start", modalities=S16)
+            assert far.rest()[1] == 1008
+        assert not sessions_of(commands).lives
+
+
+def test_a_session_whose_client_left_before_it_was_told_of_it_is_over_at_once() -> None:
+    """On a real server: what is said to a client that has left fails."""
+    gate = threading.Event()
+    with running_server(ZOO / "voice-commands") as (address, serving), structlog.testing.capture_logs() as logged:
+        (pipeline,) = serving.registry.pipelines.values()
+        device = serving.runner.device(pipeline.device)
+        device.submit(lambda: gate.wait(30))
+        with connect(f"ws://{address}{PATH}") as socket:
+            socket.send(json.dumps({"type": "session.start", "modalities": S16}))
+            until(lambda: bool(serving.runner._chunks._threads))
+        gate.set()
+        until(lambda: [line["event"] for line in logged if "stream" in line["event"]][:1] == ["a stream began"])
+        until(lambda: [line["reason"] for line in logged if line["event"] == "a stream ended"] == ["detached"])
+        (ended,) = [line for line in logged if line["event"] == "a stream ended"]
+    assert ended["seconds"] < 10
 
 
 def test_of_two_states_that_are_asked_for_at_once_one_may_fail(
