@@ -128,7 +128,7 @@ class Workers:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._note)
         bound = uvicorn.Config("", self._settings.host, self._settings.port, log_config=None).bind_socket()
-        with bound as listening, tempfile.TemporaryDirectory() as figures:
+        with bound as listening, tempfile.TemporaryDirectory(dir=figures_folder()) as figures:
             # Where the processes share their figures for /metrics.
             os.environ["PROMETHEUS_MULTIPROC_DIR"] = figures
             try:
@@ -213,6 +213,15 @@ class Workers:
         self._workers[place] = new
 
 
+def figures_folder() -> str | None:
+    """Where processes share figures: in memory, where there is a folder of it, or else among other temporary files.
+
+    The figures' files are mapped, with holes: on a disk that others have filled, writing into one ends the process.
+    """
+    memory = "/dev/shm"  # noqa: S108 (a folder of its own is made there, as in any other)
+    return memory if os.access(memory, os.W_OK | os.X_OK) else None
+
+
 def shared(settings: Settings) -> Settings:
     """The settings of each of ``settings.workers`` processes: what is not set by hand is its share of the cores,
     and a key that they have in common."""
@@ -230,11 +239,9 @@ def shared(settings: Settings) -> Settings:
 
 def _serve(settings: Settings, listening: socket.socket, ready: Connection) -> None:
     """A process' life."""
-    from app.figures import share
     from app.server import Server
 
     log_all()
-    share()
     threading.Thread(target=_outlive_nobody, daemon=True).start()
 
     def announce(_: str, service: "Service") -> None:
