@@ -35,7 +35,7 @@ from models.training.curves import draw_curves
 from models.training.evaluation import evaluate
 from models.training.novelty import learn_novelty
 from models.training.recipes.averages import mean_of
-from models.training.recipes.captioner.data import IMAGE_SIZE, CaptionData
+from models.training.recipes.captioner.data import CaptionData
 from models.training.recipes.image_text_embedding.data import PairData
 from models.training.recipes.image_text_embedding.stage import PairStage
 from models.training.recipes.image_text_embedding.teacher import Teacher
@@ -47,6 +47,10 @@ from models.training.trainer import Schedule, Stage, Trainer
 NAME = "image-text-embedding"
 WORDS = 256
 """Size of a word's vector."""
+SERVED_SIZE = 288
+"""Pixels a side of what is served. Most training views are crops, in which things are larger than in whole photos; so a
+network finds more in photos that are larger than its views were (Touvron et al. 2019, "Fixing the train-test
+resolution discrepancy")."""
 CAPTIONER = Path(next(iter(models.__path__))) / "zoo" / "captioner"
 TEACHING = {"captioner": ("sentences", "fine-tune"), "imagenet": ("fine-tune",)}
 """By what its CNN starts from, the stages of a network after which it teaches.
@@ -66,11 +70,11 @@ def describe(tokenizer: TextTokenizer, *, bag: bool = False) -> CheckpointConfig
     return CheckpointConfig.model_validate(
         {
             "name": NAME,
-            "version": "1.4.0",
+            "version": "1.5.0",
             "task": "embedding",
             "description": "Photos, English and Chinese sentences as unit vectors of one space: like lies by like.",
             "modalities": {
-                "image": {"features": {"type": "pixels", "size": IMAGE_SIZE}},
+                "image": {"features": {"type": "pixels", "size": SERVED_SIZE}},
                 "text": {"features": {"type": "tokens", "max_tokens": 96}},
             },
             "network": {
