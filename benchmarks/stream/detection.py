@@ -20,6 +20,8 @@ from models.training.manifest import read_manifest
 
 RATE = 16_000
 CHUNK = 1280
+LATE = 0.4
+"""Seconds after a recording's end within which its word may be said to be: the last of it dies away there."""
 HELD_OUT_FOLD = 4
 """The fold of environmental sounds that the checkpoint was not trained with."""
 
@@ -145,14 +147,14 @@ class Told:
 
 
 def told(spoken: Sequence[Spoken], reports: Sequence[Report]) -> Told:
-    """Each report counts for the last recording that it overlaps.
+    """Each report counts for the last recording that it overlaps, or that has ended just before.
 
     When it was reported says nothing: the surer a report must be the later it comes, and a right one would be an alarm.
     """
     heard: dict[int, float] = {}
     wrong = alarms = 0
     for report in reports:
-        near = [i for i, word in enumerate(spoken) if word.start <= report.end and report.start <= word.end]
+        near = [i for i, word in enumerate(spoken) if word.start <= report.end and report.start <= word.end + LATE]
         if not near:
             alarms += 1
         elif spoken[near[-1]].label == report.label and near[-1] not in heard:

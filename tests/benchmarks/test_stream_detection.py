@@ -6,8 +6,8 @@ SPOKEN = [Spoken(1.0, 2.0, "yes"), Spoken(3.0, 4.0, "unknown")]
 
 
 def test_reports_count_for_the_recording_that_they_overlap() -> None:
-    late = Report(2.6, 1.5, 1.9, "yes")
-    found = told(SPOKEN, [late, Report(2.9, 2.4, 2.6, "no"), Report(3.6, 3.1, 3.5, "go")])
+    late = Report(2.7, 2.1, 2.2, "yes")
+    found = told(SPOKEN, [late, Report(2.9, 2.5, 2.6, "no"), Report(3.6, 3.1, 3.5, "go")])
     assert found == Told({0: late.now - late.end}, wrong=1, alarms=1)
 
 
