@@ -110,11 +110,9 @@ def talk(data: Path) -> NDArray[np.float32]:
     return np.concatenate([_read(data / "grid_s1" / each["video"]) for each in sentences])
 
 
-def detect(
-    scene: Scene, talk: NDArray[np.float32], thresholds: list[float], folder: Path = ZOO / "voice-commands"
-) -> Iterator[Row]:
+def detect(scene: Scene, talk: NDArray[np.float32], thresholds: list[float]) -> Iterator[Row]:
     """Each threshold's figures, by the code that serves."""
-    pipeline = Pipeline.load(folder)
+    pipeline = Pipeline.load(ZOO / "voice-commands")
     talked = [len(found) / (len(talk) / RATE / 3600) for found in _stream(pipeline, talk, thresholds)]
     heard = _stream(pipeline, scene.samples, thresholds)
     for threshold, found, alarms in zip(thresholds, heard, talked, strict=True):
