@@ -75,16 +75,19 @@ def test_an_hour_of_silence_leaves_a_session_as_it_was(name: str, seconds: int, 
     size = line.size()
     told: list[Event] = []
     sizes, held = {size}, []
-    for number in range(round(seconds * RATE / CHUNK)):
+    chunks = round(seconds * RATE / CHUNK)
+    for number in range(chunks):
         told += line.feed(SILENCE)
         if number % 8 == 0:
             sizes.add(line.size())
-        if number % 100 == 0:
+        if number % (chunks // 16) == 0:
             held.append(blocks())
     assert told == []
     assert max(sizes) == size
-    # Once allocators have filled their lists. One object kept of every chunk would be hundreds.
-    assert held[-1] - held[len(held) // 2] < 100
+    # Once allocators have filled their lists. One object kept of every chunk would be hundreds, some in each stretch.
+    # What threads of other tests hold comes in one of these.
+    grown = np.diff(held[len(held) // 2 :])
+    assert np.median(grown) * len(grown) < 100
     assert line.say() == before
 
 
