@@ -59,8 +59,8 @@ Spoken Digit Dataset, CC BY-SA 4.0, and commands played backwards. No recording 
 - Environmental sounds pass for a command several times as often as unknown words: it was taught speech, not the world.
   A higher threshold keeps more of them out.
 - Who talks beside the microphone is often taken for a command: a stream with the threshold of 0.75 reports 59 an hour
-  in GRID's sentences and some 300 in prompts of a telephone exchange, with 0.9 a quarter to two fifths of it, and hears
-  84 instead of 89 % of the commands ([measured](../../../docs/results/voice-commands.md#talk)).
+  in GRID's sentences and 284 to 370 in prompts of a telephone exchange, with 0.9 a quarter to two fifths of it, and
+  hears 84 instead of 89 % of the commands ([measured](../../../docs/results/voice-commands.md#talk)).
 - 303 recordings of unknown words are few, and a word that was not among them, nor a digit, is a guess: at the threshold
   18 % of 598 words cut out of GRID's validation sentences pass for a command (by a script).
 - Halls, and voices much higher or deeper than most, are heard less well, and noise as loud as the voice takes a seventh
