@@ -64,7 +64,7 @@ class Row:
     """Of all recorded words, commands heard as another one or twice, and other words heard as a command."""
     alarms_an_hour: float
     """In what is no word: silence and environmental sounds."""
-    alarms_an_hour_of_talk: float
+    alarms_an_hour_of_talk: dict[str, float]
     delay: float
     """Median seconds from where a word is said to end to its report."""
 
@@ -100,23 +100,31 @@ def scene(data: Path, words: int, seed: int = 0) -> Scene:
     return Scene(np.concatenate(pieces), spoken)
 
 
-def talk(data: Path) -> NDArray[np.float32]:
-    """The validation sentences of GRID one after the other, in which no command is said: float32 at 16 kHz.
+def talk(data: Path) -> dict[str, NDArray[np.float32]]:
+    """People who talk, float32 at 16 kHz, by what they say: the validation sentences of GRID, in which no command is
+    said, and where ``data`` has the folder ``talk``, what each of its speakers says there, some of it commands.
 
     Raises:
         DataError: ``data`` lacks grid_s1.
     """
     sentences = read_manifest(data / "grid_s1", "val", media=("video",)).examples
-    return np.concatenate([_read(data / "grid_s1" / each["video"]) for each in sentences])
+    said = {"GRID's sentences": [_read(data / "grid_s1" / each["video"]) for each in sentences]}
+    if (data / "talk").is_dir():
+        pause = np.random.default_rng(0).normal(0, 1e-3, RATE // 2).astype(np.float32)
+        for each in read_manifest(data / "talk", "val", media=("audio",)).examples:
+            prompts = said.setdefault(f"prompts, {each['audio'].split('_')[0]}", [])
+            prompts += [_read(data / "talk" / each["audio"]), pause]
+    return {name: np.concatenate(pieces) for name, pieces in said.items()}
 
 
-def detect(scene: Scene, talk: NDArray[np.float32], thresholds: list[float]) -> Iterator[Row]:
+def detect(scene: Scene, talk: dict[str, NDArray[np.float32]], thresholds: list[float]) -> Iterator[Row]:
     """Each threshold's figures, by the code that serves."""
     pipeline = Pipeline.load(ZOO / "voice-commands")
-    talked = [len(found) / (len(talk) / RATE / 3600) for found in _stream(pipeline, talk, thresholds)]
+    talked = {name: _stream(pipeline, samples, thresholds) for name, samples in talk.items()}
     heard = _stream(pipeline, scene.samples, thresholds)
-    for threshold, found, alarms in zip(thresholds, heard, talked, strict=True):
-        yield _row(pipeline, scene, threshold, found, alarms)
+    for place, threshold in enumerate(thresholds):
+        alarms = {name: len(found[place]) / (len(talk[name]) / RATE / 3600) for name, found in talked.items()}
+        yield _row(pipeline, scene, threshold, heard[place], alarms)
 
 
 def _stream(pipeline: Pipeline, samples: NDArray[np.float32], thresholds: list[float]) -> list[list[Report]]:
@@ -162,7 +170,7 @@ def told(spoken: Sequence[Spoken], reports: Sequence[Report]) -> Told:
     return Told(heard, wrong, alarms)
 
 
-def _row(pipeline: Pipeline, scene: Scene, threshold: float, reports: list[Report], talked: float) -> Row:
+def _row(pipeline: Pipeline, scene: Scene, threshold: float, reports: list[Report], talked: dict[str, float]) -> Row:
     commands = [word for word in scene.spoken if word.label not in BACKGROUND]
     found = told(scene.spoken, reports)
     hours = (len(scene.samples) / RATE - sum(word.end - word.start for word in scene.spoken)) / 3600

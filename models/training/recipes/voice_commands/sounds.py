@@ -2,11 +2,12 @@
 
 Speech Commands (Warden 2018) at other speeds and levels, anywhere in the window, in rooms, in noise, through narrow
 bands, with masked times and bands (SpecAugment, Park et al. 2019). Of words that are no command it has few, so spoken
-digits and commands played backwards are further ones.
+digits, commands played backwards and people who talk are further ones.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -78,30 +79,52 @@ def load(data: Path, cache: Path) -> Sounds:
     )
 
 
+def load_talk(data: Path, cache: Path) -> Waveforms:
+    """Read ``talk`` beside ``data``, lines of people who talk; `talk.py` makes such a folder.
+
+    Raises:
+        DataError: it is missing.
+    """
+    return Waveforms(read_manifest(data.parent / "talk", "train", media=("audio",)), RATE, cache)
+
+
+class Heard(NamedTuple):
+    """A sound, float32 [N], its class, and whether it was cut out of talk, in which nobody knows what is said."""
+
+    sound: Tensor
+    known: int
+    talk: bool = False
+
+
 class Draw:
     """Batches of words as a microphone might have heard them."""
 
-    def __init__(self, sounds: Sounds, features: AudioFeatures) -> None:
-        self.sounds, self.features = sounds, features
+    def __init__(self, sounds: Sounds, talk: Waveforms, features: AudioFeatures) -> None:
+        self.sounds, self.talk, self.features = sounds, talk, features
 
-    def __call__(self, rows: Tensor) -> tuple[Inputs, Tensor]:
-        """Log-mel frames of 1 to 2 seconds, and smoothed goals."""
-        size = RATE if chance(0.75) else round(uniform(1.0, 2.0) * RATE)
+    def __call__(self, rows: Tensor) -> tuple[Inputs, Tensor, Tensor]:
+        """Log-mel frames of 1 to 2.5 seconds, smoothed goals, and which rows were cut out of talk, bool [B]."""
+        size = RATE if chance(0.6) else round(uniform(1.0, 2.5) * RATE)
         drawn = [self._drawn(int(row), size) for row in rows]
-        frames = log_mel(self.features, [heard for heard, _ in drawn])
+        frames = log_mel(self.features, [each.sound for each in drawn])
         masked = torch.stack([mask_frequency(mask_time(row, 0.15), 0.15) for row in frames.values])
-        goals = F.one_hot(torch.tensor([known for _, known in drawn]), len(LABELS)).float()
-        return {"audio": type(frames)(masked, frames.lengths)}, 0.95 * goals + 0.05 / len(LABELS)
+        goals = F.one_hot(torch.tensor([each.known for each in drawn]), len(LABELS)).float()
+        talk = torch.tensor([each.talk for each in drawn])
+        return {"audio": type(frames)(masked, frames.lengths)}, 0.95 * goals + 0.05 / len(LABELS), talk
 
-    def _drawn(self, row: int, size: int) -> tuple[Tensor, int]:
-        """A training recording as it might be heard, or now and then another in its place, and its class."""
+    def _drawn(self, row: int, size: int) -> Heard:
+        """A training recording as it might be heard, or now and then another in its place."""
+        if chance(0.15):
+            # Too long for the window, or as long as a word: streams hear both, talk that goes on and single words.
+            length = 1.5 * size if chance(0.6) else uniform(0.3, 1.0) * RATE
+            return Heard(self._spoken(self._talk(round(length)) * uniform(0.1, 1.0), size), UNKNOWN, talk=True)
         known = int(self.sounds.train_classes[row])
         command = known < len(COMMANDS)
         if chance(0.4 if known == UNKNOWN else 0.05 if command else 0.0):
-            return self._spoken(self._other(), size), UNKNOWN
+            return Heard(self._spoken(self._other(), size), UNKNOWN)
         if known == SILENCE or (command and chance(0.03)):
-            return self._silence(size), SILENCE
-        return self._spoken(self.sounds.train[row], size), known
+            return Heard(self._silence(size), SILENCE)
+        return Heard(self._spoken(self.sounds.train[row], size), known)
 
     def _spoken(self, word: Tensor, size: int) -> Tensor:
         if chance(0.8):
@@ -113,7 +136,8 @@ class Draw:
         start = min(room, 0) - slack + choice(abs(room) + 2 * slack + 1)
         heard = placed(word, size, start)
         if chance(0.75):
-            heard = mixed(heard, self._noise(size), uniform(0, 30))
+            noise = self._talk(size) if chance(0.12) else self._noise(size)
+            heard = mixed(heard, noise, uniform(0, 30))
         return amplified(_narrowed(heard), uniform(-20, 6))
 
     def _other(self) -> Tensor:
@@ -124,6 +148,14 @@ class Draw:
             return word / word.abs().max().clamp(min=1e-3) * uniform(0.1, 0.9)
         commands = (self.sounds.train_classes < len(COMMANDS)).nonzero().flatten()
         return self.sounds.train[int(commands[choice(len(commands))])].flip(0)
+
+    def _talk(self, size: int) -> Tensor:
+        """A stretch of talk, of as many lines one after the other as it takes, each at full scale."""
+        lines: list[Tensor] = []
+        while sum(map(len, lines)) < size:
+            line = self.talk[choice(len(self.talk))]
+            lines.append(line * (0.9 / line.abs().max().clamp(min=1e-2)))
+        return excerpt(torch.cat(lines), size)
 
     def _silence(self, size: int) -> Tensor:
         if chance(0.4):
