@@ -143,21 +143,25 @@ def _whole_rows(values: Path, index: Path, step: Path) -> list[dict[str, Any]]:
     """The rows that an earlier run finished; what a kill left half-written is cut off, what is damaged begun anew."""
     try:
         text = index.read_text(encoding="utf-8")
-        rows: list[dict[str, Any]] = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+        finished = text[: text.rfind("\n") + 1]
+        rows: list[dict[str, Any]] = [json.loads(line) for line in finished.splitlines()]
         steps = sum(row["steps"] for row in rows)
         if not steps:
             # It may be there of a row that was not finished.
             step.unlink(missing_ok=True)
         size = steps * _step_bytes(step) if steps else 0
-        whole = values.stat().st_size >= size
+        surplus = values.stat().st_size - size
     except (OSError, ValueError, KeyError, TypeError):
-        whole = False
-    if not whole:
+        surplus = -1
+    if surplus < 0:
         for file in (values, index, step):
             file.unlink(missing_ok=True)
         return []
-    index.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    os.truncate(values, size)
+    # What is whole is left alone: another run may be reading it.
+    if finished != text:
+        write_whole(index, finished)
+    if surplus:
+        os.truncate(values, size)
     return rows
 
 

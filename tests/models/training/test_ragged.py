@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,15 @@ def test_rows_come_back_as_they_were_and_are_computed_once(tmp_path: Path) -> No
         assert found.notices == {2: ["silence"]}
         for row, values in enumerate(ROWS):
             assert torch.equal(found[row], torch.zeros(0, 3) if values is None else values)
+
+
+def test_a_finished_cache_is_not_written_to(tmp_path: Path) -> None:
+    """Two trainings may share it, and one that begins must not empty what the other reads."""
+    cached_ragged(tmp_path, "audio-train", {}, 4, Source(), most_bytes=1e6)
+    for file in tmp_path.iterdir():
+        os.utime(file, (1, 1))
+    cached_ragged(tmp_path, "audio-train", {}, 4, Source(), most_bytes=1e6)
+    assert {file.stat().st_mtime for file in tmp_path.iterdir()} == {1}
 
 
 def test_a_killed_computation_goes_on_from_its_last_row(tmp_path: Path) -> None:
