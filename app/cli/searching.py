@@ -47,7 +47,7 @@ def index(
     if not listing.files:
         typer.echo(f"{folder} has no photos or videos.", err=True)
     told = f"{done.added} looked at, {done.unchanged} unchanged, {done.removed} removed, {len(done.skipped)} skipped"
-    typer.echo(f"{out}: {told}; {count} photos and seconds of video")
+    typer.echo(f"{_printable(out)}: {told}; {count} photos and seconds of video")
 
 
 def search(
@@ -63,12 +63,14 @@ def search(
     """List photos and places in videos that show what a text says, or look like a photo, nearest first."""
     from app.search.index import FolderIndex, IndexFault
     from app.search.moments import clock, thumbnail
-    from app.search.page import render
+    from app.search.page import HEAD, render
     from models.media.errors import MediaError
     from models.media.image import decode_image
 
     if (text is None) == (image is None):
         fail("Give a text to look for, or --image with a photo, one of the two.")
+    if page.is_file() and not _contents(page).startswith(HEAD):
+        fail(f"{page} is not a page of this command, and would be lost: give another --page.")
     settings = settings_of(model_dir=model_dir, device=device)
     annotator = _annotator(settings, model, "")
     try:
@@ -80,7 +82,8 @@ def search(
             question = annotator.query({"image": [data]}, settings.limits)
             shown = thumbnail(decode_image(data, settings.limits))
         with FolderIndex(index, model=annotator.model, size=annotator.size) as opened:
-            hits = opened.search(annotator.query_vector(question.answer()), limit)
+            answer = question.answer()
+            hits = opened.search(annotator.query_vector(answer), limit)
             rendered = render(hits, opened.folder, text=text, thumbnail=shown)
     except MediaError as error:
         fail(str(error))
@@ -95,16 +98,18 @@ def search(
         typer.echo(
             f"{hit.score:6.3f}  {_printable(hit.path)}  {place:<7} {next(iter(hit.captions.values()), '')}".rstrip()
         )
+    for part, notices in (answer.notices or {}).items():
+        typer.echo(f"Of the {part} that was asked for: {', '.join(notices)}.", err=True)
     if not hits:
         typer.echo(f"Nothing found: {index} is empty.", err=True)
     typer.echo(f"Thumbnails: {page}", err=True)
 
 
-def _contents(image: Path) -> bytes:
+def _contents(file: Path) -> bytes:
     try:
-        return image.read_bytes()
+        return file.read_bytes()
     except OSError as error:
-        fail(f"{image} cannot be read: {error}")
+        fail(f"{file} cannot be read: {error}")
 
 
 def _printable(path: object) -> str:

@@ -1,7 +1,7 @@
 """What a photo, or a second of a video, is found by: its vector, with captions and a thumbnail to show.
 
 Nothing runs a network here: ``Annotator`` says what to ask of which checkpoint and what the answers come to, so that
-the command line asks them one after the other, and the service through its queues.
+the command line asks them together, and the service through its queues.
 """
 
 import io
@@ -21,6 +21,7 @@ from models.media.limits import MediaLimits
 from models.media.sniff import READABLE, sniff
 from models.media.video import decode_video, rgb_frames
 from models.pipeline import Decoded
+from models.tasks.task import Query
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
@@ -64,6 +65,16 @@ class Inference:
     def answer(self) -> "Result":
         """The checkpoint's answer."""
         return self.pipeline.predict(self.features, self.options)
+
+
+def answers(inferences: Sequence[Inference]) -> list["Result"]:
+    """What each comes to; every checkpoint is run once, for all that is asked of it."""
+    found: dict[int, Result] = {}
+    for pipeline in dict.fromkeys(inference.pipeline for inference in inferences):
+        asked = {row: inference for row, inference in enumerate(inferences) if inference.pipeline is pipeline}
+        queries = [Query(inference.features, inference.options) for inference in asked.values()]
+        found.update(zip(asked, pipeline.predict_batch(queries), strict=True))
+    return [found[row] for row in range(len(inferences))]
 
 
 class Annotator:
@@ -118,10 +129,23 @@ class Annotator:
 
     def inferences(self, picture: Picture) -> list[Inference]:
         """What to ask about a picture; the answers go to ``moment``."""
-        asked = [_inference(self.embedder, picture)]
-        if self.captioner is not None:
-            asked += [_inference(self.captioner, picture, language=language) for language in self.captioner.languages]
+        asked = [Inference(self.embedder, _features(self.embedder, picture), self.embedder.options())]
+        if (writer := self.captioner) is not None:
+            features = _features(writer, picture)
+            asked += [
+                Inference(writer, features, writer.options.model_validate({"language": language}))
+                for language in writer.languages
+            ]
         return asked
+
+    def moments(self, shown: "Sequence[tuple[float | None, Picture]]") -> list[Moment]:
+        """The moments of some of ``pictures``, all looked at together."""
+        asked = [self.inferences(picture) for _, picture in shown]
+        told = iter(answers(list(chain.from_iterable(asked))))
+        return [
+            self.moment(*each, list(islice(told, len(inferences))))
+            for each, inferences in zip(shown, asked, strict=True)
+        ]
 
     def moment(self, seconds: float | None, picture: Picture, answers: Sequence["Result"]) -> Moment:
         """The moment that the answers to ``inferences(picture)`` describe."""
@@ -188,9 +212,8 @@ def _identity(pipeline: "Pipeline") -> str:
     return f"{pipeline.config.name} {pipeline.config.version} {pipeline.digest[:16]}"
 
 
-def _inference(pipeline: "Pipeline", picture: Picture, **options: str) -> Inference:
-    features = pipeline.features(Decoded({"image": [picture]}))
-    return Inference(pipeline, features, pipeline.options.model_validate(options))
+def _features(pipeline: "Pipeline", picture: Picture) -> Extracted:
+    return pipeline.features(Decoded({"image": [picture]}))
 
 
 def _unit(values: Sequence[float]) -> Vector:

@@ -8,6 +8,8 @@ from pathlib import Path
 from app.search.index import Hit
 from app.search.moments import clock
 
+HEAD = b"<!doctype html>"
+"""How a page begins."""
 _PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -17,7 +19,8 @@ _PAGE = """<!doctype html>
 <style>
 :root {{ color-scheme: light dark; font: 15px/1.45 system-ui, sans-serif; }}
 body {{ margin: 2rem auto; max-width: 80rem; padding: 0 1rem; }}
-h1 {{ font-size: 1.4rem; font-weight: 600; display: flex; align-items: center; gap: 1rem; }}
+h1 {{ font-size: 1.4rem; font-weight: 600; display: flex; align-items: center; gap: 1rem;
+  overflow-wrap: anywhere; }}
 h1 img {{ height: 6rem; border-radius: 6px; }}
 main {{ display: grid; gap: 1.2rem; grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)); }}
 figure {{ margin: 0; border: 1px solid color-mix(in srgb, CanvasText 15%, transparent); border-radius: 8px;

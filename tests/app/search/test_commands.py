@@ -145,3 +145,24 @@ def test_a_folder_that_has_become_empty_is_refused_until_it_is_confirmed(
     assert (code, "which were left as they are" in complaints) == (1, True)
     code, told, _ = run(models, *asked, "--allow-empty")
     assert (code, "3 removed" in told) == (0, True)
+
+
+def test_a_page_replaces_nothing_but_a_page(models: Path, pictures: Path, tmp_path: Path) -> None:
+    index, page = tmp_path / "my.index", tmp_path / "page.html"
+    assert run(models, "index", pictures, "--out", index, "--captioner", "")[0] == 0
+    for other in (index, pictures / "red.png"):
+        before = other.read_bytes()
+        code, _, complaints = run(models, "search", index, "a dog", "--page", other)
+        assert (code, f"{other} is not a page" in complaints) == (1, True)
+        assert other.read_bytes() == before
+    for _ in range(2):
+        assert run(models, "search", index, "a dog", "--page", page)[0] == 0
+
+
+def test_what_is_noticed_of_a_query_is_said(models: Path, pictures: Path, tmp_path: Path) -> None:
+    index, page = tmp_path / "my.index", tmp_path / "page.html"
+    assert run(models, "index", pictures, "--out", index, "--captioner", "")[0] == 0
+    _, _, complaints = run(models, "search", index, "xqzzv", "--page", page)
+    assert "Of the text that was asked for: unknown_words." in complaints
+    _, _, complaints = run(models, "search", index, "a dog", "--page", page)
+    assert "unknown_words" not in complaints

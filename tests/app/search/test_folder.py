@@ -3,6 +3,7 @@
 import errno
 import os
 import shutil
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ import numpy as np
 import pytest
 
 from app.search.folder import Listing, Update, photos_and_videos, update
-from app.search.index import FolderIndex, Hit, IndexFault, Known
-from app.search.moments import Annotator, Inference
+from app.search.index import _SCHEMA, FolderIndex, Hit, IndexFault, Known
+from app.search.moments import Annotator
 from models.media.limits import MediaLimits
 from models.pipeline import Pipeline
+from models.tasks.task import Query, Result
 from tests.app.search.checkpoints import BLUE, GREEN, RED, film, picture, tiny_embedder
 from tests.support import tiny_captioner
 
@@ -76,10 +78,10 @@ def test_what_has_not_changed_is_not_looked_at_again(
     shutil.copy(folder / "red.png", folder / "copy.png")
     (folder / "deep" / "er" / "blue.jpg").rename(folder / "moved.jpg")
 
-    def refuse(self: Inference) -> None:
+    def refuse(self: Pipeline, queries: list[Query]) -> None:
         raise AssertionError("a network was asked again")
 
-    monkeypatch.setattr(Inference, "answer", refuse)
+    monkeypatch.setattr(Pipeline, "predict_batch", refuse)
     assert run(index, folder, annotator) == Update(added=2, unchanged=3, removed=1)
     assert index.paths() == {"red.png", "copy.png", "green", "moved.jpg", "film.mp4"}
     assert run(index, folder, annotator) == Update(unchanged=5)
@@ -141,6 +143,43 @@ def test_limits_hold(index: FolderIndex, folder: Path, annotator: Annotator) -> 
     done = run(index, folder, annotator, video_bytes=100)
     assert (done.added, list(done.skipped)) == (3, ["film.mp4"])
     assert "100 bytes" in done.skipped["film.mp4"]
+
+
+def test_what_has_too_many_bytes_is_not_read(index: FolderIndex, folder: Path, annotator: Annotator) -> None:
+    with (folder / "film.mp4").open("ab") as opened:
+        opened.truncate(2**26)
+    tracemalloc.start()
+    try:
+        done = run(index, folder, annotator, video_bytes=2**25)
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
+    assert "FUSIONRNN_LIMITS__VIDEO_BYTES" in done.skipped["film.mp4"]
+
+
+def test_pictures_are_looked_at_together(
+    index: FolderIndex, folder: Path, annotator: Annotator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(9):
+        (folder / f"{number}.png").write_bytes(picture((25 * number, 0, 0)))
+    shutil.copy(folder / "8.png", folder / "9.png")
+    sizes: dict[str, list[int]] = {}
+    real = Pipeline.predict_batch
+
+    def counted(self: Pipeline, queries: list[Query]) -> list[Result]:
+        sizes.setdefault(self.config.task, []).append(len(queries))
+        return real(self, queries)
+
+    monkeypatch.setattr(Pipeline, "predict_batch", counted)
+    assert run(index, folder, annotator) == Update(added=14)
+    # The first eight, the one that is there twice, the film, and what is left.
+    languages = 2
+    assert sizes == {"embedding": [8, 1, 3, 3], "captioning": [8 * languages, 1 * languages, 3 * languages, 6]}
+    assert len(index) == 16
+    monkeypatch.undo()
+    for path, colour in {"4.png": (100, 0, 0), "9.png": (200, 0, 0), "red.png": RED}.items():
+        (found,) = [hit for hit in nearest(index, annotator, picture(colour), 20) if hit.path == path]
+        assert found.score == pytest.approx(1, abs=1e-3)
 
 
 def test_neighbours_in_time_count_once(index: FolderIndex, folder: Path, annotator: Annotator) -> None:
@@ -261,6 +300,47 @@ def _refusing(given: Callable[..., Any], place: Path) -> Callable[..., Any]:
         return given(path, *args, **options)
 
     return call
+
+
+def test_what_vanishes_meanwhile_is_remembered_until_it_is_listed_no_more(
+    index: FolderIndex, folder: Path, annotator: Annotator
+) -> None:
+    run(index, folder, annotator)
+    known, listing = index.paths(), photos_and_videos(folder)
+    unplugged = folder.rename(folder.with_name("unplugged"))
+    done = update(index, folder, listing, annotator, MediaLimits(), lambda path: None)
+    assert (done.removed, index.paths(), set(done.skipped)) == (0, known, known)
+    unplugged.rename(folder)
+    (folder / "red.png").unlink()
+    assert run(index, folder, annotator) == Update(unchanged=3, removed=1)
+
+
+def test_a_link_to_a_folder_is_named(index: FolderIndex, folder: Path, annotator: Annotator) -> None:
+    (folder / "loop").symlink_to(folder)
+    done = run(index, folder, annotator)
+    assert (done.added, list(done.skipped)) == (4, ["loop"])
+    assert "index that folder by itself" in done.skipped["loop"]
+
+
+def test_an_index_whose_making_was_cut_short_is_made(
+    tmp_path: Path, annotator: Annotator, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make() -> int:
+        path = tmp_path / "new.index"
+        with FolderIndex(path, model=annotator.model, size=annotator.size, folder=folder) as opened:
+            return len(opened)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("app.search.index._SCHEMA", (*_SCHEMA[:3], "and no more"))
+        with pytest.raises(IndexFault, match="syntax error"):
+            make()
+    assert make() == 0
+
+
+def test_a_folder_whose_name_an_index_cannot_hold_is_refused(tmp_path: Path, annotator: Annotator) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    with pytest.raises(IndexFault, match="not UTF-8: rename it"):
+        FolderIndex(tmp_path / "my.index", model=annotator.model, size=annotator.size, folder=folder)
 
 
 def test_odd_files_do_not_stop_the_rest(index: FolderIndex, folder: Path, annotator: Annotator) -> None:
