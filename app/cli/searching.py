@@ -69,7 +69,7 @@ def search(
 
     if (text is None) == (image is None):
         fail("Give a text to look for, or --image with a photo, one of the two.")
-    if page.is_file() and not _contents(page).startswith(HEAD):
+    if page.is_file() and (there := _contents(page)) and not there.startswith(HEAD):
         fail(f"{page} is not a page of this command, and would be lost: give another --page.")
     settings = settings_of(model_dir=model_dir, device=device)
     annotator = _annotator(settings, model, "")
