@@ -422,6 +422,10 @@ def test_transcripts_too_long_for_their_sound_are_named_and_left_out(tmp_path: P
     assert places == ["train.jsonl, line 2 (audio/train-1.wav)", "val.jsonl, line 2 (audio/val-1.wav)"]
     assert "60 words need 119 steps, and there are " in report["faults"]["transcripts too long for their steps"][0][1]
     assert [split["used"] for split in report["splits"].values()] == [5, 2]
+    checkpoint = tmp_path / "run" / "checkpoint"
+    assert (
+        cli_evaluate(checkpoint, folder)["figures"] == json.loads((checkpoint / "metrics.json").read_text())["figures"]
+    )
 
 
 def test_regions_of_pictures_are_steps_that_spell(tmp_path: Path) -> None:
