@@ -1,8 +1,11 @@
 """The folder of a run: whose it is, and where its checkpoint lies."""
 
+import fcntl
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +25,11 @@ _UNTRAINED = frozenset({"version", "description", "terms", "defaults"})
 """Keys of an experiment that may change after training, which does not depend on them."""
 
 
-def claim(experiment: Experiment, start: Sequence[str], splits: Iterable[Split], out: Path) -> None:
+@contextmanager
+def claim(experiment: Experiment, start: Sequence[str], splits: Iterable[Split], out: Path) -> Iterator[None]:
     """Make ``out`` this run's folder: what another experiment, or other data, began there cannot be gone on with.
+
+    In the block no other process can claim it.
 
     Args:
         start: what the weights go on from.
@@ -31,6 +37,31 @@ def claim(experiment: Experiment, start: Sequence[str], splits: Iterable[Split],
     Raises:
         DataError: it is another's; the message says what differs.
     """
+    out.mkdir(parents=True, exist_ok=True)
+    with _locked(out):
+        _record(experiment, start, splits, out)
+        yield
+
+
+@contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """Two runs would write the same files. The lock is the system's, which ends it with the process, even by a kill."""
+    folder = os.open(out, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DataError(
+                f"{out} is in use by another run: wait until that has ended, or give another --out"
+            ) from error
+        except OSError:
+            pass  # A file system that knows no locks.
+        yield
+    finally:
+        os.close(folder)
+
+
+def _record(experiment: Experiment, start: Sequence[str], splits: Iterable[Split], out: Path) -> None:
     described = experiment.model_dump(mode="json") | ({"start": list(start)} if start else {})
     mine = {"experiment": described, "data": _digest(splits)}
     record = out / _RECORD
@@ -42,7 +73,6 @@ def claim(experiment: Experiment, start: Sequence[str], splits: Iterable[Split],
             f"{out} holds a run of another experiment, or of other data: give another --out, or delete the folder.\n"
             + "\n".join(f"  {difference}" for difference in odd)
         )
-    out.mkdir(parents=True, exist_ok=True)
     # Half of it would not be known for ours.
     write_whole(record, json.dumps(mine, indent=2) + "\n")
 

@@ -17,7 +17,7 @@ from models.config import CheckpointConfig
 from models.features import FEATURES, Features, Modality
 from models.features.features import empty, nothing_in
 from models.features.text import TextTokenizer, frequent, split_words, start_token
-from models.media.errors import MediaError
+from models.media.errors import MediaError, MediaOutOfBounds, MediaTooLarge
 from models.media.limits import MediaLimits
 from models.registry import FUSIONS
 from models.sequence import Padded, pad
@@ -195,11 +195,14 @@ def _ragged(
 
 
 def fault_of(error: MediaError) -> str:
-    """The kind of fault that a medium has which cannot be read."""
+    """The kind of fault that a medium has which cannot be used."""
     # The reader of ready vectors refuses these itself; elsewhere they can come only of the features.
     if " NaN " in error.detail:
         return "features that are not finite"
-    return "vectors of another size" if (error.limit or "").endswith(" numbers a vector") else "unreadable media"
+    if (error.limit or "").endswith(" numbers a vector"):
+        return "vectors of another size"
+    # A whole file that is too long is not mended by converting it.
+    return "media out of bounds" if isinstance(error, MediaOutOfBounds | MediaTooLarge) else "unreadable media"
 
 
 @dataclass(frozen=True, slots=True)

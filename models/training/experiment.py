@@ -43,6 +43,11 @@ class ExperimentError(DataError):
     """The TOML file cannot be used; the message names the file, the key and the remedy."""
 
 
+def _by_name(value: object) -> object:
+    """A part of the network may be named by its type alone."""
+    return {"type": value} if isinstance(value, str) else value
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -56,10 +61,7 @@ class ModalityPlan(_Strict):
     encoder: dict[str, Any] = Field(default_factory=dict)
     augment: tuple[str, ...] = Field((), description="Names from models/training/augmentation.py")
 
-    @field_validator("features", "encoder", mode="before")
-    @classmethod
-    def _by_name(cls, value: object) -> object:
-        return {"type": value} if isinstance(value, str) else value
+    _parts = field_validator("features", "encoder", mode="before")(_by_name)
 
     @field_validator("augment")
     @classmethod
@@ -84,6 +86,8 @@ class Experiment(_Strict):
     head: dict[str, Any] = Field(default_factory=dict)
     training: TrainingPlan = TrainingPlan()
     defaults: dict[str, Any] = Field(default_factory=dict, description="Default values of the served task's options")
+
+    _parts = field_validator("fusion", "head", mode="before")(_by_name)
 
     @model_validator(mode="after")
     def _settings_fit(self) -> Self:

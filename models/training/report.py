@@ -19,6 +19,7 @@ REMEDIES = {
     "more items than max_items": "Raise `max_items` of [modalities.NAME], or list fewer: a request may hold no more.",
     "missing files": "Paths are relative to the data folder: put the files there, or remove the lines.",
     "unreadable media": "Check that the files open elsewhere; convert or replace them.",
+    "media out of bounds": "They could not be served either: cut or replace them, or raise `max_steps` of 'vectors'.",
     "vectors of another size": "Extract all of a modality alike: the size that most files of train.jsonl have is read.",
     "silent features": "These examples hold nothing that the encoder could read; check the media.",
     "duplicates between train and val": "Remove them from one of the two: they make the validation figures too good.",

@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -84,39 +85,41 @@ def train_experiment(
     experiment = load_experiment(path, begun.plan)
     if seed is not None:
         experiment = experiment.model_copy(update={"training": experiment.training.model_copy(update={"seed": seed})})
-    outcome = _train(experiment, begun, data, out, device)
-    folder = out / CHECKPOINT
-    pipeline = Pipeline.load(folder, device)
-    known = corpus_novelty(pipeline, outcome.corpus)
-    save_novelty(folder / NOVELTY, known)
-    # What else is known of these very weights, by an earlier run of the command or `evaluate --save`.
-    metrics = {**(pipeline.metrics or {}), **_measured(folder, outcome)}
-    compared = baselines or "baselines" in metrics
-    metrics["command"] = train_command(
-        path, data, out, seed, usual=None, start=start, baselines=compared, device=device
-    )
-    metrics |= {"seed": experiment.training.seed, **outcome.notes}
-    if "left_out" in experiment.training.model_fields_set:  # `evaluate` goes by it too
-        metrics["left_out"] = experiment.training.left_out
-    if experiment.target is not None:
-        metrics["target"] = experiment.target
-    if begun.checkpoints:
-        metrics["start"] = begun.names()
-    if known:
-        metrics["novelty"] = list(known)
-    _describe(folder, experiment, outcome, metrics)
-    if baselines:
-        metrics["baselines"] = _constant(experiment, outcome)
-        metrics["alone"] = _alone(experiment, begun, outcome, data, out)
+    with ExitStack() as held:
+        outcome = _train(experiment, begun, data, out, device, held)
+        folder = out / CHECKPOINT
+        pipeline = Pipeline.load(folder, device)
+        known = corpus_novelty(pipeline, outcome.corpus)
+        save_novelty(folder / NOVELTY, known)
+        # What else is known of these very weights, by an earlier run of the command or `evaluate --save`.
+        metrics = {**(pipeline.metrics or {}), **_measured(folder, outcome)}
+        compared = baselines or "baselines" in metrics
+        metrics["command"] = train_command(
+            path, data, out, seed, usual=None, start=start, baselines=compared, device=device
+        )
+        metrics |= {"seed": experiment.training.seed, **outcome.notes}
+        if "left_out" in experiment.training.model_fields_set:  # `evaluate` goes by it too
+            metrics["left_out"] = experiment.training.left_out
+        if experiment.target is not None:
+            metrics["target"] = experiment.target
+        if begun.checkpoints:
+            metrics["start"] = begun.names()
+        if known:
+            metrics["novelty"] = list(known)
         _describe(folder, experiment, outcome, metrics)
-    return metrics
+        if baselines:
+            metrics["baselines"] = _constant(experiment, outcome)
+            metrics["alone"] = _alone(experiment, begun, outcome, data, out, held)
+            _describe(folder, experiment, outcome, metrics)
+        return metrics
 
 
-def _train(experiment: Experiment, start: Start, data: Path, out: Path, device: str) -> _Outcome:
+def _train(experiment: Experiment, start: Start, data: Path, out: Path, device: str, held: ExitStack) -> _Outcome:
+    """Train in ``out``, which stays claimed as long as ``held``, and write the checkpoint."""
     target = (STEP_TARGETS if experiment.by_step else TARGETS)[experiment.task](experiment)
     faults = Faults()
     splits = read_splits(experiment, target, data, faults)
-    claim(experiment, start.names(), splits.values(), out)
+    held.enter_context(claim(experiment, start.names(), splits.values(), out))
     corpus = load_corpus(experiment, target, splits, out / "cache", faults, start.tokenizer(experiment))
     print(corpus.report.text(), flush=True)
     (out / "report.json").write_text(json.dumps(corpus.report.as_json(), indent=2) + "\n", encoding="utf-8")
@@ -232,7 +235,9 @@ def _constant(experiment: Experiment, outcome: _Outcome) -> dict[str, Any]:
     return dict(without_input(experiment.task, items(train.targets), items(val.targets), groups))
 
 
-def _alone(experiment: Experiment, start: Start, outcome: _Outcome, data: Path, out: Path) -> dict[str, Any]:
+def _alone(
+    experiment: Experiment, start: Start, outcome: _Outcome, data: Path, out: Path, held: ExitStack
+) -> dict[str, Any]:
     """By modality, figures of a network of it alone and of the fused one, both on the examples that have it."""
     if len(experiment.modalities) < 2 or experiment.task == "embedding":
         return {}
@@ -245,7 +250,7 @@ def _alone(experiment: Experiment, start: Start, outcome: _Outcome, data: Path, 
         print(f"Baseline: {name} alone", flush=True)
         folder = out / "baselines" / name
         try:
-            alone = _train(_of_one(experiment, name), start, data, folder, outcome.device)
+            alone = _train(_of_one(experiment, name), start, data, folder, outcome.device, held)
             found[name] = _compared(folder / CHECKPOINT, alone, out / CHECKPOINT, outcome)
         except (DataError, DivergedError) as error:
             # What is lacking alone need not be lacking together, and is no reason to lose the other baselines.

@@ -1,6 +1,7 @@
 """Transcripts of more words than their example has steps, which CTC cannot spell: found before training."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -42,13 +43,34 @@ def unspellable(
         raise ExperimentError(f"The network cannot be built: {error}") from error
     found = {}
     for place, text in enumerate(texts):
-        words = spelled(tokenizer, text)
-        needed = int(steps_needed(words[None], torch.tensor([len(words)])))
-        # Few are so long that the network itself, whose weights do not matter here, has to be asked.
-        about = max(-(-int(steps[place]) // stride_of(network.encoders[name])) for name, steps in lengths.items())
-        if needed > about and needed > (steps := _steps(network, inputs(torch.tensor([place])))):
-            found[place] = f"{len(words)} words need {needed} steps, and there are {steps}"
+        steps = {str(name): int(values[place]) for name, values in lengths.items()}
+        lacking = too_long(text, steps, partial(inputs, torch.tensor([place])), network, tokenizer)
+        if lacking is not None:
+            found[place] = lacking
     return found
+
+
+@torch.inference_mode()
+def too_long(
+    text: str,
+    lengths: Mapping[str, int],
+    inputs: Callable[[], Mapping[str, Padded]],
+    network: FusionRNN,
+    tokenizer: TextTokenizer,
+) -> str | None:
+    """What a transcript lacks for ``network`` to spell it; None where it has steps enough.
+
+    Args:
+        lengths: steps of each modality's features.
+        inputs: gives those features, a batch of one.
+    """
+    words = spelled(tokenizer, text)
+    needed = int(steps_needed(words[None], torch.tensor([len(words)])))
+    # Few are so long that the network itself, whose weights do not matter here, has to be asked.
+    about = max(-(-count // stride_of(network.encoders[name])) for name, count in lengths.items())
+    if needed > about and needed > (steps := _steps(network, inputs())):
+        return f"{len(words)} words need {needed} steps, and there are {steps}"
+    return None
 
 
 def _steps(network: FusionRNN, inputs: Mapping[str, Padded]) -> int:

@@ -8,12 +8,14 @@ from pathlib import Path
 from models.features import Modality
 from models.media.errors import MediaError
 from models.pipeline import Pipeline, parts_for
+from models.tasks.transcription import TranscriptionTask
 from models.training.corpus import fault_of
 from models.training.evaluation.answers import by_step
 from models.training.examples import Example, Split, read_split
 from models.training.manifest import DataError
 from models.training.progress import progress
 from models.training.report import Faults
+from models.training.spelling import too_long
 from models.training.splits import check_left_out
 from models.training.targets import STEP_TARGETS, TARGETS
 
@@ -81,11 +83,17 @@ def _fault(pipeline: Pipeline, split: Split, example: Example) -> tuple[str, str
     except MediaError as error:
         return fault_of(error), str(error)
     try:
-        steps = max(map(len, pipeline.features(decoded).tensors.values()))
+        extracted = pipeline.features(decoded)
     except MediaError as error:
         return "steps that do not pair", str(error)
-    if not steps:
+    lengths = {name: len(tensor) for name, tensor in extracted.tensors.items()}
+    if not (steps := max(lengths.values())):
         return "silent features", f"none of {', '.join(decoded.media)}"
     if by_step(pipeline) and len(example.target) != steps:
         return "targets for other steps", f"{len(example.target)} targets, but {steps} steps"
+    if isinstance(pipeline.task, TranscriptionTask):
+        inputs = partial(pipeline.padded, [extracted])
+        cut = too_long(example.target, lengths, inputs, pipeline.network, pipeline.task.tokenizer)
+        if cut is not None:
+            return "transcripts too long for their steps", cut
     return None

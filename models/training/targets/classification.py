@@ -42,7 +42,9 @@ class ClassTarget(Target):
             return str(value)
         if not isinstance(value, str) or not value.strip():
             remedy = "; one label a step needs `per = 'step'` in [head]" if isinstance(value, list) else ""
-            raise ValueError(f"'{name}' must be a label: a string or a whole number, not {value!r}{remedy}")
+            raise ValueError(
+                f"'{name}' must be a label: a string, a whole number or a truth value, not {value!r}{remedy}"
+            )
         return unicodedata.normalize("NFC", value.strip())
 
     def fit(self, train: Sequence[str], val: Sequence[str], faults: Faults) -> None:

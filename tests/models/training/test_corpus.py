@@ -132,6 +132,13 @@ def test_faults_that_are_reported(tmp_path: Path, change: Change, kind: str, sai
     assert sum(split.total - split.used for split in corpus.report.splits.values()) == left_out
 
 
+def test_what_is_too_long_to_be_served_is_not_called_unreadable(tmp_path: Path) -> None:
+    corpus = load(tmp_path, TEXT, change=_set("val", 1, text="long " * 5000), training="left_out = 0.3")
+    [(where, said)] = corpus.report.faults.found["media out of bounds"]
+    assert (where, said[:27]) == ("val.jsonl, line 2", "The text is longer than 200")
+    assert "unreadable media" not in corpus.report.faults.found
+
+
 def test_spaces_around_a_label_make_no_other_class(tmp_path: Path) -> None:
     corpus = load(tmp_path, IMAGE, change=_set("train", 0, label=" blue\u00a0"))
     assert corpus.report.splits["train"].target == {"classes": {"blue": 4, "green": 4, "red": 4}}

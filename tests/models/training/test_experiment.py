@@ -38,6 +38,15 @@ def test_a_few_lines_are_enough(tmp_path: Path) -> None:
     assert (config.network.fusion.type, config.network.head.model_dump()["classes"]) == ("concat", 2)
 
 
+def test_every_part_may_be_named_by_its_type_alone(tmp_path: Path) -> None:
+    path = tmp_path / "my.toml"
+    path.write_text('fusion = "tensor"\nhead = "classification"\n' + MINIMAL + 'encoder = "text-bag"\n')
+    experiment = load_experiment(path)
+    assert experiment.fusion_table() == {"type": "tensor"}
+    assert experiment.head_table({}) == {"type": "classification"}
+    assert experiment.encoder("text")["type"] == "text-bag"
+
+
 def test_a_byte_order_mark_is_no_part_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "my.toml"
     path.write_text(MINIMAL, encoding="utf-8-sig")

@@ -131,6 +131,25 @@ def test_an_interrupted_run_ends_with_the_same_weights(
         assert torch.equal(value, other[name])
 
 
+def test_a_folder_in_which_a_run_is_at_work_is_not_written_to(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toml = make_experiment(tmp_path / "my.toml", "classification", TEXT, FUSED, training="epochs = 1\nbatch_size = 24")
+    run, loss = tmp_path / "run", FusionStage.loss
+
+    def meanwhile(self: FusionStage, batch: torch.Tensor) -> tuple[torch.Tensor, dict[str, float]]:
+        monkeypatch.undo()
+        with pytest.raises(DataError, match=r"run is in use by another run: wait until that has ended, or give anoth"):
+            cli_train(str(toml), data, run)
+        assert not (run / "resume.pt").exists()
+        return loss(self, batch)
+
+    monkeypatch.setattr(FusionStage, "loss", meanwhile)
+    cli_train(str(toml), data, run)
+    # It is free again.
+    cli_train(str(toml), data, run)
+
+
 def test_a_folder_of_another_experiment_is_not_gone_on_with(tmp_path: Path, data: Path) -> None:
     training = "epochs = 1\nbatch_size = 8\nminimum_count = 1"
     toml = make_experiment(tmp_path / "my.toml", "regression", TEXT, FUSED, training=training)
@@ -403,6 +422,10 @@ def test_transcripts_too_long_for_their_sound_are_named_and_left_out(tmp_path: P
     assert places == ["train.jsonl, line 2 (audio/train-1.wav)", "val.jsonl, line 2 (audio/val-1.wav)"]
     assert "60 words need 119 steps, and there are " in report["faults"]["transcripts too long for their steps"][0][1]
     assert [split["used"] for split in report["splits"].values()] == [5, 2]
+    checkpoint = tmp_path / "run" / "checkpoint"
+    assert (
+        cli_evaluate(checkpoint, folder)["figures"] == json.loads((checkpoint / "metrics.json").read_text())["figures"]
+    )
 
 
 def test_regions_of_pictures_are_steps_that_spell(tmp_path: Path) -> None:
