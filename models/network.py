@@ -43,7 +43,8 @@ class FusionRNN(nn.Module):
             ValueError: an input has no encoder here, or a row has no modality.
         """
         self._require_known(inputs)
-        outputs = {name: self.encoders[name](padded.values, padded.lengths) for name, padded in inputs.items()}
+        encoders = self.encoders
+        outputs = {name: encoders[name](padded.values, padded.lengths) for name, padded in inputs.items()}
         return self.fuse(outputs)
 
     def fuse(self, outputs: Mapping[str, SequenceOutput]) -> Encoded:
@@ -53,7 +54,7 @@ class FusionRNN(nn.Module):
             name: outputs[name] if name in outputs else absent(some, self.sizes.modalities[name])
             for name in self.modalities
         }
-        present = torch.stack([inputs[name].lengths > 0 for name in self.modalities], 1)
+        present = torch.stack([inputs[name].lengths for name in self.modalities], 1) > 0
         fusion: FusionOutput = self.fusion(inputs, present)
         return Encoded(outputs, fusion)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, TypeGuard
+from typing import Any, Literal, TypeAlias, TypeGuard
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,9 @@ from models.state import State
 from models.stepwise import unrolled
 
 LayerNorm = Literal["none", "output", "cell"]
+
+_Layered: TypeAlias = list[Tensor]
+"""One layer's state as kernels take it: h and, for LSTM, c, each [1, B, H]."""
 
 # Called directly, for what the modules around them do at each call costs more than a short step.
 _FUNCTIONS: dict[str, Callable[..., Any]] = {
@@ -75,7 +78,7 @@ class RecurrentEncoder(nn.Module):
         self.layer_norm = layer_norm
         self.output_size = hidden_size * (2 if bidirectional else 1)
         self.dropout = LockedDropout(dropout)
-        self._names = [[f"{name}{layer}" for name in CELLS[cell].state_names] for layer in range(layers)]
+        self._names = [f"{name}{layer}" for layer in range(layers) for name in CELLS[cell].state_names]
         self.layers = nn.ModuleList()
         for layer in range(layers):
             size = input_size if layer == 0 else self.output_size
@@ -94,7 +97,7 @@ class RecurrentEncoder(nn.Module):
 
     def initial_state(self, rows: int, device: torch.device | None = None) -> State:
         """The all-zero state of ``rows`` rows: ``h{layer}`` and, for LSTM, ``c{layer}``, each [rows, H]."""
-        return {name: torch.zeros(rows, self.hidden_size, device=device) for names in self._names for name in names}
+        return {name: torch.zeros(rows, self.hidden_size, device=device) for name in self._names}
 
     def forward(self, x: Tensor, lengths: Tensor, state: State | None = None) -> SequenceOutput:
         """Encode ``x`` [B, T, X] of ``lengths`` [B], going on from ``state`` if one is given.
@@ -105,11 +108,7 @@ class RecurrentEncoder(nn.Module):
         if self.bidirectional and state is not None:
             raise ValueError(_NEEDS_ALL)
         ragged = _Ragged.of(lengths, x.shape[1])
-        before = self.initial_state(len(x), x.device) if state is None else state
-        x, after = self._encode(x, before, ragged)
-        if ragged is not None and ragged.shortest == 0:
-            ran = (lengths > 0).unsqueeze(1)
-            after = {name: torch.where(ran, value, before[name]) for name, value in after.items()}
+        x, after = self._encode(x, state, ragged)
         pooled = self.pooling(x, None if ragged is None else lengths)
         return SequenceOutput(x, lengths, pooled, {} if self.bidirectional else after)
 
@@ -123,22 +122,29 @@ class RecurrentEncoder(nn.Module):
             raise ValueError(_NEEDS_ALL)
         return self._encode(x, state, None)
 
-    def _encode(self, x: Tensor, before: State, ragged: "_Ragged | None") -> tuple[Tensor, State]:
+    def _encode(self, x: Tensor, state: State | None, ragged: "_Ragged | None") -> tuple[Tensor, State]:
         """All layers: outputs [B, T, D], zeros where there is padding, and the state of the forward direction."""
         if not x.shape[1]:
-            return x.new_zeros(len(x), 0, self.output_size), before
-        after: State = {}
+            nothing = self.initial_state(len(x), x.device) if state is None else state
+            return x.new_zeros(len(x), 0, self.output_size), nothing
+        if state is None:
+            initial = [torch.zeros(1, x.shape[0], self.hidden_size, device=x.device)] * len(self._names)
+        else:
+            initial = [state[name].unsqueeze(0) for name in self._names]
+        final: _Layered = []
+        each = len(CELLS[self.cell].state_names)
         x = self.dropout(x) if self.training else x
-        for layer, (names, directions) in enumerate(zip(self._names, self.layers, strict=True)):
-            initial = [before[name] for name in names]
-            forward, *backward = directions.children()
+        for layer, directions in enumerate(self.layers):
+            assert isinstance(directions, nn.ModuleList)
+            forward, *backward = directions
+            before = initial[layer * each : (layer + 1) * each]
             if backward and ragged is None and x.device.type == "cpu" and _is_plain(forward):
-                x = self._both(forward, backward[0], x, initial)
+                x = self._both(forward, backward[0], x, before)
             else:
-                output, final = self._run(forward, x, initial, ragged)
-                after.update(zip(names, final, strict=True))
+                output, after = self._run(forward, x, before, ragged)
+                final += after
                 if backward:
-                    mirrored, _ = self._run(backward[0], _reverse_prefix(x, ragged), initial, ragged)
+                    mirrored, _ = self._run(backward[0], _reverse_prefix(x, ragged), before, ragged)
                     output = torch.cat([output, _reverse_prefix(mirrored, ragged)], 2)
                 x = output
             if self.layer_norm == "output":
@@ -148,48 +154,48 @@ class RecurrentEncoder(nn.Module):
             # What was packed has come back with zeros where there is padding, unless a row had to lend it a step.
             if ragged is not None and (self.bidirectional or self.layer_norm != "none" or not ragged.shortest):
                 x = x.masked_fill(ragged.padding, 0)
-        return x, after
+        # Both directions in one call leave no state, and nobody may go on from one.
+        return x, {name: value.squeeze(0) for name, value in zip(self._names, final, strict=False)}
 
-    def _run(
-        self, runner: nn.Module, x: Tensor, state: list[Tensor], ragged: "_Ragged | None"
-    ) -> tuple[Tensor, list[Tensor]]:
+    def _run(self, runner: nn.Module, x: Tensor, state: _Layered, ragged: "_Ragged | None") -> tuple[Tensor, _Layered]:
         """One direction of a layer: outputs [B, T, H], and the state after each row's last real step."""
-        if isinstance(runner, Cell):
+        if not isinstance(runner, nn.RNNBase):
+            assert isinstance(runner, Cell)
             return _unroll(runner, x, state, ragged)
-        assert isinstance(runner, nn.RNNBase)
         if ragged is None or self.bidirectional:
             # Nobody asks for the state at a row's end, and no real step comes after padding. On a CPU the kernel of the
             # LSTM is several times faster on an unpacked sequence.
             if not _is_plain(runner):
-                output, last = runner(x, _layered(state))
-                final = [last] if isinstance(last, Tensor) else list(last)
-            else:
-                output, *final = _FUNCTIONS[runner.mode](
-                    x, _layered(state), self._weights(runner), True, 1, 0.0, self.training, False, True
-                )
+                output, last = runner(x, _hidden(state))
+                return output, [last] if isinstance(last, Tensor) else list(last)
+            output, *final = _FUNCTIONS[runner.mode](
+                x, _hidden(state), self._weights(runner), True, 1, 0.0, self.training, False, True
+            )
         else:
             # Packing stops each row's recurrence at its own end; what it takes for a row of length 0 is not used.
             packed = pack_padded_sequence(x, ragged.sizes, batch_first=True, enforce_sorted=False)
             data, sizes, order, back = packed
             assert order is not None
             assert back is not None
-            ordered = [value.index_select(0, order) for value in state]
+            ordered = [value.index_select(1, order) for value in state]
             data, *final = _FUNCTIONS[runner.mode](
-                data, sizes, _layered(ordered), self._weights(runner), True, 1, 0.0, self.training, False
+                data, sizes, _hidden(ordered), self._weights(runner), True, 1, 0.0, self.training, False
             )
             output, _ = pad_packed_sequence(
                 PackedSequence(data, sizes, order, back), batch_first=True, total_length=x.shape[1]
             )
             final = [value.index_select(1, back) for value in final]
-        return output, [value.squeeze(0) for value in final]
+            if not ragged.shortest:
+                ran = (ragged.lengths > 0).unsqueeze(1)
+                final = [torch.where(ran, value, before) for value, before in zip(final, state, strict=True)]
+        return output, final
 
-    def _both(self, forward: nn.RNNBase, backward: nn.Module, x: Tensor, initial: list[Tensor]) -> Tensor:
+    def _both(self, forward: nn.RNNBase, backward: nn.Module, x: Tensor, initial: _Layered) -> Tensor:
         """Both directions of a layer over rows without padding, in one call: outputs [B, T, 2 H]."""
         assert isinstance(backward, nn.RNNBase)
         weights = self._weights(forward) + self._weights(backward)
-        both = tuple(value.expand(2, *value.shape) for value in initial)
-        states = both if len(both) > 1 else both[0]
-        output: Tensor = _FUNCTIONS[forward.mode](x, states, weights, True, 1, 0.0, self.training, True, True)[0]
+        both = _hidden([value.expand(2, -1, -1) for value in initial])
+        output: Tensor = _FUNCTIONS[forward.mode](x, both, weights, True, 1, 0.0, self.training, True, True)[0]
         return output
 
     def _weights(self, kernel: nn.RNNBase) -> list[Tensor]:
@@ -214,7 +220,7 @@ class _Ragged:
     @classmethod
     def of(cls, lengths: Tensor, size: int) -> "_Ragged | None":
         """None where every row has ``size`` steps."""
-        shortest = int(lengths.min())
+        shortest = min(lengths.tolist())  # several times faster than a reduction, for a batch has few rows
         if shortest == size:
             return None
         return cls(lengths, lengths.clamp(min=1).cpu(), ~length_mask(lengths, size).unsqueeze(2), shortest)
@@ -245,16 +251,14 @@ def _is_plain(runner: nn.Module) -> TypeGuard[nn.RNNBase]:
     return isinstance(runner, nn.RNNBase) and "forward" not in vars(runner)
 
 
-def _layered(state: list[Tensor]) -> Tensor | tuple[Tensor, ...]:
-    """The state as kernels take it: [1, B, H] each, and alone if there is but one."""
-    if len(state) == 1:
-        return state[0].unsqueeze(0)
-    return tuple(value.unsqueeze(0) for value in state)
+def _hidden(state: _Layered) -> Tensor | tuple[Tensor, ...]:
+    """What kernels call the hidden state: a tensor alone, if there is but one."""
+    return tuple(state) if len(state) > 1 else state[0]
 
 
-def _unroll(cell: Cell, x: Tensor, initial: list[Tensor], ragged: _Ragged | None) -> tuple[Tensor, list[Tensor]]:
+def _unroll(cell: Cell, x: Tensor, initial: _Layered, ragged: _Ragged | None) -> tuple[Tensor, _Layered]:
     """A literal cell over [B, T, X], step by step."""
-    state: State = dict(zip(cell.state_names, initial, strict=True))
+    state: State = {name: value.squeeze(0) for name, value in zip(cell.state_names, initial, strict=True)}
     outputs = []
     with unrolled(cell) if torch.is_grad_enabled() else nullcontext():
         for step, projected in enumerate(cell.input(x).unbind(1)):
@@ -264,7 +268,7 @@ def _unroll(cell: Cell, x: Tensor, initial: list[Tensor], ragged: _Ragged | None
                 after = {name: torch.where(over, state[name], value) for name, value in after.items()}
             state = after
             outputs.append(state["h"])
-    return torch.stack(outputs, 1), [state[name] for name in cell.state_names]
+    return torch.stack(outputs, 1), [state[name].unsqueeze(0) for name in cell.state_names]
 
 
 def _reverse_prefix(x: Tensor, ragged: _Ragged | None) -> Tensor:

@@ -55,11 +55,10 @@ class VectorsRNN(StepwiseEncoder):
 
     def __init__(self, config: VectorsRNNConfig) -> None:
         super().__init__(config.build(config.size))
-        self.norm = nn.LayerNorm(config.size) if config.normalize else nn.Identity()
+        self.norm = nn.LayerNorm(config.size) if config.normalize else None
 
     def front(self, x: Tensor, lengths: Tensor) -> Tensor:  # noqa: ARG002
-        vectors: Tensor = self.norm(x)
-        return vectors
+        return x if self.norm is None else self.norm(x)
 
 
 class VectorsMeanConfig(_Vectors):
@@ -80,10 +79,10 @@ class VectorsMean(IndependentEncoder):
 
     def __init__(self, config: VectorsMeanConfig) -> None:
         super().__init__(config.width)
-        self.norm = nn.LayerNorm(config.size) if config.normalize else nn.Identity()
+        self.norm = nn.LayerNorm(config.size) if config.normalize else None
         self.dropout = nn.Dropout(config.dropout)
         self.project = nn.Linear(config.size, config.width)
 
     def front(self, x: Tensor, lengths: Tensor) -> Tensor:  # noqa: ARG002
-        vectors: Tensor = self.project(self.dropout(self.norm(x)))
+        vectors: Tensor = self.project(self.dropout(x if self.norm is None else self.norm(x)))
         return vectors

@@ -83,13 +83,13 @@ class Alignment(nn.Module):
 def full_steps(inputs: Mapping[str, SequenceOutput], present: Tensor) -> Steps | None:
     """The sequences as they are, if nothing is missing, all are equally long and none has padding."""
     sequences = [inputs[name].sequence for name in sorted(inputs)]
-    first, *others = [output.lengths for output in inputs.values()]
+    lengths = [output.lengths for output in inputs.values()]
     steps = sequences[0].shape[1]
-    if any(sequence.shape[1] != steps for sequence in sequences) or not bool(present.all()):
+    if any(sequence.shape[1] != steps for sequence in sequences) or not all(map(all, present.tolist())):
         return None
-    if not all(torch.equal(other, first) for other in others) or int(first.min()) < steps:
+    if any(min(each.tolist()) < steps for each in lengths):
         return None
-    return Steps(sequences, first)
+    return Steps(sequences, lengths[0])
 
 
 def common_lengths(inputs: Mapping[str, SequenceOutput], present: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ class ConcatFusion(PooledFusion):
                 torch.where(present[:, column : column + 1], vectors[column], self.absent[name])
                 for column, name in enumerate(self.modalities)
             ]
-        layers: list[Any] = [self.project[name] for name in self.modalities]
+        layers: list[Any] = list(self.project.values())
         weights: list[Tensor] = [layer.weight for layer in layers]
         fused = F.linear(vectors[0], weights[0], self.bias)
         for vector, weight in zip(vectors[1:], weights[1:], strict=True):

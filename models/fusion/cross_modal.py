@@ -83,7 +83,7 @@ class CrossModalAttentionFusion(nn.Module):
         for column, name in enumerate(self.modalities):
             sequence, lengths = inputs[name].sequence, inputs[name].lengths
             mask = None
-            if not (whole and int(lengths.min()) == sequence.shape[1]):
+            if not (whole and min(lengths.tolist()) == sequence.shape[1]):
                 mask = length_mask(lengths * present[:, column], sequence.shape[1])
                 sequence = sequence.masked_fill(~mask.unsqueeze(2), 0)
             real[name] = mask

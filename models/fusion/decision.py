@@ -88,7 +88,7 @@ class DecisionFusion(PooledFusion):
         some = None if complete(present) else present
         if some is not None:
             vectors = [vector.masked_fill(~some[:, column : column + 1], 0) for column, vector in enumerate(vectors)]
-        votes = torch.stack([self.heads[name](x) for name, x in zip(self.modalities, vectors, strict=True)], 1)
+        votes = torch.stack([head(x) for head, x in zip(self.heads.values(), vectors, strict=True)], 1)
         if self.output_size > 1:
             votes = votes.log_softmax(2)
         if some is not None:
@@ -130,7 +130,7 @@ class DecisionFusion(PooledFusion):
 
 
 def _head(size: int, config: DecisionConfig) -> nn.Module:
-    dropout = nn.Dropout(config.dropout)
+    dropout = nn.Dropout(config.dropout) if config.dropout else nn.Identity()
     if not config.hidden:
         return nn.Sequential(dropout, nn.Linear(size, config.outputs))
     return nn.Sequential(dropout, nn.Linear(size, config.hidden), nn.Tanh(), nn.Linear(config.hidden, config.outputs))

@@ -126,7 +126,7 @@ class MemoryFusion(nn.Module):
 
     def _run(self, values: list[Tensor], before: State) -> tuple[Tensor, Tensor]:
         """Each LSTM over its modality's steps: all outputs and all memories, [B, T, M * hidden] each."""
-        cells: list[Any] = [self.cells[name] for name in self.modalities]
+        cells: list[Any] = list(self.cells.values())
         projected = torch.stack([cell.input(value) for cell, value in zip(cells, values, strict=True)])
         weights = torch.stack([cell.recurrent.weight.t() for cell in cells])
         # All LSTMs take a step at once: [M, B, hidden].

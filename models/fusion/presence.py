@@ -14,11 +14,11 @@ def complete(present: Tensor) -> bool:
     Raises:
         ValueError: a row has no modality at all.
     """
-    if bool(present.all()):
-        return True
-    if not bool(present.any(1).all()):
+    # Looked at in Python: for the few flags of a batch that is faster than torch's reductions.
+    rows = present.tolist()
+    if not all(map(any, rows)):
         raise ValueError("a row has no modality: at least one must be present")
-    return False
+    return all(map(all, rows))
 
 
 def shares(amounts: Tensor, present: Tensor) -> Tensor:

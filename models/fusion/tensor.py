@@ -77,7 +77,7 @@ class TensorFusion(PooledFusion):
             vectors = [vector.masked_fill(~present[:, column : column + 1], 0) for column, vector in enumerate(vectors)]
         if self.training:
             vectors = [self.dropout(vector) for vector in vectors]
-        layers: list[Any] = [self.project[name] for name in self.modalities]
+        layers: list[Any] = list(self.project.values())
         factors = torch.stack(
             [F.linear(x, layer.weight, layer.bias) for layer, x in zip(layers, vectors, strict=True)], 1
         ).tanh()

@@ -93,7 +93,7 @@ class WeightedSumFusion(PooledFusion):
             vectors = [vector.masked_fill(gaps[:, column : column + 1], 0) for column, vector in enumerate(vectors)]
         if self.training:
             vectors = [self.dropout(vector) for vector in vectors]
-        layers: list[Any] = [self.project[name] for name in self.modalities]
+        layers: list[Any] = list(self.project.values())
         hidden = torch.stack([F.linear(x, layer.weight) for layer, x in zip(layers, vectors, strict=True)], 1)
         parts = self._weights(vectors, gaps) * torch.tanh(hidden)
         if gaps is not None:

@@ -42,5 +42,6 @@ class ClassificationHead(nn.Module):
 
     def forward(self, encoded: Encoded) -> Tensor:
         """Logits [B, classes], or [B, T, classes] for each step of the fused sequence, real or padding."""
-        logits: Tensor = self.output(self.dropout(fused(self.config.per, encoded)))
+        vectors = fused(self.config.per, encoded)
+        logits: Tensor = self.output(self.dropout(vectors) if self.training else vectors)
         return logits

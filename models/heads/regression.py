@@ -44,4 +44,5 @@ class RegressionHead(NumbersHead):
 
     def forward(self, encoded: Encoded) -> Tensor:
         """Numbers [B, outputs], or [B, T, outputs] for each step of the fused sequence, real or padding."""
-        return self.in_unit(self.output(self.dropout(fused(self.config.per, encoded))))
+        vectors = fused(self.config.per, encoded)
+        return self.in_unit(self.output(self.dropout(vectors) if self.training else vectors))
