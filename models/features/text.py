@@ -26,7 +26,10 @@ _EMOJI = "\u2190-\u2bff\U0001f000-\U0001faff"
 _VARIATIONS = re.compile(
     f"[\ufe0e\ufe0f\u20e3\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]|(?<=[{_EMOJI}\ufe0f\U000e007f])\u200d[{_EMOJI}]"
 )
-
+# Behind their letters; what Japanese and Indic letters carry is no accent, and not among them.
+_ACCENTS = re.compile("[\u0300-\u036f]+")
+# No word has a letter three times in a row: who writes it so draws it out ("soooo good").
+_DRAWN_OUT = re.compile(r"([^\W\d_])\1{2,}")
 
 _MOST_IN_PLACE = 8
 """Characters that a normalizer may write in place of what it finds: a text grows by no more."""
@@ -109,8 +112,15 @@ class TextTokenizer:
         return ids
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text that is read: as ``spell``, and behind two characters that are a word also the word."""
+        """Token ids of a text that is read: as ``spell``, and behind two characters that are a word also the word.
+
+        A word that is unknown as it is written is read as the known one that it is without its accents ("naïve"), or
+        with a letter that is drawn out ("goood", "loooove") written twice or once.
+        """
         ids = self.spell(text)
+        if self.unknown in ids:
+            read = zip(ids, self.split(text), strict=True)
+            ids = [self._respelled(word) if index == self.unknown else index for index, word in read]
         if not self.pairs:
             return ids
         found = ids[:1]
@@ -151,6 +161,13 @@ class TextTokenizer:
     def start(self, language: str) -> int:
         """Id of the token that begins a text in ``language``."""
         return self._special(start_token(language))
+
+    def _respelled(self, word: str) -> int:
+        """Id of the known word that an unknown one is in another spelling; ``unknown`` where there is none."""
+        plain = _ACCENTS.sub("", unicodedata.normalize("NFD", word))
+        spellings = (plain, *(_DRAWN_OUT.sub(kept, plain) for kept in (r"\1\1", r"\1")))
+        found = (self._tokenizer.token_to_id(spelling) for spelling in spellings)
+        return next((index for index in found if index is not None), self.unknown)
 
     def _special(self, token: str) -> int:
         index = self._tokenizer.token_to_id(token)

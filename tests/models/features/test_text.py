@@ -36,6 +36,27 @@ def test_contractions_read_alike_however_they_are_written(written: str) -> None:
     assert tokenizer.split("rock'n'roll o'clock 'quoted'") == ["rock'n'roll", "o'clock", "quoted"]
 
 
+@pytest.mark.parametrize("marks", [False, True])
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("Loooove it SOOO goood", "love it sooo good"),
+        ("na\u00efve cafe\u0301 r\u00e9sum\u00e9", "naive cafe r\u00e9sum\u00e9"),
+        ("Na\u00ef\u00efve", "<unk>"),
+        ("n\u00e0\u00ef\u00ef\u00efve", "naive"),
+        ("\u304c 1000 g\u00f6\u00f6d", "<unk> <unk> good"),
+    ],
+)
+def test_an_unknown_word_drawn_out_or_with_accents_is_read_as_the_known_one(
+    written: str, read: str, marks: bool
+) -> None:
+    known = ["love", "it", "so", "sooo", "good", "naive", "cafe", "résumé", "か", "10", "100"]
+    tokenizer = TextTokenizer.build(known, marks=marks)
+    assert tokenizer.words(tokenizer.encode(written)) == read.split()
+    # What is to be written stays as it is.
+    assert tokenizer.words(tokenizer.spell("goood")) == ["<unk>"]
+
+
 def test_pairs_of_characters_are_read_behind_the_second_of_them(tmp_path: Path) -> None:
     tokenizer = TextTokenizer.build([*"一只小狗", "dog"])
     assert tokenizer.words(tokenizer.encode("小狗 dog")) == ["小", "狗", "dog"]
