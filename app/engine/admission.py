@@ -102,7 +102,7 @@ class Admission:
         self.reservations: set[Reservation] = set()
         self.nbytes = 0
         self.steps = 0
-        self._costs: dict[str, Cost] = {}
+        self._costs: dict[tuple[str, str], Cost] = {}
         self._speed = Speed()
         self._room = asyncio.Event()
         self._room.set()
@@ -132,9 +132,9 @@ class Admission:
         left = sum(each.left for each in self.reservations if not each.is_stalled(now))
         return left / float(self._speed)
 
-    def cost(self, model: str) -> Cost:
-        """What a request for ``model`` takes; all zero until the first was answered."""
-        return self._costs.setdefault(model, Cost())
+    def cost(self, model: str, kind: str = "") -> Cost:
+        """What a request for ``model`` takes, or one of this ``kind``; all zero until the first was answered."""
+        return self._costs.setdefault((model, kind), Cost())
 
     def has_room(self) -> bool:
         """Whether another medium may be decoded: the devices are never more than the bound of steps behind."""
@@ -235,6 +235,7 @@ class Reservation:
     is_done: bool = field(init=False, default=False)
     is_given_up: bool = field(init=False, default=False)
     """Its time was up, or its client gone, before it was answered."""
+    _kind: str = field(init=False, default="")
     _began: float = field(init=False, default=0.0)
     _received: int = field(init=False, default=0)
     _work: float = field(init=False, default=0.0)
@@ -265,11 +266,15 @@ class Reservation:
         self.is_here = True
         self._began = self.admission.began()
 
-    def decoded(self, work: float, steps: int) -> None:
-        """The media are tensors now, of so many steps, and their bytes are given up; it took ``work`` seconds."""
-        usual = self.admission.cost(self.model).steps
-        if usual:
-            self.left *= steps / usual
+    def decoded(self, work: float, steps: int, kind: str = "") -> None:
+        """The media are tensors now, of so many steps, and their bytes are given up; it took ``work`` seconds.
+
+        Steps are compared within a ``kind``, which names the modalities: a picture's one says little of a sound's many.
+        """
+        self._kind = kind
+        usual = self.admission.cost(self.model, kind)
+        if usual.steps and not self.interleaves:
+            self.left = usual.work * steps / usual.steps
         self._spend(work)
         self._hold(0, self.steps + steps)
 
@@ -281,7 +286,8 @@ class Reservation:
         """All is done but the sending."""
         if not self.is_done:
             self.is_done = True
-            self.admission.cost(self.model).learn(self._work, self.steps)
+            for kind in {"", self._kind}:
+                self.admission.cost(self.model, kind).learn(self._work, self.steps)
             self.left = 0.0
             self._hold(0, 0)
             self.admission.ended(self._work)

@@ -100,7 +100,7 @@ class Runner:
         decoded, features = work() if short else await self.attempt(call, work)
         stages = call.timing.stages
         seconds = (stages["decode"] + stages["features"]) / 1e3
-        call.reservation.decoded(seconds, sum(features.lengths.values()))
+        call.reservation.decoded(seconds, sum(features.lengths.values()), "+".join(sorted(features.lengths)))
         return decoded, features
 
     async def predict(self, call: Call, features: "Extracted", options: "BaseModel", *, explain: bool) -> "Result":

@@ -172,6 +172,29 @@ def test_long_requests_weigh_more_once_their_length_is_known() -> None:
     assert admission.backlog() == pytest.approx(4.0)
 
 
+def test_a_pictures_one_step_says_nothing_of_a_sounds_many() -> None:
+    def answer(steps: int, kind: str, work: float) -> None:
+        with admission.enter("m") as reservation:
+            reservation.received()
+            pass_time(admission, work)
+            reservation.decoded(work / 2, steps, kind)
+            reservation.computed(work / 2)
+            reservation.answered()
+
+    admission = admission_of()
+    for _ in range(20):
+        answer(1, "image", 0.2)
+    admission.enter("m", interleaves=True).decoded(0.0, 50, "image")
+    first = admission.enter("m")
+    first.decoded(0.0, 50, "audio")
+    assert admission.backlog() == pytest.approx(0.2), "as much as a request takes, for nothing else is known"
+    answer(50, "audio", 0.1)
+    first.decoded(0.0, 500, "audio")
+    assert admission.backlog() == pytest.approx(1.0), "ten times as long as that sound"
+    first.decoded(0.0, 1, "image")
+    assert admission.backlog() == pytest.approx(0.2)
+
+
 def test_work_that_is_done_is_no_backlog() -> None:
     admission = learned(admission_of(), 1.0, steps=10)
     reservation = admission.enter("m")
