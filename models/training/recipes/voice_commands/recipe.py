@@ -97,7 +97,7 @@ def describe(heat: float | None = None) -> CheckpointConfig:
 
 
 class CommandStage(ClassifierStage):
-    """Cross-entropy, but for sounds cut out of talk the generalized one (Zhang and Sabuncu 2018, equation 6).
+    """Cross-entropy, but for sounds cut out of talk the generalized one (the L_q loss of Zhang and Sabuncu 2018).
 
     Nobody has written down what is said there, and some of it are commands. (1 - p^q) / q of the probability p of an
     unknown word asks the less for it the surer the network is that it hears something else.
