@@ -19,7 +19,7 @@ from tests.app.conftest import service
 from tests.app.stream.conftest import PATH, S16, FarEnd, finals, pcm, serving, sessions_of
 from tests.models.streaming.sounds import babble
 
-SOUND = babble(2, 3)
+SOUND = babble(2, 14)
 
 
 @contextmanager
