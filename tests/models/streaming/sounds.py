@@ -1,4 +1,4 @@
-"""Made-up sound that the shipped network takes for words now and then."""
+"""Made-up sounds that the shipped network takes for words now and then."""
 
 import math
 
@@ -24,3 +24,13 @@ def babble(seconds: float, seed: int = 0) -> np.ndarray:
         loudness = np.exp(-(((harmonic - formants) / 120) ** 2)) @ (1, 0.6)
         sound += envelope * loudness * np.sin(2 * math.pi * harmonic * time)
     return np.asarray(np.clip(sound, -1, 1), np.float32)
+
+
+def tones(seconds: float, seed: int = 0) -> np.ndarray:
+    """Tones that glide, in bursts, float32 [n]."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(round(seconds * RATE)) / RATE
+    glide = np.sin(2 * math.pi * (300 + 900 * np.sin(time * rng.uniform(2, 5))) * time)
+    bursts = np.clip(np.sin(2 * math.pi * time * rng.uniform(0.5, 1.5)), 0, 1)
+    sound = 0.5 * glide * bursts + rng.normal(0, 1e-3, len(time))
+    return np.asarray(sound, np.float32)

@@ -17,7 +17,7 @@ from models.media.samples import frame_samples
 from models.streaming import container
 from models.streaming.container import Coded, CodedReader, _Pipe
 from models.streaming.errors import BadChunk, Busy
-from tests.models.streaming.sounds import babble
+from tests.models.streaming.sounds import tones
 
 NAMES = ["ogg", "webm"]
 
@@ -27,7 +27,7 @@ def coded(name: str, seconds: float = 2.0) -> bytes:
     file = io.BytesIO()
     with av.open(file, "w", format=name, options={"live": "1"} if name == "webm" else {}) as made:
         stream = made.add_stream("libopus", rate=48_000, layout="mono")
-        samples = np.repeat(babble(seconds), 3)
+        samples = np.repeat(tones(seconds), 3)
         for at in range(0, len(samples), 960):
             frame = av.AudioFrame.from_ndarray(samples[None, at : at + 960], format="flt", layout="mono")
             frame.sample_rate, frame.pts = 48_000, at

@@ -15,14 +15,14 @@ from models.streaming.checkpoint import recurrent_streams
 from models.streaming.recurrent import RecurrentStreams
 from models.streaming.session import Session
 from tests.models.streaming.live import save_live
-from tests.models.streaming.sounds import RATE, babble
+from tests.models.streaming.sounds import RATE, tones
 
 PCM = {"audio": {"encoding": "pcm_s16le", "sample_rate": RATE}}
 CHUNK = 32 * 640
 """Samples: as many as are stepped at once, so that an hour takes seconds."""
 SILENCE = bytes(2 * CHUNK)
 # Of these sounds the shipped network is sure enough for its state, which is never quite at rest, not to matter.
-SPEECH = np.round(babble(4 * CHUNK / RATE, 63) * 32767).astype("<i2").tobytes()
+SPEECH = np.round(tones(4 * CHUNK / RATE, 63) * 32767).astype("<i2").tobytes()
 
 
 class Line:
