@@ -1,7 +1,7 @@
 """A folder's index: one SQLite file that holds what was seen of every photo and video, and no code to be run.
 
-Vectors are kept in half precision and compared with all at once: exact, and half a second for a hundred thousand
-moments. An index may be copied, mailed and read on another machine.
+Vectors are kept in half precision and compared with all at once: exact, and for 18,000 moments less than
+a tenth of a second. An index may be copied, mailed and read on another machine.
 """
 
 import json
