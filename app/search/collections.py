@@ -119,18 +119,20 @@ class Collections:
         return kept, [found_in(payload) for payload in payloads if item_in(payload) == kept]
 
     def holds(self, name: str, item: str, model: str, writer: str, sha256: str) -> bool:
-        """Whether the item is there with this very content, so that looking at it again would change nothing.
+        """Whether the item is there, whole, with this very content, so that looking at it again would change nothing.
 
         ``writer`` is who would caption it; where nobody would, captions that are there stay.
 
         Raises:
             Conflict: the collection is of another checkpoint.
         """
-        if not self._client.collection_exists(_PREFIX + name):
-            return False
-        self._check_model(name, model)
-        kept = self._kept(name, item).get(item)
-        return kept is not None and kept.sha256 == sha256 and writer in ("", kept.writer)
+        with suppress(NoSuchItem):
+            self.require(name)
+            self._check_model(name, model)
+            kept, found = self.item(name, item)
+            # An interrupted upload of another video may have taken some, which only looking again brings back.
+            return kept.sha256 == sha256 and writer in ("", kept.writer) and len(found) == kept.moments
+        return False
 
     def require_room(self, name: str, item: str) -> None:
         """Return where at least one moment may be put under this id.
@@ -154,9 +156,7 @@ class Collections:
         self._make(name, len(moments[0].vector), model)
         points = [
             models.PointStruct(
-                id=self._point(item.id, order),
-                vector=moment.vector.tolist(),
-                payload=payload_for(item, order, moment),
+                id=self._point(item.id, order), vector=moment.vector.tolist(), payload=payload_for(item, order, moment)
             )
             for order, moment in enumerate(moments)
         ]

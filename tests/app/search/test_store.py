@@ -70,6 +70,22 @@ def test_what_an_interrupted_upload_leaves_is_not_shown_and_the_next_one_repairs
     assert captions(store) == {"film"}
 
 
+def test_a_film_that_an_interrupted_upload_has_taken_moments_from_is_put_again(
+    store: Collections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put("all", FILM, moments(FILM), MODEL)
+    other = replace(FILM, sha256="other")
+    with monkeypatch.context() as patched:
+        breaking(store, patched, "upsert", 3)
+        with pytest.raises(OSError, match="No space"):
+            store.put("all", other, moments(other), MODEL)
+    assert len(store.item("all", "it")[1]) == 7
+    assert not store.holds("all", "it", MODEL, FILM.writer, FILM.sha256)
+    store.put("all", FILM, moments(FILM), MODEL)
+    assert store.holds("all", "it", MODEL, FILM.writer, FILM.sha256)
+    assert len(store.item("all", "it")[1]) == 10
+
+
 def test_what_interrupted_calls_leave_is_deleted_when_the_store_is_opened(
     store: Collections, monkeypatch: pytest.MonkeyPatch
 ) -> None:
