@@ -62,8 +62,7 @@ class Collections:
 
     def close(self) -> None:
         """Give the folder free."""
-        opened, self._opened = self._opened, None
-        self._forgotten = 0
+        opened, self._opened, self._forgotten = self._opened, None, 0
         if opened is not None:
             opened.close()
 
@@ -184,8 +183,10 @@ class Collections:
             gc.collect()
             return
         self.item(name, item)
-        self._items.pop(name, None)
+        items = self._items.pop(name, None)
         self._forget(_PREFIX + name, [self._point(item, 0), *self._beyond(_PREFIX + name, item, 1)])
+        if items is not None:
+            self._items[name] = items - 1
 
     def search(self, name: str, vector: "Vector", limit: int, model: str) -> list[tuple[Item, list[Found]]]:
         """The nearest items, best first, each with up to three moments by which it was found.
@@ -294,8 +295,7 @@ class Collections:
             before = self._kept(name, item).get(item)
             count += self._client.count(_PREFIX + name).count - (before.moments if before else 0)
         elif len(self._names()) >= self._most:
-            limit = f"{self._most} collections"
-            raise Conflict("There are as many collections as may be.", "DELETE one.", limit=limit)
+            raise Conflict("There are as many collections as may be.", "DELETE one.", limit=f"{self._most} collections")
         if count > self._most_moments:
             limit = f"{self._most_moments} moments"
             said = f"With it the collection '{name}' would have {count} moments or more: photos, and seconds of videos."

@@ -146,6 +146,28 @@ def test_deleted_moments_do_not_stay_in_memory(store: Collections, monkeypatch: 
     assert (store.describe("all").items, captions(store)) == (1, {"photo"})
 
 
+def test_items_are_not_counted_one_by_one_after_each_change(
+    store: Collections, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = [replace(PHOTO, id=f"photo{number}") for number in range(4)]
+    for photo in photos[:3]:
+        store.put("all", photo, moments(photo), MODEL)
+    assert store.describe("all").items == 3
+    filters: list[Any] = []
+    count = store._client.count
+
+    def counted(place: str, count_filter: Any = None) -> Any:
+        filters.append(count_filter)
+        return count(place, count_filter)
+
+    monkeypatch.setattr(store._client, "count", counted)
+    store.put("all", photos[3], moments(photos[3]), MODEL)
+    store.delete("all", "photo0")
+    assert store.describe("all").items == 3
+    assert filters
+    assert not any(filters)
+
+
 def test_fewer_items_than_are_asked_for_are_found_at_once(store: Collections, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(3):
         film = Item(f"film{number}", "video", 10, f"film{number}")
