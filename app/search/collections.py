@@ -227,6 +227,7 @@ class Collections:
                     )
                 else:
                     self._folder.mkdir(parents=True, exist_ok=True)
+                    self._clear()
                     self._opened = QdrantClient(path=str(self._folder))
                     # On a full disk it can still be read.
                     with suppress(sqlite3.Error, OSError):
@@ -238,6 +239,12 @@ class Collections:
             except RuntimeError as error:
                 raise Unavailable(f"The store of collections cannot be opened: {error}", _RETRY) from error
         return self._opened
+
+    def _clear(self) -> None:
+        """Delete what is left of a store whose making a full disk or a kill cut short: it would not open."""
+        began = self._folder / "meta.json"
+        if began.is_file() and not began.stat().st_size and not (self._folder / "collection").exists():
+            began.unlink()
 
     @staticmethod
     def _tidy(client: "QdrantClient") -> None:

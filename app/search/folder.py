@@ -68,10 +68,11 @@ def update(
     Raises:
         IndexFault: there are no files any more, which is how a disk looks that is not mounted; unless ``may_empty``.
     """
-    if not listing.files and not may_empty and (known := len(index.paths())):
+    known = index.paths()
+    if not listing.files and not may_empty and known:
         raise IndexFault(
-            f"{folder} has no photos or videos, and {index.path} has {known} of it, which were left as they are. Is it "
-            "mounted, and can you read it? If it is meant to be empty, give --allow-empty."
+            f"{folder} has no photos or videos, and {index.path} has {len(known)} of it, which were left as they are. "
+            "Is it mounted, and can you read it? If it is meant to be empty, give --allow-empty."
         )
     done = Update(skipped=dict(listing.unread))
     here = set()
@@ -91,7 +92,8 @@ def update(
             here.add(path)
         advance(path)
     album.finish()
-    gone = {path for path in index.paths() - here if listing.covers(path)}
+    # Not of what is there by now: the listing may be older than a file that another process has taken in meanwhile.
+    gone = {path for path in known - here if listing.covers(path)}
     index.remove(gone)
     done.removed = len(gone)
     return done

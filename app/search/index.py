@@ -159,10 +159,12 @@ class FolderIndex:
     @_told
     def copy(self, path: str, known: Known) -> bool:
         """Take in a file from another one with the same content; False where there is none."""
-        row = self._database.execute("SELECT id FROM files WHERE sha256 = ?", (known.sha256,)).fetchone()
-        if row is None:
-            return False
         with self._database:
+            # From here on, or another process may put something else in the place of what is copied.
+            self._database.execute("BEGIN IMMEDIATE")
+            row = self._database.execute("SELECT id FROM files WHERE sha256 = ?", (known.sha256,)).fetchone()
+            if row is None:
+                return False
             kept = self._database.execute(
                 "SELECT seconds, vector, captions, thumbnail FROM moments WHERE file = ? ORDER BY id", row
             ).fetchall()

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -34,24 +35,29 @@ def cached_features(
 
     Raises:
         DataError: a feature is beyond what fp16 holds, or no finite number.
+        OSError: the file cannot be written, as where the disk is full.
     """
     folder.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256(json.dumps([key, shape], sort_keys=True, default=str).encode()).hexdigest()[:16]
     path, marker = folder / f"{label}-{digest}.npy", folder / f"{label}-{digest}.rows"
     done = _done(marker) if path.exists() else 0
-    array = np.lib.format.open_memmap(path, mode="r+" if done else "w+", dtype=np.float16, shape=shape)
     if done < shape[0]:
-        with progress(label, total=shape[0], start=done) as advance:
+        array = np.lib.format.open_memmap(path, mode="r+" if done else "w+", dtype=np.float16, shape=shape)
+        # Written and not mapped: the file has holes, and of a full disk a mapping tells by a signal that ends all.
+        with path.open("r+b") as file, progress(label, total=shape[0], start=done) as advance:
+            file.seek(array.offset + array[:done].nbytes)
             for row, values in enumerate(compute(done), done):
                 with np.errstate(over="ignore"):  # refused below, with the row
-                    array[row] = values
-                if not np.isfinite(array[row]).all():
+                    kept = np.broadcast_to(values, shape[1:]).astype(np.float16)
+                if not np.isfinite(kept).all():
                     raise DataError(
                         f"{label}: row {row + 1} has a feature that is NaN, infinite or beyond {_MOST:g}, which is "
                         "the most that fp16 holds: mend or remove its medium, or scale the features"
                     )
+                file.write(kept.tobytes())
                 if row % 256 == 255 or row == shape[0] - 1:
-                    array.flush()
+                    file.flush()
+                    os.fsync(file.fileno())
                     write_whole(marker, str(row + 1))
                 advance()
     return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]

@@ -10,10 +10,12 @@ Files of one stem are one example. What a file is, is told from its content; pla
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from models.files import replacing
 from models.media.sniff import HEAD, sniff
 from models.training.manifest import DataError
 
@@ -97,7 +99,7 @@ def drawn(
 
 
 def write_splits(folder: Path, splits: Mapping[str, Sequence[dict[str, Any]]]) -> None:
-    """Write a manifest for each split.
+    """Write a manifest for each split: all of them, or none where one cannot be written.
 
     Raises:
         DataError: there are such already.
@@ -106,9 +108,10 @@ def write_splits(folder: Path, splits: Mapping[str, Sequence[dict[str, Any]]]) -
     present = [f"{name}.jsonl" for name in splits if (folder / f"{name}.jsonl").exists()]
     if present:
         raise DataError(f"{folder} already has {' and '.join(present)}: remove them to have them written anew")
-    for name, lines in splits.items():
-        text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
-        (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
+    with ExitStack() as whole:
+        for name, lines in splits.items():
+            text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+            whole.enter_context(replacing(folder / f"{name}.jsonl")).write_text(text, encoding="utf-8")
 
 
 def _given(folder: Path) -> list[str]:

@@ -5,6 +5,7 @@ import os
 import shutil
 import tracemalloc
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -244,6 +245,37 @@ def test_a_full_disk_is_told_and_what_was_looked_at_stays(
     index._database.execute("PRAGMA max_page_count = 1000000")
     assert run(index, folder, annotator).unchanged >= 4
     assert len(index.paths()) == 54
+
+
+def test_what_another_process_replaces_meanwhile_is_copied_whole(
+    tmp_path: Path, index: FolderIndex, folder: Path, annotator: Annotator
+) -> None:
+    run(index, folder, annotator)
+    red = index.known("red.png")
+    assert red is not None
+    moments = annotator.moments([(None, seen) for _, seen in annotator.pictures(picture((200, 0, 0)), MediaLimits())])
+    with FolderIndex(tmp_path / "my.index", model=annotator.model, size=annotator.size) as other:
+        other._database.execute("PRAGMA busy_timeout = 0")
+
+        def replace(statement: str) -> None:
+            if statement.startswith("SELECT seconds"):
+                with suppress(IndexFault):
+                    other.put("red.png", red, moments)
+
+        index._database.set_trace_callback(replace)
+        before = len(index)
+        assert index.copy("again.png", red)
+    assert len(index) == before + 1
+
+
+def test_what_another_process_takes_in_meanwhile_stays(
+    tmp_path: Path, index: FolderIndex, folder: Path, annotator: Annotator
+) -> None:
+    listing = photos_and_videos(folder)
+    with FolderIndex(tmp_path / "my.index", model=annotator.model, size=annotator.size, folder=folder) as other:
+        done = update(index, folder, listing, annotator, MediaLimits(), lambda _: other.put("later.png", KNOWN, []))
+    assert done.removed == 0
+    assert "later.png" in index.paths()
 
 
 KNOWN = Known(1, 1, "")

@@ -202,3 +202,12 @@ def test_the_space_of_a_deleted_collection_is_free_at_once(store: Collections) -
         with suppress(OSError):
             links.append(str(place.readlink()))
     assert not [link for link in links if "sqlite" in link and link.endswith("(deleted)")]
+
+
+def test_a_store_whose_making_was_cut_short_is_made(tmp_path: Path) -> None:
+    # Qdrant writes its first file in place: on a full disk it stays empty.
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "meta.json").touch()
+    opened = Collections(tmp_path / "store", most=10, most_moments=20)
+    assert opened.all() == []
+    opened.close()

@@ -1,5 +1,6 @@
 """Features kept on disk: what a kill left is gone on from, and what fp16 cannot hold is refused."""
 
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -39,6 +40,26 @@ def test_a_marker_that_a_kill_left_half_written_is_begun_anew(tmp_path: Path, le
     assert rows(tmp_path, [3, 4], computed).tolist() == [[3] * 3, [4] * 3]
     assert computed == [0, 1]
     assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_a_disk_that_fills_is_an_error_and_the_next_run_goes_on(tmp_path: Path) -> None:
+    given, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def compute(first: int) -> Iterator[NDArray[np.float32]]:
+        for row in range(first, 300):
+            if row == 256:
+                # As of a full disk, a mapping would not tell of it.
+                resource.setrlimit(resource.RLIMIT_FSIZE, (256, hard))
+            yield np.full(3, row, np.float32)
+
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            cached_features(tmp_path, {"of": "numbers"}, (300, 3), compute, label="numbers")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (given, hard))
+    computed: list[int] = []
+    assert rows(tmp_path, [float(row) for row in range(300)], computed)[:, 0].tolist() == list(range(300))
+    assert computed == list(range(256, 300))
 
 
 @pytest.mark.parametrize("value", [70_000.0, float("nan")])

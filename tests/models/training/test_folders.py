@@ -1,5 +1,6 @@
 import json
 import os
+import resource
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,19 @@ def test_what_cannot_be_listed_is_said(tmp_path: Path) -> None:
     write_manifests(tmp_path)
     with pytest.raises(DataError, match=r"already has train.jsonl and val.jsonl"):
         write_manifests(tmp_path)
+
+
+def test_a_full_disk_leaves_no_manifest_behind(tmp_path: Path) -> None:
+    make(tmp_path, 30)
+    given, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_manifests(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (given, hard))
+    assert not [path.name for path in tmp_path.iterdir() if path.is_file()]
+    assert write_manifests(tmp_path).examples == {"train": 48, "val": 12}
 
 
 def test_texts_are_read_as_utf_8_and_empty_ones_left_out(tmp_path: Path) -> None:
