@@ -5,7 +5,6 @@ All calls block, and belong in one thread: the embedded form may be used by no m
 """
 
 import gc
-import sqlite3
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from app.errors import Conflict, ServiceError, Unavailable
-from app.log import log
-from app.search.items import OF_ITEM, Collection, Found, Item, found_in, item_in, payload_for, payload_of
+from app.search.embedded import open_embedded
+from app.search.items import Collection, Found, Item, found_in, item_in, payload_for, payload_of
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient, models
@@ -217,49 +216,17 @@ class Collections:
     @property
     def _client(self) -> "QdrantClient":
         if self._opened is None:
-            # Takes a second to import, which only who uses collections should pay for.
-            from qdrant_client import QdrantClient
-
             try:
-                if self._url is not None:
-                    self._opened = QdrantClient(
-                        url=self._url, api_key=self._key, timeout=_TIMEOUT, check_compatibility=False
-                    )
-                else:
-                    self._folder.mkdir(parents=True, exist_ok=True)
-                    self._clear()
-                    self._opened = QdrantClient(path=str(self._folder))
-                    # On a full disk it can still be read.
-                    with suppress(sqlite3.Error, OSError):
-                        self._tidy(self._opened)
-            except OSError as error:
-                said = f"The store of collections cannot be opened: {error}"
-                raise Conflict(said, "Set FUSIONRNN_COLLECTIONS_DIR to a folder that can be written.") from error
+                self._opened = open_embedded(self._folder) if self._url is None else self._server(self._url)
             # Qdrant says so that another process holds the folder.
             except RuntimeError as error:
                 raise Unavailable(f"The store of collections cannot be opened: {error}", _RETRY) from error
         return self._opened
 
-    def _clear(self) -> None:
-        """Delete what is left of a store whose making a full disk or a kill cut short: it would not open."""
-        began = self._folder / "meta.json"
-        if began.is_file() and not began.stat().st_size and not (self._folder / "collection").exists():
-            began.unlink()
+    def _server(self, url: str) -> "QdrantClient":
+        from qdrant_client import QdrantClient
 
-    @staticmethod
-    def _tidy(client: "QdrantClient") -> None:
-        """Delete what interrupted calls left in the embedded store: moments of no item, which would be counted."""
-        for place in (found.name for found in client.get_collections().collections):
-            count = client.count(place).count
-            points, _ = client.scroll(place, limit=max(count, 1), with_payload=[*OF_ITEM, "order"])
-            payloads = {str(point.id): payload_of(point) for point in points}
-            items = {item_in(payload) for payload in payloads.values() if payload["order"] == 0}
-            left: list[models.ExtendedPointId] = [
-                point for point, payload in payloads.items() if item_in(payload) not in items
-            ]
-            if left:
-                client.delete(place, left, wait=True)
-                log.info("moments of interrupted uploads deleted", collection=place, moments=len(left))
+        return QdrantClient(url=url, api_key=self._key, timeout=_TIMEOUT, check_compatibility=False)
 
     def _names(self) -> list[str]:
         there = (collection.name for collection in self._client.get_collections().collections)
