@@ -16,3 +16,9 @@ def paragraph(text: str, *, bullet: bool = False) -> str:
     return textwrap.fill(
         " ".join(text.split()), 120, initial_indent=first, subsequent_indent=" " * len(first), break_on_hyphens=False
     )
+
+
+def interval(figure: Sequence[float], sign: str = "") -> str:
+    """A figure with the bounds of its interval; with the sign "+" each shows whether it is more or less."""
+    value, low, high = (f"{number:{sign}.1f}" for number in figure)
+    return f"{value} ({low} to {high})"

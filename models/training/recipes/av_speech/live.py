@@ -2,7 +2,7 @@
 
 It starts from the convolutions and the forward half of the recurrent networks of ``av-speech``. A word is asked for
 ``DELAY`` frames after it was said: letters of two frames are told apart by what follows them. Then ``av-speech`` itself
-teaches it, by what it makes of the same spoilt sound and lips.
+teaches it, by what it makes of the same spoilt sound and lips, and of other voices.
 """
 
 from pathlib import Path
@@ -20,6 +20,7 @@ from models.training.recipes.av_speech.data import FPS, SpeechData
 from models.training.recipes.av_speech.recipe import build
 from models.training.recipes.av_speech.recipe import describe as describe_whole
 from models.training.recipes.av_speech.stage import SpeechStage
+from models.training.recipes.av_speech.strangers import VOICES, Strangers
 from models.training.trainer import Schedule, Trainer
 
 NAME = "av-speech-live"
@@ -53,7 +54,7 @@ def train(folder: Path, out: Path, seed: int) -> None:
     and has no teacher.
 
     Raises:
-        DataError: the data are missing or are not GRID sentences.
+        DataError: the data, or with a teacher ``grid_voices`` beside them, are missing or are not GRID sentences.
         CheckpointError: ``out/av-speech`` is not a usable checkpoint.
     """
     data = SpeechData(folder, out / "cache", ("audio", "video"), MOUTH)
@@ -67,10 +68,13 @@ def train(folder: Path, out: Path, seed: int) -> None:
         Schedule(epochs=epochs, metric="score", patience=epochs, averaging=0.99, bf16=True, weight_decay=1e-2)
         for epochs in (FRESH, EPOCHS, TAUGHT)
     )
+    strangers = Strangers(folder.parent / VOICES, "train", data.tokenizer, out / "cache") if teacher else None
     stages = [
         SpeechStage("fresh", network, data, first, rate=2e-3, encoder_rate=5e-4, alike="steps", delay=DELAY),
         SpeechStage("live", network, data, rest, rate=1e-3, delay=DELAY),
-        SpeechStage("taught", network, data, last, rate=1e-3, delay=DELAY, teacher=teacher),
+        SpeechStage(
+            "taught", network, data, last, rate=1e-3, delay=DELAY, teacher=teacher, varied=True, strangers=strangers
+        ),
     ]
     Trainer(network, list(stages), out, seed=seed).run()
     draw_curves(out / "log.jsonl", out / "curves.png")

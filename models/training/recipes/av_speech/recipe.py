@@ -2,9 +2,10 @@
 
 One network a modality is trained first. The fused one starts from their encoders, so that it is no worse than either
 where the other is of no use: fusion and head are taught first, then all. In half of all examples one of the two is
-missing.
+missing. In the end synthetic voices say GRID sentences, too, so that not only the one speaker is understood.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from models.network import FusionRNN
 from models.training.curves import draw_curves
 from models.training.recipes.av_speech.data import FPS, GRAMMAR, RATE, SpeechData
 from models.training.recipes.av_speech.stage import Alike, SpeechStage
+from models.training.recipes.av_speech.strangers import VOICES, Strangers
 from models.training.trainer import Schedule, Stage, Trainer
 
 ENCODERS: dict[Modality, dict[str, Any]] = {
@@ -45,8 +47,11 @@ FEATURES: dict[Modality, dict[str, Any]] = {
 }
 BRANCHES: dict[str, Modality] = {"sound": "audio", "lips": "video"}
 """Networks of one modality, by name."""
-EPOCHS = {"sound": (16, 14, 6), "lips": (9, 9), "fused": (1, 7, 14, 60, 35)}
-"""Of each stage; the rate rises again at the start of the next one (Loshchilov and Hutter 2017)."""
+EPOCHS = {"sound": (16, 14, 6), "lips": (9, 9), "fused": (1, 7, 14, 60, 35, 44)}
+"""Of each stage; the rate rises again at the start of the next one (Loshchilov and Hutter 2017).
+
+The last of them has strangers beside the speaker.
+"""
 
 
 def describe(data: SpeechData, modalities: tuple[Modality, ...]) -> CheckpointConfig:
@@ -55,7 +60,7 @@ def describe(data: SpeechData, modalities: tuple[Modality, ...]) -> CheckpointCo
     return CheckpointConfig.model_validate(
         {
             "name": "av-speech" if both else f"av-speech-{modalities[0]}",
-            "version": "1.0.0",
+            "version": "1.1.0",
             "task": "transcription",
             "description": "Writes down GRID sentences, six words of 51, from the speaker's video, the sound, or both.",
             "modalities": {name: {"features": FEATURES[name]} for name in modalities},
@@ -109,7 +114,7 @@ def train(folder: Path, out: Path, seed: int) -> None:
     """Train in ``out``, resuming what is there, and write the checkpoint folder ``out/checkpoint``.
 
     Raises:
-        DataError: the data are missing or are not GRID sentences.
+        DataError: the data, or ``grid_voices`` beside them, are missing or are not GRID sentences.
     """
     for name in BRANCHES:
         train_branch(name, folder, out, seed)
@@ -120,10 +125,15 @@ def train(folder: Path, out: Path, seed: int) -> None:
     for name, modality in BRANCHES.items():
         weights = load_checkpoint(out / name / "checkpoint").network.encoders[modality].state_dict()
         network.encoders[modality].load_state_dict(weights)
-    first, *later = (_schedule(epochs) for epochs in EPOCHS["fused"])
+    strangers = Strangers(folder.parent / VOICES, "train", data.tokenizer, out / "cache")
+    first, *later, last = (_schedule(epochs) for epochs in EPOCHS["fused"])
+    last = replace(last, averaging=0.995)
     stages: list[Stage] = [
         SpeechStage("fused", network, data, first, rate=2e-3, encoder_rate=0, alike="steps"),
         *(SpeechStage(f"fused-{n}", network, data, schedule, rate=1e-3) for n, schedule in enumerate(later, 2)),
+        SpeechStage(
+            "strangers", network, data, last, rate=1e-3, modality_dropout=0.6, varied=True, strangers=strangers
+        ),
     ]
     Trainer(network, stages, out / "fused", seed=seed).run()
     draw_curves(out / "fused" / "log.jsonl", out / "curves.png")

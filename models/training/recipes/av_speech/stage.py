@@ -17,20 +17,33 @@ from models.training.objectives import ctc_loss
 from models.training.recipes.av_speech.augmentation import (
     FAINTEST,
     LOUDEST,
-    chance,
+    askew,
     dropped,
+    estrange,
+    hasten,
     hear,
     look,
     splice,
     windows,
 )
-from models.training.recipes.av_speech.data import Sentence, SpeechData
+from models.training.recipes.av_speech.data import SAMPLES, Sentence, SpeechData
 from models.training.recipes.av_speech.noise import noisy
+from models.training.recipes.av_speech.strangers import Strangers
+from models.training.recipes.waveforms import chance, choice, log_mel
 from models.training.trainer import Schedule, Stage
 
 _VALIDATED = (None, 0.0)
 """Signal-to-noise ratios, in dB, that choose the epoch; None is the clip as it is."""
 
+
+_HASTENED = 0.6
+"""Of the sentences, the share that is said faster or slower."""
+_STRANGE = 4
+"""Sentences by other voices beside each batch."""
+_DUBBED = 0.4
+"""Of these, the share that comes with somebody's lips."""
+_NOISY, _CLEAR = 0.0, 10.0
+"""The least signal-to-noise ratio of other voices in dB, and that of those before lips."""
 
 Alike = Literal["steps", "words"]
 
@@ -47,6 +60,12 @@ class SpeechStage(Stage):
     asked for that many frames after it is said, and CTC sums only over paths that write it about then. What the past
     leaves open, a ``teacher`` that hears the whole sentence says how openly: the cross-entropy is then also taken with
     its probabilities at each step, ``delay`` frames late (Kurata and Saon 2020 do so for transducers).
+
+    A ``varied`` speaker also says sentences faster and slower, and is seen by other cameras.
+
+    ``strangers`` are sentences by other voices. Nobody has timed their words, so CTC, or a teacher, is all there is.
+    Two in five come with lips that say something else: nobody's lips but the speaker's are known, so a network that
+    trusts them whoever speaks is to learn to go by the sound where it is clear.
     """
 
     def __init__(
@@ -65,6 +84,8 @@ class SpeechStage(Stage):
         alike: Alike = "words",
         delay: int = 0,
         teacher: FusionRNN | None = None,
+        varied: bool = False,
+        strangers: Strangers | None = None,
     ) -> None:
         assert isinstance(network.head, TranscriptionHead)
         self.name, self.schedule = name, schedule
@@ -74,6 +95,7 @@ class SpeechStage(Stage):
         self.easy, self.least, self.alike = easy, LOUDEST, alike
         self.delay = delay
         self.teacher = teacher.requires_grad_(False).eval() if teacher else None
+        self.varied, self.strangers = varied, strangers
         self.features = AudioFeatures()
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -116,9 +138,43 @@ class SpeechStage(Stage):
         loss = share * ctc + framewise
         figures = {"ctc": float(ctc.detach()), "framewise": float(framewise.detach())}
         if self.teacher is not None:
-            taught = -(self._taught(self.teacher, kept) * scores).sum(2)[real].mean()
+            taught = disagreement(scores[real], self._taught(self.teacher, kept)[real])
             loss, figures = loss + taught, figures | {"taught": float(taught.detach())}
+        if self.strangers is not None:
+            strange = self._strange(self.strangers)
+            loss, figures = loss + strange, figures | {"strangers": float(strange.detach())}
         return loss, figures
+
+    def _strange(self, strangers: Strangers) -> Tensor:
+        """The loss of sentences by other voices, some before lips that say something else: CTC, or what is taught."""
+        drawn = [self._stranger(strangers) for _ in range(_STRANGE)]
+        inputs = {"audio": log_mel(self.features, [sound for sound, _, _ in drawn])}
+        lips = [lips for _, lips, _ in drawn]
+        if any(one is not None for one in lips):
+            inputs["video"] = pad(lips)
+        steps = self.head.steps(self.network.encode(inputs))
+        with torch.autocast("cpu", enabled=False):
+            scores = self.head.score(steps.sequence.float())
+        if self.teacher is not None:  # which knows when, too
+            real = length_mask(steps.lengths, scores.shape[1])
+            return disagreement(scores[real], self._taught(self.teacher, inputs)[real])
+        tokens = pad([tokens for _, _, tokens in drawn])
+        return ctc_loss(scores, steps.lengths, tokens.values, tokens.lengths, blank=self.head.config.blank)
+
+    def _stranger(self, strangers: Strangers) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Sound, lips and tokens of a sentence by another voice."""
+
+        def voice() -> Tensor:
+            return self._other().sound if chance(0.5) else strangers.draw()[0]
+
+        sound, tokens = strangers.draw()
+        if "video" not in self.network.modalities or not chance(_DUBBED):
+            return estrange(sound, voice, least=_NOISY), None, tokens
+        # In noise lips are to be trusted; lips that contradict a clear sound are not.
+        sound = estrange(sound, voice, least=_CLEAR)
+        lips, frames = self._other().lips, -(-len(sound) // SAMPLES)
+        lips = lips[(choice(len(lips)) + torch.arange(frames)) % len(lips)]
+        return sound, look(askew(lips)), tokens
 
     @torch.no_grad()
     def _taught(self, teacher: FusionRNN, inputs: dict[str, Padded]) -> Tensor:
@@ -136,8 +192,7 @@ class SpeechStage(Stage):
         """What the network reads of the sentences, all modalities that it has."""
         made: dict[str, Padded] = {}
         if "audio" in self.network.modalities:
-            log_mel = self.features.log_mel()
-            made["audio"] = pad([self.features.scaled(log_mel(sentence.sound.numpy())) for sentence in sentences])
+            made["audio"] = log_mel(self.features, [sentence.sound for sentence in sentences])
         if "video" in self.network.modalities:
             made["video"] = pad([sentence.lips for sentence in sentences])
         return made
@@ -168,15 +223,16 @@ class SpeechStage(Stage):
 
     def _sentence(self, row: int) -> Sentence:
         sentence = self.data.sentence("train", row)
-        return splice(sentence, self._other()) if chance(self.spliced) else sentence
+        sentence = splice(sentence, self._other()) if chance(self.spliced) else sentence
+        return hasten(sentence) if self.varied and chance(_HASTENED) else sentence
 
     def _other(self) -> Sentence:
-        return self.data.sentence("train", int(torch.randint(self.data.count("train"), ())))
+        return self.data.sentence("train", choice(self.data.count("train")))
 
     def _changed(self, sentence: Sentence) -> Sentence:
         lips, sound = sentence.lips, sentence.sound
         if "video" in self.network.modalities:
-            lips = look(lips)
+            lips = look(askew(lips) if self.varied else lips)
         if "audio" in self.network.modalities:
             sound = hear(sound, lambda: self._other().sound, least=self.least)
         return Sentence(lips, sound, sentence.labels, sentence.tokens, sentence.borders)
@@ -189,6 +245,11 @@ _SLACK = 2
 """Frames by which a word may be written too early or too late."""
 _UNTIMELY = -20.0
 """Log-probability of a word anywhere else: finite, for the frame that it should be in may have been cut off."""
+
+
+def disagreement(scores: Tensor, probabilities: Tensor) -> Tensor:
+    """The cross-entropy of log-probabilities [N, V] with a teacher's probabilities, in the mean."""
+    return -(probabilities * scores).sum(1).mean()
 
 
 def delayed(labels: Tensor, frames: int) -> Tensor:

@@ -1,6 +1,6 @@
 """Word error rates of ``av-speech`` or ``av-speech-live`` by sound, lips and both, against babble: page and picture.
 
-python -m models.training.recipes.av_speech.study CHECKPOINT --data FOLDER --out docs/results
+python -m models.training.recipes.av_speech.study CHECKPOINT --data FOLDER --out docs/results --others FOLDER
 """
 
 import argparse
@@ -21,12 +21,13 @@ from models.pipeline import Pipeline
 from models.sequence import SequenceOutput, pad
 from models.tasks.transcription import TranscriptionResult, TranscriptionTask
 from models.training.commands import shown
-from models.training.markdown import paragraph, table
+from models.training.markdown import interval, paragraph, table
 from models.training.metrics.intervals import bootstrap
 from models.training.metrics.words import edit_distance, word_figures
 from models.training.progress import progress
 from models.training.recipes.av_speech.data import SpeechData
 from models.training.recipes.av_speech.noise import VOICES, noisy
+from models.training.recipes.av_speech.others import Rates, other_speakers, section
 
 LEVELS = (None, 20.0, 15.0, 10.0, 5.0, 0.0, -5.0)
 """Signal-to-noise ratios in dB; None is the clip as it is."""
@@ -159,7 +160,7 @@ def errors_by_place(found: Found, level: float | None) -> dict[str, list[float]]
     }
 
 
-def page(found: Found, checkpoint: str, command: str, picture: str, flat: Mapping[str, Any]) -> str:
+def page(found: Found, others: Rates, checkpoint: str, command: str, picture: str, flat: Mapping[str, Any]) -> str:
     """The study in Markdown; ``flat`` has the baselines that ``flat.py`` wrote, or none."""
     rates = figures(found)
     differences = {level: against_better(found, level) for level in LEVELS}
@@ -187,7 +188,11 @@ def page(found: Found, checkpoint: str, command: str, picture: str, flat: Mappin
         table(
             ["babble", *GIVEN, "both against the better one, points"],
             [
-                [_named(level), *(_cell(rates[name][_named(level)]) for name in GIVEN), _points(differences[level])]
+                [
+                    _named(level),
+                    *(interval(rates[name][_named(level)]) for name in GIVEN),
+                    interval(differences[level], "+"),
+                ]
                 for level in LEVELS
             ],
         ),
@@ -197,10 +202,11 @@ def page(found: Found, checkpoint: str, command: str, picture: str, flat: Mappin
         "",
         table(
             ["babble", *GIVEN],
-            [["clean", *(_cell(word_figures(found.free[name], found.said).intervals()["wer"]) for name in GIVEN)]],
+            [["clean", *(interval(word_figures(found.free[name], found.said).intervals()["wer"]) for name in GIVEN)]],
         ),
         "",
         *_joined_lines(found),
+        *section(others),
         "Where the errors are: percent of words that are wrong at each place of the sentence.",
         "",
         table(["", *PLACES], rows),
@@ -214,7 +220,7 @@ def _flat_lines(flat: Mapping[str, Any]) -> list[str]:
         return []
     rows = [
         # Lips hear no noise.
-        [_named(level), *(_cell(flat[_flat(name, None if name == "lips" else level)]["wer"]) for name in GIVEN)]
+        [_named(level), *(interval(flat[_flat(name, None if name == "lips" else level)]["wer"]) for name in GIVEN)]
         for level in LEVELS
     ]
     text = (
@@ -245,7 +251,7 @@ def _joined_lines(found: Found) -> list[str]:
         return []
     groups = [found.said[at : at + _JOINED] for at in range(0, len(found.said), _JOINED)]
     said = [[word for sentence in group for word in sentence] for group in groups]
-    cells = [_cell(word_figures(written, said).intervals()["wer"]) for written in found.joined.values()]
+    cells = [interval(word_figures(written, said).intervals()["wer"]) for written in found.joined.values()]
     text = f"{_JOINED} sentences one after another in one recording, with the pauses that there are between them:"
     return [paragraph(text), "", table(["babble", *found.joined], [["clean", *cells]]), ""]
 
@@ -272,7 +278,7 @@ def draw(rates: Mapping[str, Mapping[str, Sequence[float]]], picture: Path) -> N
     figure.savefig(picture, dpi=110)
 
 
-def study(checkpoint: Path, data_folder: Path, out: Path, cache: Path) -> None:
+def study(checkpoint: Path, data_folder: Path, out: Path, cache: Path, others: Sequence[Path] = ()) -> None:
     """Measure, write a page of the checkpoint's name and its picture into ``out``, and the rates into its metrics."""
     pipeline = Pipeline.load(checkpoint)
     found = transcribe(pipeline, speech_data(pipeline, data_folder, cache))
@@ -281,9 +287,13 @@ def study(checkpoint: Path, data_folder: Path, out: Path, cache: Path) -> None:
     rates = figures(found)
     draw(rates, out / name)
     command = f"python -m {__spec__.name} {shown(checkpoint)} --data {shown(data_folder)} --out {shown(out)}"
+    if others:
+        command += f" --others {' '.join(map(shown, others))}"
     metrics = dict(pipeline.metrics or {})
     flat = {key: value for key, value in metrics.get("baselines", {}).items() if key.startswith(FLAT)}
-    (out / f"{title}.md").write_text(page(found, title, command, name, flat), encoding="utf-8")
+    (out / f"{title}.md").write_text(
+        page(found, other_speakers(pipeline, others), title, command, name, flat), encoding="utf-8"
+    )
     metrics["baselines"] = _baselines(rates) | flat
     (checkpoint / METRICS).write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
 
@@ -316,16 +326,6 @@ def _named(level: float | None) -> str:
     return "clean" if level is None else f"{level:g} dB"
 
 
-def _cell(interval: Sequence[float]) -> str:
-    value, low, high = interval
-    return f"{value:.1f} ({low:.1f} to {high:.1f})"
-
-
-def _points(interval: Sequence[float]) -> str:
-    value, low, high = interval
-    return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
-
-
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
@@ -333,8 +333,9 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with train.jsonl and val.jsonl")
     parser.add_argument("--out", type=Path, required=True, help="folder for the page")
     parser.add_argument("--cache", type=Path, help="folder of the decoded clips; beside the checkpoint if missing")
+    parser.add_argument("--others", type=Path, nargs="+", default=[], help="folders of other speakers' recordings")
     given = parser.parse_args()
-    study(given.checkpoint, given.data, given.out, given.cache or given.checkpoint.parent / "cache")
+    study(given.checkpoint, given.data, given.out, given.cache or given.checkpoint.parent / "cache", given.others)
 
 
 if __name__ == "__main__":

@@ -5,14 +5,17 @@ from pathlib import Path
 import pytest
 
 from models.training.recipes import classifier
-from tests.models.training.recipes.sentences import write_sentences
+from models.training.recipes.av_speech.strangers import VOICES
+from tests.models.training.recipes.sentences import write_sentences, write_voices
 
 
 @pytest.fixture(scope="session")
 def grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of spoken sentences, seen and heard."""
-    folder = tmp_path_factory.mktemp("grid")
+    """A folder of spoken sentences, seen and heard; other voices' lie beside it."""
+    folder = tmp_path_factory.mktemp("sentences") / "grid"
+    folder.mkdir()
     write_sentences(folder)
+    write_voices(folder.parent / VOICES)
     return folder
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from models.training.recipes.av_speech.data import GRAMMAR
 from tests.models.features.faces import face
-from tests.models.media.make import clip, tone
+from tests.models.media.make import clip, recorded, tone
 
 FRAMES = 24
 
@@ -28,4 +28,17 @@ def write_sentences(folder: Path) -> None:
             name = f"{split}-{number}.mp4"
             (folder / name).write_bytes(clip(frames, rate=25, sound=tone(300 + 200 * number, FRAMES / 25)))
             lines.append(json.dumps({"video": name, "text": " ".join(words), "words": spoken(words)}))
+        (folder / f"{split}.jsonl").write_text("\n".join(lines))
+
+
+def write_voices(folder: Path) -> None:
+    """Four sentences of other voices to train on and two to measure with."""
+    folder.mkdir(exist_ok=True)
+    for split, count in (("train", 4), ("val", 2)):
+        lines = []
+        for number in range(count):
+            words = [place[(number + 1) % len(place)] for place in GRAMMAR]
+            (folder / f"{split}-{number}.wav").write_bytes(recorded(tone(900 + 100 * number, 0.8), 48_000))
+            line = {"audio": f"{split}-{number}.wav", "text": " ".join(words), "speaker": f"voice {number}"}
+            lines.append(json.dumps(line))
         (folder / f"{split}.jsonl").write_text("\n".join(lines))

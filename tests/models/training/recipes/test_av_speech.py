@@ -14,7 +14,19 @@ from models.media import MediaLimits
 from models.pipeline import Pipeline
 from models.training.manifest import DataError
 from models.training.recipes.av_speech import flat, recipe, study
-from models.training.recipes.av_speech.augmentation import babble, dropped, hear, look, mix, splice, windows
+from models.training.recipes.av_speech.augmentation import (
+    babble,
+    blur,
+    cover,
+    dropped,
+    hasten,
+    hear,
+    look,
+    mix,
+    splice,
+    turn,
+    windows,
+)
 from models.training.recipes.av_speech.data import GRAMMAR, SAMPLES, SpeechData
 from models.training.recipes.av_speech.noise import noisy
 from models.training.recipes.av_speech.stage import SpeechStage
@@ -97,6 +109,71 @@ def test_windows_are_of_one_length_and_hold_every_word(data: SpeechData) -> None
             assert one.labels[one.labels > 0].tolist() == whole.labels[whole.labels > 0].tolist()
             assert len(one.sound) == len(one.lips) * SAMPLES
             assert [int(one.labels[border]) for border in one.borders] == list(one.tokens)
+
+
+def test_a_hastened_sentence_stays_aligned(data: SpeechData) -> None:
+    sentence = data.sentence("train", 0)
+    torch.manual_seed(0)
+    sizes = set()
+    for _ in range(30):
+        other = hasten(sentence)
+        size = len(other.labels)
+        sizes.add(size)
+        assert size == len(other.lips) == len(other.sound) / SAMPLES
+        assert round(FRAMES / 1.15) <= size <= round(FRAMES * 1.15)
+        assert [int(label) for label in other.labels[other.labels > 0].unique_consecutive()] == list(other.tokens)  # type: ignore[no-untyped-call]
+        assert [int(other.labels[border]) for border in other.borders] == list(other.tokens)
+    assert len(sizes) > 4
+    assert hasten(sentence, most=10.0).tokens == sentence.tokens
+
+
+def test_words_that_would_get_lost_are_not_hastened(data: SpeechData) -> None:
+    sentence = data.sentence("train", 0)
+    short = replace(sentence, labels=torch.tensor([0, *sentence.tokens, 0]))
+    torch.manual_seed(0)
+    assert all(set(short.tokens) <= set(hasten(short, most=3.0).labels.tolist()) for _ in range(20))
+
+
+def test_lips_are_turned_about_their_middle() -> None:
+    lips = torch.zeros(2, 48, 64, dtype=torch.uint8)
+    lips[:, 24:, :32] = 200
+    assert torch.equal(turn(lips, degrees=0, size=1, aspect=1), lips)
+    torch.manual_seed(0)
+    # A quarter of the picture stays about a quarter, whichever way and however far it is turned.
+    for _ in range(10):
+        turned = turn(lips, degrees=20, size=1, aspect=1).float() / 200
+        assert float(turned.mean()) == pytest.approx(0.25, abs=0.06)
+        assert float(turned[:, 40, 8].min()) == 1
+        assert float(turned[:, 8, 56].max()) == 0
+    # Larger lips: what was a middle square of ten pixels covers more.
+    square = torch.zeros(1, 48, 64, dtype=torch.uint8)
+    square[:, 19:29, 27:37] = 255
+    covered = [float(turn(square, degrees=0, size=1.5, aspect=1).float().mean()) for _ in range(20)]
+    plain = float(square.float().mean())
+    assert min(covered) < 0.8 * plain < 1.25 * plain < max(covered)
+
+
+def test_a_turned_square_stays_square() -> None:
+    square = torch.zeros(1, 48, 64, dtype=torch.uint8)
+    square[:, 14:34, 22:42] = 255
+    torch.manual_seed(3)
+    turned = turn(square, degrees=12, size=1, aspect=1)[0] > 127
+    rows, columns = (turned.any(axis).sum() for axis in (1, 0))
+    assert abs(int(rows) - int(columns)) <= 1
+
+
+def test_lips_out_of_focus_and_covered() -> None:
+    torch.manual_seed(0)
+    lips = torch.randint(256, (3, 48, 64), dtype=torch.uint8)
+    soft = blur(lips)
+    assert soft.shape == lips.shape
+    assert float(soft.float().std()) < 0.6 * float(lips.float().std())
+    assert torch.equal(blur(torch.full_like(lips, 77)), torch.full_like(lips, 77))
+    for _ in range(10):
+        hidden = (cover(torch.full_like(lips, 77)) != 77).float()
+        share = float(hidden.mean())
+        assert share == 0 or 0.1**2 < share < 0.5**2
+        assert torch.equal(hidden[0], hidden[2])
 
 
 def test_noise_has_the_ratio_that_was_asked_for() -> None:
