@@ -15,7 +15,8 @@ from tests.app.test_predict import events
 from tests.models.streaming.sounds import babble
 
 CHUNK = RATE // 50
-MINUTE = np.concatenate([babble(15, seed) for seed in range(4)])
+# Seeds in which both networks take syllables for words.
+MINUTE = np.concatenate([babble(15, seed) for seed in (1, 3, 5, 10)])
 FORM = {"audio": {"encoding": "pcm_f32le", "sample_rate": RATE}}
 
 
