@@ -169,7 +169,7 @@ def test_manifest_names_a_file_that_cannot_be_read_or_written(tmp_path: Path, mo
         for number in range(2):
             (tmp_path / label / f"{number}.txt").write_text("a text")
     opened = Path.open
-    for name in ("0.txt", "train.jsonl"):
+    for name in ("0.txt", "train.tmp"):  # which becomes train.jsonl once it is whole
 
         def forbidden(self: Path, *arguments: Any, name: str = name, **named: Any) -> Any:
             if self.name == name:

@@ -15,7 +15,7 @@ import wave
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from models.training.manifest import DataError
 from models.training.progress import progress
@@ -71,36 +71,44 @@ class _Pico:
             sound.writeframes(self._engine.speak(_spelled(words)))
 
 
-VOICES: Mapping[str, tuple[str, int, Callable[[], Speak]]] = {
-    "kal16": ("train", 500, lambda: partial(_flite, "kal16")),
-    "awb": ("train", 500, lambda: partial(_flite, "awb")),
-    "slt": ("train", 500, lambda: partial(_flite, "slt")),
-    "ked": ("train", 500, lambda: partial(_festival, "ked_diphone")),
-    "pico-us": ("train", 500, lambda: _Pico("en-US")),
-    "espeak": ("train", 1500, lambda: _espeak),
-    "rms": ("val", 100, lambda: partial(_flite, "rms")),
-    "pico-gb": ("val", 100, lambda: _Pico("en-GB")),
+class Voice(NamedTuple):
+    """What speaks, made when it is needed, and how many sentences it says for which split."""
+
+    split: str
+    sentences: int
+    speaker: Callable[[], Speak]
+
+
+VOICES: Mapping[str, Voice] = {
+    "kal16": Voice("train", 500, lambda: partial(_flite, "kal16")),
+    "awb": Voice("train", 500, lambda: partial(_flite, "awb")),
+    "slt": Voice("train", 500, lambda: partial(_flite, "slt")),
+    "ked": Voice("train", 500, lambda: partial(_festival, "ked_diphone")),
+    "pico-us": Voice("train", 500, lambda: _Pico("en-US")),
+    "espeak": Voice("train", 1500, lambda: _espeak),
+    "rms": Voice("val", 100, lambda: partial(_flite, "rms")),
+    "pico-gb": Voice("val", 100, lambda: _Pico("en-GB")),
 }
-"""By name: the split, how many sentences, and what speaks them. ``espeak`` is many, of eight accents."""
+"""By name; ``espeak`` is many, of eight accents."""
 
 
-def write_voices(out: Path, voices: Mapping[str, tuple[str, int, Callable[[], Speak]]] = VOICES) -> dict[str, int]:
+def write_voices(out: Path, voices: Mapping[str, Voice] = VOICES) -> dict[str, int]:
     """Have every voice say its sentences into ``out``, with a manifest of each split; returns how many each has.
 
     Raises:
         DataError: a program is missing or fails.
     """
     manifests: dict[str, list[str]] = {"train": [], "val": []}
-    with progress("sentences", total=sum(count for _, count, _ in voices.values())) as advance:
-        for name, (split, count, speaker) in voices.items():
-            speak, chance = speaker(), random.Random(name)  # noqa: S311  repeatable, and nothing secret
+    with progress("sentences", total=sum(voice.sentences for voice in voices.values())) as advance:
+        for name, voice in voices.items():
+            speak, chance = voice.speaker(), random.Random(name)  # noqa: S311  repeatable, and nothing secret
             (out / name).mkdir(parents=True, exist_ok=True)
-            for number in range(count):
+            for number in range(voice.sentences):
                 words = [chance.choice(place) for place in GRAMMAR]
                 file = out / name / f"{number:04}.wav"
                 speak(words, chance, file)
                 line = {"audio": f"{name}/{file.name}", "text": " ".join(words), "speaker": name}
-                manifests[split].append(json.dumps(line) + "\n")
+                manifests[voice.split].append(json.dumps(line) + "\n")
                 advance()
     for split, lines in manifests.items():
         (out / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")

@@ -162,7 +162,7 @@ def test_voices_say_sentences_of_the_grammar_the_same_each_time(tmp_path: Path) 
         said.append(tuple(words))
         file.write_bytes(recorded(tone(chance.uniform(300, 600), 0.1, RATE), RATE))
 
-    made = {"one": ("train", 3, lambda: speak), "two": ("val", 2, lambda: speak)}
+    made = {"one": voices.Voice("train", 3, lambda: speak), "two": voices.Voice("val", 2, lambda: speak)}
     assert voices.write_voices(tmp_path / "a", made) == {"train": 3, "val": 2}
     voices.write_voices(tmp_path / "b", made)
     assert said[:5] == said[5:]
