@@ -121,7 +121,8 @@ def test_answers_that_come_at_once_are_batched_and_counted_as_any_other(
     tiny_embedder(tmp_path / "embedder")
     client, url = open_client(model_dir=[tmp_path]), "/v1/models/image-text-embedding/predict"
     state = service(client)
-    pipeline, opened, together = state.registry.get("image-text-embedding"), threading.Event(), []
+    pipeline, together = state.registry.get("image-text-embedding"), []
+    closed, opened = threading.Event(), threading.Event()
     answer = pipeline.predict_batch
     _until(lambda: bool(state.runner.lane(pipeline).most_steps), "it was not measured")
 
@@ -134,8 +135,13 @@ def test_answers_that_come_at_once_are_batched_and_counted_as_any_other(
         assert last == "result"
         return without_id(result)
 
+    def close() -> None:
+        closed.set()
+        opened.wait(30)
+
     monkeypatch.setattr(pipeline, "predict_batch", noted)
-    state.runner.device(pipeline.device).submit(lambda: opened.wait(30))
+    state.runner.device(pipeline.device).submit(close)
+    assert closed.wait(30)  # or the device takes the first of them out of its queue with it
     texts = ["a dog", "a cat", "a red dog", "a dog runs"]
     with ThreadPoolExecutor(4) as pool:
         told = pool.map(ask, texts)
