@@ -116,16 +116,17 @@ def train(folder: Path, out: Path, seed: int) -> None:
     Raises:
         DataError: the data, or ``grid_voices`` beside them, are missing or are not GRID sentences.
     """
+    # Before the hours that the branches take: what is missing is said at once.
+    data = SpeechData(folder, out / "cache", ("audio", "video"))
+    strangers = Strangers(folder.parent / VOICES, "train", data.tokenizer, out / "cache")
     for name in BRANCHES:
         train_branch(name, folder, out, seed)
-    data = SpeechData(folder, out / "cache", ("audio", "video"))
     torch.manual_seed(seed)
     config = describe(data, ("audio", "video"))
     network = build(config, data)
     for name, modality in BRANCHES.items():
         weights = load_checkpoint(out / name / "checkpoint").network.encoders[modality].state_dict()
         network.encoders[modality].load_state_dict(weights)
-    strangers = Strangers(folder.parent / VOICES, "train", data.tokenizer, out / "cache")
     first, *later, last = (_schedule(epochs) for epochs in EPOCHS["fused"])
     last = replace(last, averaging=0.995)
     stages: list[Stage] = [

@@ -116,12 +116,15 @@ def test_a_teacher_says_what_strangers_say_and_when(data: SpeechData, strangers:
     assert figures["strangers"] < 6
 
 
-def test_the_recipe_needs_them(grid: Path, tmp_path: Path, small: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_recipe_says_at_once_that_they_are_missing(
+    grid: Path, tmp_path: Path, small: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(recipe, "EPOCHS", {"sound": (1, 1), "lips": (1, 1), "fused": (1, 1)})
     monkeypatch.setattr(recipe, "draw_curves", lambda log, picture: None)
     (tmp_path / "grid").symlink_to(grid)
     with pytest.raises(DataError, match="grid_voices"):
         recipe.train(tmp_path / "grid", tmp_path / "out", 0)
+    assert not (tmp_path / "out" / "sound").exists(), "it is to be said before anything is trained"
 
 
 def test_other_speakers_are_measured_by_name(grid: Path, data: SpeechData, tmp_path: Path, small: None) -> None:
