@@ -63,6 +63,8 @@ def test_rounding_is_no_difference() -> None:
     assert not Line("a", "b", [0.9, 0.8, 1.0], [0.9004, 0.7, 1.0]).differs()
     assert Line("a", "b", 0.9, 0.91).differs()
     assert not Line("a", "b", 0.9, None).differs()
+    assert not Line("a", "b, expected_calibration_error", 0.0642, 0.0661).differs()
+    assert Line("a", "b, expected_calibration_error", 0.0642, 0.0663).differs()
 
 
 def test_missing_data_are_named(tmp_path: Path) -> None:
