@@ -100,20 +100,20 @@ def _operation(profile: "Profile", answer: dict[str, Any], limits: MediaLimits) 
         answers["image/png"] = {"schema": {"type": "string", "format": "binary"}}
     refusals = {str(status): said for status, said in problems(_STATUSES).items()}
     example = {name: sample(name, item.features) for name, item in config.modalities.items()}
-    json_body: dict[str, Any] = {"schema": _body(profile, limits, base64=True), "example": example}
+    content: dict[str, Any] = {
+        "multipart/form-data": {"schema": _body(profile, limits, list(profile.accepts), base64=False)},
+        "application/json": {"schema": _body(profile, limits, list(profile.accepts), base64=True), "example": example},
+    }
+    written = [name for name in profile.accepts if profile.is_written(name)]
+    if written and needed(profile) <= set(written):
+        content["application/x-www-form-urlencoded"] = {"schema": _body(profile, limits, written, base64=False)}
     return {
         "tags": ["predict"],
         "summary": f"{config.name}: {config.task}",
         "description": config.description,
         "operationId": f"predict_{config.name}",
         "parameters": [TIMEOUT_HEADER],
-        "requestBody": {
-            "required": True,
-            "content": {
-                "multipart/form-data": {"schema": _body(profile, limits, base64=False)},
-                "application/json": json_body,
-            },
-        },
+        "requestBody": {"required": True, "content": content},
         "responses": {"200": {"description": "The answer", "content": answers}, **refusals},
     }
 
@@ -128,8 +128,8 @@ def _head_schema(profile: "Profile") -> dict[str, Any]:
     }
 
 
-def _body(profile: "Profile", limits: MediaLimits, *, base64: bool) -> dict[str, Any]:
-    parts = {name: _part(profile, name, most, limits, base64=base64) for name, most in profile.accepts.items()}
+def _body(profile: "Profile", limits: MediaLimits, names: list["Modality"], *, base64: bool) -> dict[str, Any]:
+    parts = {name: _part(profile, name, profile.accepts[name], limits, base64=base64) for name in names}
     options = {name: _option(item) for name, item in profile.options.model_json_schema()["properties"].items()}
     if profile.explains:
         options[EXPLAIN] = {"type": "boolean", "default": False, "description": "Say what the network looked at"}

@@ -1,4 +1,4 @@
-"""A request's body, multipart or JSON, read in bounded memory: whatever is too much is refused while it arrives.
+"""A request's body, a form or JSON, read in bounded memory: whatever is too much is refused while it arrives.
 
 Nothing is written to disk. A part's name decides what it may weigh, before its first byte is taken.
 """
@@ -7,8 +7,11 @@ import base64
 import binascii
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
@@ -29,10 +32,18 @@ def declared(headers: Headers) -> int:
     return int(value) if value.isdecimal() else 0
 
 
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A body that is read once all of it is there, and by what."""
+
+    data: bytearray
+    read: Callable[[bytearray, Rules], Posted]
+
+
 async def read_body(
     headers: Headers, chunks: AsyncIterator[bytes], rules: Rules, reservation: Reservation
-) -> Posted | bytearray:
-    """The parts of a request's body, the bytes of which are counted at its ``reservation``; JSON as it came.
+) -> Posted | Whole:
+    """The parts of a request's body, the bytes of which are counted at its ``reservation``.
 
     Raises:
         ServiceError: too large, unreadable, or not what the model takes.
@@ -50,11 +61,11 @@ async def read_body(
             remedy = "Let your client set Content-Type by itself: it knows its boundary."
             raise BadRequest("The Content-Type multipart/form-data has no boundary.", remedy, headers=CLOSE)
         return await _read_multipart(_bounded(chunks, rules, reservation), parameters[b"boundary"], rules)
-    if kind == b"application/json":
+    if (read := _READERS.get(kind)) is not None:
         body = bytearray()
         async for chunk in _bounded(chunks, rules, reservation):
             body += chunk
-        return body
+        return Whole(body, read)
     remedy = "Send multipart/form-data, or application/json with base64 parts."
     said = f"A body of type '{kind.decode('latin-1')}' is not read." if kind else "The body has no Content-Type."
     raise UnsupportedType(said, remedy)
@@ -189,7 +200,41 @@ class _Form:
         self.ended = True
 
 
-def read_json(body: bytes | bytearray, rules: Rules) -> Posted:
+def read_urlencoded(body: bytearray, rules: Rules) -> Posted:
+    """The parts of a form without files, as most HTTP libraries send what they are given by name.
+
+    Raises:
+        ServiceError: a field is too large, a file, or not what the model takes.
+    """
+    most = sum(rules.accepts.values()) + len(rules.options)
+    if body.count(b"&") >= _ROOM * most:
+        raise BadRequest(f"The form has more than {_ROOM * most} fields.", f"Its fields are {', '.join(rules.known)}.")
+    posted, counts = Posted(), Counter[str]()
+    for field in body.split(b"&"):
+        quoted, _, value = field.partition(b"=")
+        name = _unquoted(quoted[:OPTION_BYTES]).decode("utf-8", "replace")
+        if not field:
+            continue
+        counts[name] += 1
+        rules.check_name(name, counts[name])
+        modality = rules.modality(name)
+        if modality is not None and modality not in rules.written:
+            said = f"'{name}' is a file, and the body a form without files."
+            raise UnsupportedType(said, "Send it as multipart/form-data.", modality=name)
+        # Of three characters for a byte at most, what is more need not be decoded to be refused.
+        data = _unquoted(value[: 3 * rules.bytes_of(name) + 1])
+        if len(data) > rules.bytes_of(name):
+            raise rules.too_large(name)
+        if data:
+            posted.add(rules, name, data.decode("utf-8", "replace") if modality is None else data)
+    return posted
+
+
+def _unquoted(data: bytes | bytearray) -> bytes:
+    return unquote_to_bytes(bytes(data).replace(b"+", b" "))
+
+
+def read_json(body: bytearray, rules: Rules) -> Posted:
     """The parts of a body of JSON.
 
     Raises:
@@ -239,6 +284,11 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise WrongFields(f"The key '{name}' comes twice.", "Send several media of a kind as one list.", field=name)
         found[name] = value
     return found
+
+
+_READERS = {b"application/json": read_json, b"application/x-www-form-urlencoded": read_urlencoded}
+_ROOM = 4
+"""Fields of a form for each that means something: the rest are empty, as forms send them."""
 
 
 def _json_medium(name: str, entry: Any, rules: Rules) -> bytes | str:

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import Request
 from starlette.datastructures import Headers
 
-from app.api.parts import read_body, read_json
+from app.api.parts import Whole, read_body
 from app.api.rules import Posted, Rules, check_enough
 from app.engine.admission import Reservation
 from app.engine.deadline import Deadline
@@ -73,18 +73,18 @@ async def receive(request: Request, rules: Rules, service: Service, reservation:
         said = f"The body did not arrive within {limit}."
         raise UploadTimeout(said, "Send less, or over a faster line.", limit=limit) from error
     reservation.received()
-    posted = body if isinstance(body, Posted) else await _parsed(body, rules, service, reservation)
+    posted = await _parsed(body, rules, service, reservation) if isinstance(body, Whole) else body
     check_enough(posted, rules)
     return posted
 
 
-async def _parsed(body: bytearray, rules: Rules, service: Service, reservation: Reservation) -> Posted:
+async def _parsed(body: Whole, rules: Rules, service: Service, reservation: Reservation) -> Posted:
     # Decoding megabytes of base64 would hold up every other request; a sentence takes less time than the way there.
-    if len(body) <= _SHORT_BODY:
-        return read_json(body, rules)
+    if len(body.data) <= _SHORT_BODY:
+        return body.read(body.data, rules)
     deadline = Deadline.of(reservation, service.settings.deadline_seconds)
     # It waits behind the media of others.
-    parsing = service.runner.offload(lambda: read_json(body, rules))
+    parsing = service.runner.offload(lambda: body.read(body.data, rules))
     remedy = "Send multipart/form-data, or set a longer deadline."
     return await deadline.within(parsing, "The body was not read in time.", remedy)
 

@@ -24,6 +24,8 @@ NUMBERS = ({"type": "vectors", "size": 3}, {"type": "vectors-mean", "size": 3, "
 STEPS = {"type": "recurrent", "hidden": 8}
 CLASSES = ({"type": "classification", "classes": 2}, {"labels": ["no", "yes"]})
 
+FORM = {"Content-Type": "application/x-www-form-urlencoded"}
+
 Parts = dict[str, tuple[dict[str, Any], dict[str, Any]]]
 CHECKPOINTS: dict[str, tuple[str, Parts, dict[str, Any], dict[str, Any]]] = {
     "everything": ("classification", {"text": TOKENS, "audio": SOUND, "video": FRAMES, "image": NUMBERS}, *CLASSES),
@@ -130,3 +132,39 @@ def test_steps_that_do_not_pair_are_a_problem_that_counts_them(client: TestClien
     assert "audio has 4" in answer.json()["detail"]
     assert answer.json()["limit"] == "equal numbers of steps"
     assert client.post("/v1/models/talk/predict", json={"text": posted["text"]}).status_code == 200
+
+
+def test_texts_may_come_as_a_form_without_files(client: TestClient) -> None:
+    for name, offered in {"writer": True, "joint": True, "everything": True, "words": False}.items():
+        content = operation(client, name)["requestBody"]["content"]
+        assert ("application/x-www-form-urlencoded" in content) == offered
+        assert not offered or "audio" not in content["application/x-www-form-urlencoded"]["schema"]["properties"]
+    sent = {"text": "一只 dog & 100% = a+b", "temperature": "0"}
+    answers = [
+        client.post("/v1/models/writer/predict", **how).raise_for_status().json()
+        for how in ({"data": sent}, {"json": sent}, {"files": {key: (None, value) for key, value in sent.items()}})
+    ]
+    assert answers[0]["text"] == answers[1]["text"] == answers[2]["text"]
+    assert client.post("/v1/models/writer/predict", content=b"&&text=a+dog&&seed=&", headers=FORM).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "said"),
+    [
+        (b"text=a&audio=RIFF", 415, "a form without files"),
+        (b"text=a&tekst=a", 422, "tekst"),
+        (b"text=a&text=b", 422, "More than 1 part 'text'"),
+        (b"", 400, "no body"),
+        (b"&&", 422, "missing or empty"),
+        (b"text=", 422, "missing or empty"),
+        (b"text=%ff%fe%fd", 400, "UTF-16"),
+        (b"&" * 1000, 400, "more than"),
+        (b"text=a&" + b"x" * 10_000 + b"=1", 422, "no part or option"),
+        (b"text=" + b"%41" * 2**20, 413, "text"),
+    ],
+)
+def test_what_such_a_form_must_not_be(client: TestClient, body: bytes, status: int, said: str) -> None:
+    answer = client.post("/v1/models/joint/predict", content=body, headers=FORM)
+    assert answer.status_code == status, answer.json()
+    assert said in answer.json()["detail"]
+    assert answer.json()["remedy"]
