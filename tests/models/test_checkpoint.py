@@ -204,3 +204,17 @@ def test_loading_draws_no_random_values_and_imports_no_compiler(tmp_path: Path) 
         f"load_checkpoint(Path({str(folder)!r})); assert 'torch._dynamo' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("temperature", [10**400, 1e-320, 1e30, 0, True], ids=["huge", "tiny", "large", "0", "true"])
+def test_a_temperature_that_would_make_no_numbers_is_refused(temperature: float) -> None:
+    head = {"type": "classification", "classes": 2}
+    with pytest.raises(ValueError, match=r"defaults\.temperature is .*must be a number above 0"):
+        described("classification", head, "text", labels=["a", "b"], defaults={"temperature": temperature})
+
+
+def test_the_label_that_is_there_twice_is_found_among_many() -> None:
+    labels = [f"label {index}" for index in range(99_999)]
+    head = {"type": "classification", "classes": 100_000}
+    with pytest.raises(ValueError, match="labels must differ, but 'label 99998' is there twice"):
+        described("classification", head, "text", labels=[*labels, labels[-1]])
