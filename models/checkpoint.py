@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from pydantic import ValidationError
+from pydantic_core import to_json
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
@@ -25,7 +26,7 @@ from models.features.text import TextTokenizer
 from models.files import write_whole
 from models.network import FusionRNN
 from models.novelty import Novelty, load_novelty
-from models.refusals import first_fault
+from models.refusals import first_fault, printable
 from models.stored import StoredError, read_tensors
 
 CONFIG, WEIGHTS, TOKENIZER = "config.json", "model.safetensors", "tokenizer.json"
@@ -44,6 +45,7 @@ class CheckpointError(ValueError):
     """A folder is not a usable checkpoint: ``folder`` and ``reason`` say which and why."""
 
     def __init__(self, folder: Path, reason: str) -> None:
+        reason = printable(reason)
         super().__init__(f"{folder.name}: {reason}")
         self.folder = folder
         self.reason = reason
@@ -114,15 +116,14 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
         CheckpointError: anything about the folder is not as it must be.
     """
     folder = Path(folder)
-    for name, most in _MOST_BYTES.items():
-        size = (folder / name).stat().st_size if (folder / name).is_file() else None
-        if size is None and name in (CONFIG, WEIGHTS):
+    before = _state(folder)
+    for name in _MOST_BYTES:
+        found = _check_file(folder, name)
+        if not found and name in (CONFIG, WEIGHTS):
             # As in the folder of a run, which has the checkpoint's own in it.
             inner = next(folder.glob(f"*/{name}"), None)
             remedy = "" if inner is None else f"; give {inner.parent}, which has one"
             raise CheckpointError(folder, f"{name} is missing{remedy}")
-        if size is not None and size > most:
-            raise CheckpointError(folder, f"{name} has {size} bytes, more than the {most} allowed")
     config = _config(folder)
     tokenizer = _tokenizer(folder)
     _check_vocabulary(folder, config, tokenizer)
@@ -138,7 +139,11 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
     network.eval().requires_grad_(False)
     metrics = _json(folder, METRICS) if (folder / METRICS).is_file() else None
     card = _text(folder, CARD) if (folder / CARD).is_file() else None
-    return Checkpoint(config, network, tokenizer, metrics, card, _digest(folder), novelty)
+    digest = _digest(folder)
+    # Weights of one version beside words of another may fit each other, and the digest would be that of neither.
+    if _state(folder) != before:
+        raise CheckpointError(folder, "its files changed while they were read: load it again once all are there")
+    return Checkpoint(config, network, tokenizer, metrics, card, digest, novelty)
 
 
 def skeleton(config: NetworkConfig) -> FusionRNN:
@@ -163,6 +168,43 @@ class _Uninitialized(TorchFunctionMode):
         return func(*args, **given)
 
 
+def described(folder: Path) -> dict[str, Any]:
+    """What the config in a folder says, whether or not it is that of a checkpoint.
+
+    Raises:
+        CheckpointError: there is no file of a config's size that holds a JSON object.
+    """
+    try:
+        if _check_file(folder, CONFIG):
+            return _json(folder, CONFIG)
+    except OSError as error:
+        raise CheckpointError(folder, f"{CONFIG} cannot be read: {error}") from error
+    raise CheckpointError(folder, f"{CONFIG} is missing")
+
+
+def _check_file(folder: Path, name: str) -> bool:
+    """Whether there is such a file.
+
+    Raises:
+        CheckpointError: it is too large, or not the folder's own.
+    """
+    path, most = folder / name, _MOST_BYTES[name]
+    if not path.is_file():
+        return False
+    # A folder from elsewhere may hold links to what the server may read and nobody else should: cards are shown to all.
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise CheckpointError(folder, f"{name} is a link out of the folder: put a copy of the file in its place")
+    if (size := path.stat().st_size) > most:
+        raise CheckpointError(folder, f"{name} has {size} bytes, more than the {most} allowed")
+    return True
+
+
+def _state(folder: Path) -> list[tuple[int, int, int] | None]:
+    """What changes with every file that is written or replaced."""
+    found = [path.stat() if (path := folder / name).is_file() else None for name in _MOST_BYTES]
+    return [each and (each.st_ino, each.st_size, each.st_mtime_ns) for each in found]
+
+
 def _config(folder: Path) -> CheckpointConfig:
     value = _json(folder, CONFIG)
     try:
@@ -172,8 +214,12 @@ def _config(folder: Path) -> CheckpointConfig:
 
 
 def _json(folder: Path, name: str) -> dict[str, Any]:
+    text = _text(folder, name)
     try:
-        value = json.loads(_text(folder, name))
+        value = json.loads(text)
+        # It is told to others, among what is known of all checkpoints: halves of characters and what lies too deep
+        # could be read and not be written again.
+        to_json([{name: value}])
     except (ValueError, RecursionError) as error:  # a number of thousands of digits is another ValueError
         raise CheckpointError(folder, f"{name} is not JSON: {error}") from error
     if not isinstance(value, dict):

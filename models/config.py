@@ -1,6 +1,6 @@
 """The typed, bounded description of a checkpoint: what ``config.json`` may say."""
 
-import math
+from collections import Counter
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializeAsAny, model_validator
@@ -26,6 +26,9 @@ DEFAULTS_OF: dict[Task, tuple[str, ...]] = {
     "transcription": ("seconds_per_step", "delay"),
 }
 """What tasks read from ``defaults`` beside the default values of their options, which their options check."""
+
+_LEAST, _MOST = 1e-6, 1e6
+"""Of the numbers of ``DEFAULTS_OF``: with others what they divide or multiply is no number any more."""
 
 _Features = Annotated[SerializeAsAny[Features], BeforeValidator(FEATURES.parse)]
 _Encoder = Annotated[SerializeAsAny[EncoderConfig], BeforeValidator(ENCODERS.parse)]
@@ -68,7 +71,7 @@ class CheckpointConfig(_Strict):
 
     format_version: Literal[1] = 1
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
-    version: str = Field(pattern=r"^\d{1,6}\.\d{1,6}\.\d{1,6}$")
+    version: str = Field(pattern=r"^[0-9]{1,6}\.[0-9]{1,6}\.[0-9]{1,6}$")
     task: Task
     description: str = Field(max_length=2000)
     modalities: dict[Modality, ModalityConfig] = Field(min_length=1)
@@ -118,7 +121,7 @@ class CheckpointConfig(_Strict):
         if self.labels is None:
             return
         if len(set(self.labels)) < len(self.labels):
-            twice = next(label for label in self.labels if self.labels.count(label) > 1)
+            twice = Counter(self.labels).most_common(1)[0][0]
             raise ValueError(f"labels must differ, but '{twice}' is there twice")
         size = getattr(self.network.head, "classes", getattr(self.network.head, "outputs", None))
         if size is not None and size != len(self.labels):
@@ -127,5 +130,8 @@ class CheckpointConfig(_Strict):
     def _check_defaults(self) -> None:
         for name in DEFAULTS_OF.get(self.task, ()):
             value = self.defaults.get(name, 1)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-                raise ValueError(f"defaults.{name} is {value!r}: it must be a number above 0, or be left out")
+            if isinstance(value, bool) or not isinstance(value, int | float) or not _LEAST <= value <= _MOST:
+                raise ValueError(
+                    f"defaults.{name} is {value!r}: it must be a number above 0, "
+                    f"from {_LEAST} to {_MOST:,.0f}, or be left out"
+                )

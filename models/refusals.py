@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+_MOST_SHOWN = 1000
 _SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 
 
@@ -35,3 +36,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
         return ": there are none"
     close = difflib.get_close_matches(name, names, 1)
     return f": did you mean '{close[0]}'?" if close else f": known are {', '.join(names)}"
+
+
+def printable(said: str) -> str:
+    """What repeats a stranger's words, of a bounded length, without what a terminal obeys or what no file can hold."""
+    cut = said if len(said) <= _MOST_SHOWN else f"{said[:_MOST_SHOWN]}..."
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in cut)

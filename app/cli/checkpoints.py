@@ -1,6 +1,5 @@
 """``models``: what checkpoint folders hold."""
 
-import json
 from pathlib import Path
 
 import typer
@@ -11,6 +10,8 @@ from app.cli.common import Device, ModelDir, fail, load, settings_of
 def list_models(model_dir: ModelDir = None) -> None:
     """List the checkpoint folders that would be served, without loading them."""
     from app.engine.registry import checkpoint_folders
+    from models.checkpoint import CheckpointError, described
+    from models.refusals import printable
 
     for root in settings_of(model_dir=model_dir).model_dir:
         if not root.is_dir():
@@ -18,12 +19,12 @@ def list_models(model_dir: ModelDir = None) -> None:
             continue
         folders, others = checkpoint_folders(root)
         for folder in others:
-            typer.echo(f"{folder.name}: not a checkpoint: it has no config.json  {folder}")
+            typer.echo(f"{folder.name}: not a checkpoint: it has no config.json that can be read  {folder}")
         for folder in folders:
             try:
-                config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-                typer.echo(f"{config['name']}  {config['version']}  {config['task']}  {folder}")
-            except (OSError, ValueError, KeyError, TypeError) as error:
+                config = described(folder)
+                typer.echo(printable(f"{config['name']}  {config['version']}  {config['task']}  {folder}"))
+            except (CheckpointError, KeyError) as error:
                 typer.echo(f"{folder.name}: not a checkpoint: {error!r}  {folder}")
 
 

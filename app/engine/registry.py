@@ -1,7 +1,6 @@
 """The loaded checkpoints by name, and those that failed with the reason."""
 
 import importlib
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -88,7 +87,7 @@ class Registry:
                     continue
                 if others:
                     names = [folder.name for folder in others]
-                    log.warning("no checkpoints: they have no config.json", root=str(root), folders=names)
+                    log.warning("no checkpoints: no config.json can be read in them", root=str(root), folders=names)
                 for folder in folders:
                     if is_stopping():
                         return
@@ -110,8 +109,15 @@ class Registry:
             raise NoSuchModel(
                 f"No folder holds a checkpoint '{name}'.", "Put one into a folder of FUSIONRNN_MODEL_DIR."
             )
+
+        def prepare_named(pipeline: "Pipeline") -> None:
+            # The folder may have been given to another one since it was looked at, which must not take a name away.
+            if pipeline.config.name != name:
+                raise ValueError(f"the checkpoint in its folder is '{pipeline.config.name}' now")
+            prepare(pipeline)
+
         try:
-            pipeline = self._load(folder, prepare)
+            pipeline = self._load(folder, prepare_named)
         except Exception as error:
             said = f"'{name}' cannot be loaded: {_reason(error)}"
             raise LoadFailed(said, "What was served before still is.") from error
@@ -218,7 +224,7 @@ def _reason(error: Exception) -> str:
 def checkpoint_folders(root: Path) -> tuple[list[Path], list[Path]]:
     """``root`` itself where it is a checkpoint, otherwise its visible subfolders that are, in the order of their names.
 
-    And those that are none, having no config.json: such as a data set beside them.
+    And those that are none, having no config.json that can be read: such as a data set beside them.
 
     Raises:
         OSError: ``root`` is not a folder that can be read.
@@ -240,12 +246,17 @@ def _named(name: str, roots: Iterable[Path]) -> Path | None:
 
 
 def _is_checkpoint(folder: Path) -> bool:
-    return (folder / "config.json").is_file()
+    try:
+        return (folder / "config.json").is_file()
+    # Folders that are somebody else's, as lost+found on a volume of its own, must not hide those beside them.
+    except OSError:
+        return False
 
 
 def _is_called(folder: Path, name: str) -> bool:
+    from models.checkpoint import CheckpointError, described
+
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return described(folder).get("name") == name
+    except CheckpointError:
         return False
-    return isinstance(config, dict) and config.get("name") == name

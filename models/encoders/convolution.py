@@ -14,6 +14,10 @@ Backbone: TypeAlias = Literal["small", "mobilenet-v2", "efficientnet-lite0"]
 
 _TOGETHER = 64
 """Frames that a CNN sees at once."""
+_NUMBERS = _TOGETHER * 3 * 256**2
+"""Numbers in those frames: of larger ones it sees fewer."""
+_MOST_MAPS = 2**26
+"""Numbers in the maps of one picture: weights of a few megabytes may ask for any number of them."""
 
 
 class SmallCNN(nn.Module):
@@ -35,6 +39,20 @@ class SmallCNN(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         maps: Tensor = self.layers(x)
         return maps
+
+
+def check_maps(size: int, channels: tuple[int, ...]) -> None:
+    """Bound the maps that ``SmallCNN`` makes of a picture of size x size.
+
+    Raises:
+        ValueError: those of a stage are too many.
+    """
+    for stage, maps in enumerate(channels):
+        side = -(-size // 2**stage)
+        if maps * side**2 > _MOST_MAPS:
+            raise ValueError(
+                f"{maps} maps of {side} x {side} are more than {_MOST_MAPS} numbers: choose fewer or smaller pictures"
+            )
 
 
 class SequenceConv(nn.Module):
@@ -102,7 +120,8 @@ class SequenceConv(nn.Module):
 
 def by_parts(see: Callable[[Tensor], Tensor], frames: Tensor) -> Tensor:
     """``see(frames)``, of at least one, some at a time: so memory, and what oneDNN plans, stay bounded."""
-    parts = [see(part) for part in torch.split(frames, _TOGETHER)]
+    together = min(_TOGETHER, max(_NUMBERS // frames[0].numel(), 1))
+    parts = [see(part) for part in torch.split(frames, together)]
     return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 

@@ -1,12 +1,12 @@
 """Image encoders: photos, or a video's frames, to a sequence of regions that a decoder can attend to."""
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from models.encoders.convolution import SmallCNN
+from models.encoders.convolution import SmallCNN, check_maps
 from models.encoders.mobilenet import CHANNELS, NETWORKS, InvertedResiduals
 from models.pooling import Pooling
 from models.registry import ENCODERS, EncoderConfig
@@ -107,6 +107,9 @@ class SmallImageConfig(EncoderConfig):
     dropout: float = Field(0.0, ge=0, lt=1)
 
     reads: ClassVar[tuple[str, ...]] = ("pixels", "ink")
+
+    def check(self, features: Any) -> None:
+        check_maps(features.size, self.channels)
 
     @classmethod
     def tiny(cls) -> Self:

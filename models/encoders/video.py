@@ -6,7 +6,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from models.encoders.convolution import Backbone, backbone, by_parts
+from models.encoders.convolution import Backbone, backbone, by_parts, check_maps
 from models.encoders.independent import IndependentEncoder
 from models.encoders.recurrent import RecurrentConfig, StepwiseEncoder
 from models.registry import ENCODERS, EncoderConfig
@@ -30,6 +30,8 @@ class _Frames(EncoderConfig):
         planes = 1 if getattr(features, "colours", "rgb") == "grey" else 3
         if planes != self.planes:
             raise ValueError(f"the video encoder reads frames of {self.planes} planes, and the features have {planes}")
+        if self.backbone == "small":
+            check_maps(features.size, self.channels)
 
     @model_validator(mode="after")
     def _can_see(self) -> Self:

@@ -31,8 +31,7 @@ _ACCENTS = re.compile("[\u0300-\u036f]+")
 # No word has a letter three times in a row: who writes it so draws it out ("soooo good").
 _DRAWN_OUT = re.compile(r"([^\W\d_])\1{2,}")
 
-_MOST_IN_PLACE = 8
-"""Characters that a normalizer may write in place of what it finds: a text grows by no more."""
+_STAGES = {"normalizer": "normalizers", "pre_tokenizer": "pretokenizers"}
 
 
 class TextTokenizer:
@@ -193,18 +192,34 @@ def _fault(described: dict[str, Any]) -> str | None:
         return f"its model is {model['type']}, not WordLevel"
     if sorted(model["vocab"].values()) != list(range(len(model["vocab"]))):
         return "the ids of its vocabulary are not the numbers from 0 on"
-    for name, parts, known in (
-        ("normalizer", "normalizers", {"NFKC", "Lowercase", "Replace", "Strip"}),
-        ("pre_tokenizer", "pretokenizers", {"WhitespaceSplit", "Split"}),
-    ):
+    if model["unk_token"] != UNKNOWN:
+        return f"its unknown words are '{model['unk_token']}', not {UNKNOWN}"
+    for name, parts in _STAGES.items():
         stage = described[name] or {"type": None}
-        for step in stage.get(parts, [stage]):
-            if step["type"] not in known or len(step.get("content", "")) > _MOST_IN_PLACE:
-                return f"its {name} has a step of type {step['type']} that is not read, or writes too much"
+        steps = stage.get(parts, [stage])
+        for step in steps:
+            if step not in _known_steps() or steps.count(step) > 1:
+                return f"its {name} has a step that is not read, or has it twice: {json.dumps(step)[:200]}"
     for name in ("padding", "truncation", "post_processor", "added_tokens"):
         if described[name]:
             return f"it has {name}"
     return None
+
+
+@cache
+def _known_steps() -> list[dict[str, Any]]:
+    """Those of ``build``, and those that take a text letter by letter.
+
+    Others could take hours over a text that is made for them, or write one as long as memory.
+    """
+    letters = Tokenizer(models.WordLevel({UNKNOWN: 0}, unk_token=UNKNOWN))
+    letters.normalizer = normalizers.Sequence(
+        [normalizers.Replace(Regex(r"[^\p{L}\p{M}\p{N}]+"), " "), normalizers.Strip()]
+    )
+    letters.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex("."), "isolated")])
+    known = [letters, *(_splitter(marks)._tokenizer for marks in (False, True))]  # noqa: SLF001
+    described = [json.loads(tokenizer.to_str()) for tokenizer in known]
+    return [step for each in described for name, parts in _STAGES.items() for step in each[name][parts]]
 
 
 def start_token(language: str) -> str:

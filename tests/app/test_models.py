@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from app.engine.registry import find_checkpoint
+from app.engine.registry import checkpoint_folders, find_checkpoint
 from app.settings import Settings
 from tests.app.conftest import Open
 from tests.support import tiny_captioner
@@ -100,6 +100,29 @@ def test_a_config_that_cannot_be_read_hides_no_other(tmp_path: Path) -> None:
     (tmp_path / "a" / "config.json").write_text("[" * 200_000)
     mine = tiny_captioner(tmp_path / "mine", "mine")
     assert find_checkpoint("mine", [tmp_path]) == mine
+
+
+def test_a_config_larger_than_any_is_not_read_for_its_name(tmp_path: Path) -> None:
+    mine = tiny_captioner(tmp_path / "mine", "mine")
+    config = mine / "config.json"
+    config.write_text(config.read_text() + " " * 4 * 2**20)
+    assert find_checkpoint("mine", [tmp_path]) is None
+
+
+def test_a_folder_that_is_somebody_elses_hides_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As on a volume of its own, whose lost+found only root may look into.
+    (tmp_path / "lost+found").mkdir()
+    mine = tiny_captioner(tmp_path / "mine", "mine")
+    is_file = Path.is_file
+
+    def looked(self: Path) -> bool:
+        if self.parent.name == "lost+found":
+            raise PermissionError(13, "Permission denied")
+        return is_file(self)
+
+    # The tests may run as root.
+    monkeypatch.setattr(Path, "is_file", looked)
+    assert checkpoint_folders(tmp_path) == ([mine], [tmp_path / "lost+found"])
 
 
 def test_plugins_run_before_loading(open_client: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

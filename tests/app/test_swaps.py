@@ -107,6 +107,22 @@ def test_a_folder_that_is_broken_changes_nothing(served: TestClient, root: Path,
     assert ask(served, jpeg) == before
 
 
+def test_a_folder_that_becomes_anothers_takes_no_name_away(
+    served: TestClient, root: Path, jpeg: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tiny_captioner(root / "other", "other")
+    assert load(served, "other").status_code == 200
+    before = served.get("/v1/models/other").json()["digest"]
+    put(other, "2.0.0", seed=2)
+    (other / "config.json").write_text((root / "captioner" / "config.json").read_text())
+    # As if it had been written behind the look at its name.
+    monkeypatch.setattr("app.engine.registry._is_called", lambda *_: True)
+    answer = load(served, "other")
+    assert (answer.status_code, "is 'captioner' now" in answer.json()["detail"]) == (409, True)
+    assert served.get("/v1/models/other").json()["digest"] == before
+    assert ask(served, jpeg)[0] == "1.0.0"
+
+
 def test_a_folder_that_was_mended_is_no_failure_any_more(served: TestClient, root: Path) -> None:
     registry = service(served).registry
     registry.failed = [*registry.failed, *_failures("poet")]

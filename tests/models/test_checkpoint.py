@@ -204,3 +204,65 @@ def test_loading_draws_no_random_values_and_imports_no_compiler(tmp_path: Path) 
         f"load_checkpoint(Path({str(folder)!r})); assert 'torch._dynamo' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+@pytest.mark.parametrize("name", ["README.md", "metrics.json", "tokenizer.json", "model.safetensors", "config.json"])
+def test_a_link_out_of_the_folder_is_not_followed(folder: Path, tmp_path: Path, name: str) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("{}")
+    (folder / name).unlink(missing_ok=True)
+    (folder / name).symlink_to(secret)
+    with pytest.raises(CheckpointError, match=f"{name} is a link out of the folder"):
+        load_checkpoint(folder)
+
+
+def test_links_within_the_folder_are_followed(folder: Path) -> None:
+    # As Kubernetes mounts the files of a ConfigMap.
+    (folder / "..data").mkdir()
+    (folder / "config.json").rename(folder / "..data" / "config.json")
+    (folder / "config.json").symlink_to("..data/config.json")
+    (folder.parent / "linked").symlink_to(folder)
+    assert load_checkpoint(folder.parent / "linked").config.name == "captioner"
+
+
+@pytest.mark.parametrize("value", ['"\\ud800"', '{"a": ' * 300 + "1" + "}" * 300])
+@pytest.mark.parametrize("name", ["metrics.json", "config.json"])
+def test_what_cannot_be_told_to_others_is_not_read(folder: Path, name: str, value: str) -> None:
+    (folder / name).write_text(f'{{"a": {value}}}')
+    with pytest.raises(CheckpointError, match=f"{name} is not JSON"):
+        load_checkpoint(folder)
+
+
+def test_a_reason_is_short_and_has_nothing_that_a_terminal_obeys(folder: Path) -> None:
+    edit_config(folder, **{"\x1b[31m" + "x" * 10_000: 1})
+    with pytest.raises(CheckpointError, match=r"config\.json, \\x1b\[31mxxx") as caught:
+        load_checkpoint(folder)
+    assert len(str(caught.value)) < 1100
+
+
+def test_files_that_change_while_they_are_read_are_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = TextTokenizer.load
+
+    def meanwhile(path: Path) -> TextTokenizer:
+        edit_weights(folder, "head.bias", torch.ones(tiny_tokenizer().size, dtype=torch.float16))
+        return load(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TextTokenizer, "load", meanwhile)
+        with pytest.raises(CheckpointError, match="its files changed while they were read"):
+            load_checkpoint(folder)
+    assert load_checkpoint(folder).config.name == "captioner"
+
+
+@pytest.mark.parametrize("temperature", [10**400, 1e-320, 1e30, 0, True], ids=["huge", "tiny", "large", "0", "true"])
+def test_a_temperature_that_would_make_no_numbers_is_refused(temperature: float) -> None:
+    head = {"type": "classification", "classes": 2}
+    with pytest.raises(ValueError, match=r"defaults\.temperature is .*must be a number above 0"):
+        described("classification", head, "text", labels=["a", "b"], defaults={"temperature": temperature})
+
+
+def test_the_label_that_is_there_twice_is_found_among_many() -> None:
+    labels = [f"label {index}" for index in range(99_999)]
+    head = {"type": "classification", "classes": 100_000}
+    with pytest.raises(ValueError, match="labels must differ, but 'label 99998' is there twice"):
+        described("classification", head, "text", labels=[*labels, labels[-1]])

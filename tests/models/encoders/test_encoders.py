@@ -9,6 +9,7 @@ from torch import Tensor, nn
 import models.encoders  # noqa: F401  registers them
 from models.encoders.convolution import by_parts
 from models.encoders.mobilenet import NETWORKS
+from models.features import FEATURES
 from models.registry import ENCODERS, ComponentConfig
 from models.sequence import SequenceOutput
 
@@ -220,6 +221,25 @@ def test_a_cnn_sees_frames_by_parts() -> None:
     frames = torch.arange(150.0)
     assert torch.equal(by_parts(see, frames), frames * 2)
     assert parts == [64, 64, 22]
+    parts.clear()
+    large = torch.zeros(9, 3, 1024, 1024, dtype=torch.uint8)
+    assert len(by_parts(see, large)) == 9
+    assert parts == [4, 4, 1]
+
+
+@pytest.mark.parametrize(
+    ("features", "encoder"),
+    [
+        ({"type": "pixels", "size": 1024}, {"type": "image-small", "channels": (128, 8)}),
+        ({"type": "pixels", "size": 1024}, {"type": "image-small", "channels": (32, 512)}),
+        ({"type": "frames", "size": 1024}, {"type": "video-rnn", "channels": (128, 8)}),
+    ],
+)
+def test_maps_of_any_size_are_not_made(features: dict[str, Any], encoder: dict[str, Any]) -> None:
+    config = ENCODERS.parse(encoder)
+    config.check(FEATURES.parse(features | {"size": 256}))
+    with pytest.raises(ValueError, match=r"maps of \d+ x \d+ are more than \d+ numbers: choose fewer"):
+        config.check(FEATURES.parse(features))
 
 
 def test_audio_rows_at_different_places_cannot_be_stepped_together() -> None:

@@ -111,14 +111,24 @@ def test_a_joiner_that_joins_no_emoji_is_left_to_the_script(text: str) -> None:
     assert len(tokenizer.encode(text)) == len(tokenizer.split(text))
 
 
+def replace(regex: str, content: str = " ") -> dict[str, Any]:
+    """A step of a normalizer."""
+    return {"type": "Replace", "pattern": {"Regex": regex}, "content": content}
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (lambda it: it["model"]["vocab"].update(dog=999), "not the numbers from 0 on"),
         (lambda it: it.update(normalizer=None), "its normalizer"),
         (lambda it: it.update(pre_tokenizer=None), "its pre_tokenizer"),
-        (lambda it: it["normalizer"]["normalizers"].append({"type": "Prepend", "prepend": "x"}), "of type Prepend"),
-        (lambda it: it["normalizer"]["normalizers"][2].update(content="x" * 1000), "writes too much"),
+        (lambda it: it["normalizer"]["normalizers"].append({"type": "Prepend", "prepend": "x"}), "Prepend"),
+        (lambda it: it["normalizer"]["normalizers"][2].update(content="x" * 1000), "a step that is not read"),
+        (lambda it: it["normalizer"]["normalizers"].append(replace("(a|a)*c")), "a step that is not read"),
+        (lambda it: it["normalizer"]["normalizers"].append(replace("a", "aaaaaaaa")), "a step that is not read"),
+        (lambda it: it["normalizer"].update(normalizers=it["normalizer"]["normalizers"] * 2), "has it twice"),
+        (lambda it: it["pre_tokenizer"]["pretokenizers"][1].update(pattern={"Regex": "(a+)+$"}), "its pre_tokenizer"),
+        (lambda it: it["model"].update(unk_token="nowhere"), "its unknown words are 'nowhere', not <unk>"),
         (
             lambda it: it.update(
                 padding={
