@@ -40,6 +40,9 @@ _MOST_BYTES = {
     NOVELTY: 64 * 2**20,
 }
 
+_SHOWN = (METRICS, CARD)
+"""Told to every client as they stand."""
+
 
 class CheckpointError(ValueError):
     """A folder is not a usable checkpoint: ``folder`` and ``reason`` say which and why."""
@@ -186,13 +189,14 @@ def _check_file(folder: Path, name: str) -> bool:
     """Whether there is such a file.
 
     Raises:
-        CheckpointError: it is too large, or not the folder's own.
+        CheckpointError: it is too large, or would be shown to all and is not the folder's own.
     """
     path, most = folder / name, _MOST_BYTES[name]
     if not path.is_file():
         return False
-    # A folder from elsewhere may hold links to what the server may read and nobody else should: cards are shown to all.
-    if not path.resolve().is_relative_to(folder.resolve()):
+    # A folder from elsewhere may hold links to what the server may read and nobody else should. Weights that lie in
+    # some cache are another matter: nobody is shown them.
+    if name in _SHOWN and not path.resolve().is_relative_to(folder.resolve()):
         raise CheckpointError(folder, f"{name} is a link out of the folder: put a copy of the file in its place")
     if (size := path.stat().st_size) > most:
         raise CheckpointError(folder, f"{name} has {size} bytes, more than the {most} allowed")
