@@ -397,7 +397,7 @@ def test_collections_last_over_a_restart(models: Path, tmp_path: Path) -> None:
 
 
 def test_many_items_come_in_pages(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.api.collections._PAGE", 2)
+    monkeypatch.setattr("app.api.collections.PAGE", 2)
     for name in "abc":
         put(client, f"pages/{name}", image=picture(RED))
     first = client.get("/v1/collections/pages").json()
@@ -477,6 +477,7 @@ def test_uploads_that_are_not_taken(client: TestClient, files: dict[str, bytes],
         ({"text": "a dog", "limit": 0}, 422),
         ({"text": "a dog", "limit": 101}, 422),
         ({"text": "a dog", "limit": "many"}, 422),
+        ({"text": "a dog", "limit": True}, 422),
         ({"text": "a dog", "top": 3}, 422),
         ({"text": "x" * 20_001}, 422),
         ({"image": "not base64"}, 400),
