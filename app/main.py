@@ -80,7 +80,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.sessions = sessions
     app.add_middleware(Head)
     app.add_middleware(AdmissionMiddleware, service=service)
-    app.add_middleware(Unforeseen)
+    app.add_middleware(Unforeseen, service=service)
     if settings.cors_origins:
         # Around the admission and what nobody foresaw: a page must be able to read a refusal too.
         app.add_middleware(

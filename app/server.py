@@ -59,9 +59,14 @@ class Server(uvicorn.Server):
             self._announcing = asyncio.create_task(self._announce_when_loaded())
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Streaming sessions get their state before their sockets close."""
+        """Streaming sessions get their state before their sockets close; whoever is given up gets a last word."""
         await self._sessions.drain()
         await super().shutdown(sockets)
+        if self.force_exit:
+            # uvicorn leaves these to the end of the loop, which cancels everything at once, the lifespan too.
+            for task in self.server_state.tasks:
+                task.cancel()
+            await self.lifespan.shutdown()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Say on /readyz that this is the end, and close after the grace period; a second signal closes at once."""

@@ -31,7 +31,12 @@ def _split(separator: str) -> BeforeValidator:
 
 def _data_home() -> Path:
     """Where programs of this user keep their data (XDG Base Directory Specification)."""
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "fusionrnn"
+    try:
+        home = Path.home()
+    except RuntimeError:
+        # A user whom the machine does not know, without HOME: in / like those that login finds no home for.
+        home = Path("/")
+    return Path(os.environ.get("XDG_DATA_HOME") or home / ".local" / "share") / "fusionrnn"
 
 
 class Settings(BaseSettings):

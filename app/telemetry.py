@@ -1,15 +1,19 @@
 """Request ids, and a line in the log for each request, with the id that its client also got."""
 
+import asyncio
 import time
 import uuid
+from contextlib import suppress
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api.events import EVENTS, written
 from app.api.problems import answer
-from app.errors import ClientLeft, ServiceError
+from app.engine.service import Service
+from app.errors import ClientLeft, ServiceError, Unavailable
 from app.log import log
 from app.metrics import Metrics
 from app.timing import ServerTiming
@@ -70,34 +74,55 @@ class RequestLog:
 
 
 class Unforeseen:
-    """Answers for what nobody else caught: the log gets all of it, the client nothing."""
+    """Answers for what nobody else caught: the log gets all of it, the client nothing.
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    So does it for what the server gives up because it stops: uvicorn would call that an error of the application's.
+    """
+
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self.app, self.service = app, service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        has_begun = False
+        begun: Headers | None = None
 
         async def noted(message: Message) -> None:
-            nonlocal has_begun
-            has_begun = True
+            nonlocal begun
+            if message["type"] == "http.response.start":
+                begun = Headers(raw=message["headers"])
             await send(message)
 
         try:
             await self.app(scope, receive, noted)
         except (ClientLeft, ClientDisconnect):
             raise
+        except asyncio.CancelledError:
+            try:
+                self.service.check_staying()
+            except Unavailable as error:
+                await _break_off(error, begun, scope, receive, send)
+            else:
+                raise
         except Exception as error:
             log.exception("unexpected error", exc_info=error)
-            if has_begun:
+            if begun is not None:
                 raise
             said = ServiceError(
                 "The server failed on this request.", f"Report request id {scope['state']['request_id']}."
             )
             await answer(said)(scope, receive, send)
+
+
+async def _break_off(error: ServiceError, begun: Headers | None, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with ``error``, or say it as the last event where events have ``begun``; other answers stay cut off."""
+    if begun is None:
+        await answer(error)(scope, receive, send)
+    elif begun.get("content-type", "").startswith(EVENTS):
+        # Where the last event was just being sent, all is said.
+        with suppress(RuntimeError):
+            await send({"type": "http.response.body", "body": written("error", error.body()).encode()})
 
 
 def _sane(value: str | None) -> str | None:

@@ -23,6 +23,7 @@ import uvicorn
 from pydantic import SecretStr
 
 from app.address import reachable
+from app.engine.bounds import DRAIN_SECONDS
 from app.log import configure_logging, log, log_all
 from app.settings import Settings
 
@@ -154,7 +155,7 @@ class Workers:
 
     @property
     def _patience(self) -> float:
-        return self._settings.drain_seconds + self._settings.shutdown_seconds + 1
+        return self._settings.drain_seconds + DRAIN_SECONDS + self._settings.shutdown_seconds + 1
 
     def _note(self, number: int, _: FrameType | None) -> None:
         if number == signal.SIGHUP:

@@ -11,7 +11,8 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Whoever reads ``path`` meanwhile, or after a kill, finds all of the old one or all of the new one.
     """
-    written = path.with_suffix(".tmp")
+    # All of the name, so that it is nobody else's, and not that of a path which ends so itself.
+    written = path.with_name(f"{path.name}.tmp")
     try:
         yield written
         written.replace(path)

@@ -3,13 +3,19 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, create_model
+from pydantic import BaseModel, ConfigDict, create_model, field_validator
 
 
 class Options(BaseModel):
     """Base of every task's options: flat scalars, unknown ones refused, a checkpoint's defaults held to the bounds."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_no_number(cls, value: Any) -> Any:
+        """A boolean as a form has it, a word: pydantic would take JSON's true for the number 1."""
+        return str(value).lower() if isinstance(value, bool) else value
 
 
 def options_model(title: str, defaults: Mapping[str, Any], **fields: tuple[Any, Any]) -> type[Options]:

@@ -1,4 +1,4 @@
-"""What /v1/collections answers."""
+"""What /v1/collections answers, and what a search there may ask for."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -6,9 +6,19 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import BaseModel, Field
 
 from app.search.items import Collection, Found, Item
+from models.options import Options
 
 if TYPE_CHECKING:
     from app.search.moments import Moment
+
+PAGE = 100
+"""Most items of one answer."""
+
+
+class SearchOptions(Options):
+    """What a search may ask for besides its text or photo."""
+
+    limit: int = Field(10, ge=1, le=PAGE, description="Most items")
 
 
 class CollectionCard(BaseModel):

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, FastAPI, Path, Request, Response
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from app.api.collection_cards import (
+    PAGE,
     CollectionCard,
     CollectionList,
     FoundItem,
@@ -21,6 +22,7 @@ from app.api.collection_cards import (
     ItemList,
     MomentCard,
     SearchAnswer,
+    SearchOptions,
 )
 from app.api.parts import declared
 from app.api.problems import BODY, problems
@@ -31,7 +33,7 @@ from app.engine.admission import Reservation
 from app.engine.deadline import Deadline
 from app.engine.runner import Call
 from app.engine.service import Service
-from app.errors import Conflict, NoSuchModel, Unavailable, UnsupportedType, WrongFields
+from app.errors import Conflict, NoSuchModel, Unavailable, UnsupportedType, WrongFields, from_validation
 from app.samples import coded, picture
 from app.search.collections import Collections
 from app.search.executor import CollectionsExecutor
@@ -47,9 +49,7 @@ _ITEM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}")
 # Described only: what is sent is checked below, with words of its own.
 Name = Annotated[str, Path(json_schema_extra={"pattern": f"^{_NAME.pattern}$"})]
 ItemId = Annotated[str, Path(json_schema_extra={"pattern": f"^{_ITEM.pattern}$"})]
-_PAGE = 100
 _RETRY = 60
-_limit: TypeAdapter[int] = TypeAdapter(Annotated[int, Field(ge=1, le=_PAGE)])
 
 
 @asynccontextmanager
@@ -119,12 +119,12 @@ async def get_collection(name: Name, request: Request, after: str | None = None)
     _check_name(name)
     if unknown := [field for field in request.query_params if field != "after"]:
         said = f"The address has no option '{unknown[0]}'."
-        raise WrongFields(said, f"It takes after alone; a page has {_PAGE} items.", field=unknown[0])
+        raise WrongFields(said, f"It takes after alone; a page has {PAGE} items.", field=unknown[0])
     if after is not None and not _is_uuid(after):
         raise WrongFields("'after' is not the 'next' of a former answer.", "Leave it out to begin.", field="after")
 
     def look(store: Collections) -> tuple[Collection, list[Item], str | None]:
-        return store.describe(name), *store.items(name, _PAGE, after)
+        return store.describe(name), *store.items(name, PAGE, after)
 
     collection, items, following = await _collections(request).ask(look)
     return ItemList.of(collection, data=[ItemCard.of(item) for item in items], next=following)
@@ -198,7 +198,7 @@ async def put_item(name: Name, item: ItemId, request: Request, response: Respons
         {
             "text": {"type": "string", "description": "What to look for, in English or Chinese"},
             "image": _file("Or a photo, to find what is like it"),
-            "limit": {"type": "integer", "minimum": 1, "maximum": _PAGE, "default": 10, "description": "Most items"},
+            "limit": {"type": "integer", "minimum": 1, "maximum": PAGE, "default": 10, "description": "Most items"},
         },
         {"text": "a dog in the snow", "limit": 5},
     ),
@@ -212,14 +212,13 @@ async def search(name: Name, request: Request) -> SearchAnswer:
     with _reservation(request, "search") as reservation:
         annotator = await _annotator(service, reservation)
         posted = await receive(
-            request, _rules(service, annotator, ("image", "text"), options=("limit",)), service, reservation
+            request, _rules(service, annotator, ("image", "text"), (*SearchOptions.model_fields,)), service, reservation
         )
         part, content = _only(posted)
         try:
-            limit = _limit.validate_python(posted.options.get("limit", 10))
+            options = SearchOptions.model_validate(posted.options)
         except ValidationError as error:
-            said, bounds = f"'limit' is a whole number from 1 to {_PAGE}.", f">= 1 and <= {_PAGE}"
-            raise WrongFields(said, "Send one, or leave it out.", field="limit", limit=bounds) from error
+            raise from_validation(error, [*SearchOptions.model_fields]) from error
         await collections.ask(lambda store: store.require(name))
         bundle: dict[Modality, list[bytes | str]] = {part: [content]}
         async with leaving(request) as gone:
@@ -228,7 +227,7 @@ async def search(name: Name, request: Request) -> SearchAnswer:
             _, features = await service.runner.prepare(call, bundle)
             answer = await service.runner.predict(call, features, annotator.embedder.options(), explain=False)
         vector = annotator.query_vector(answer)
-        found = await collections.ask(lambda store: store.search(name, vector, limit, annotator.model))
+        found = await collections.ask(lambda store: store.search(name, vector, options.limit, annotator.model))
         reservation.answered()
     return SearchAnswer(data=[FoundItem.of(kept, moments) for kept, moments in found], notices=answer.notices or {})
 

@@ -91,24 +91,25 @@ async def _events(
             yield _event(part, call, head, metrics)
     # The status line is long gone, so whatever happens now can only be told inside the stream.
     except ServiceError as error:
-        yield _written("error", error.body())
+        yield written("error", error.body())
     except MediaError as error:
-        yield _written("error", from_media(error).body())
+        yield written("error", from_media(error).body())
     except Exception as error:  # noqa: BLE001 - see above; the log has it, the client gets none of it
         log.exception("unexpected error in a stream", exc_info=error)
-        yield _written("error", ServiceError("The server failed on this request.").body())
+        yield written("error", ServiceError("The server failed on this request.").body())
 
 
 def _event(part: Part, call: Call, head: dict[str, Any], metrics: Metrics) -> str:
     name, data = part
     if name != "result":
-        return _written(name, data)
+        return written(name, data)
     metrics.noticed(call.pipeline.config.name, data.get("notices"))
     call.reservation.answered()
-    return _written(name, head | data)
+    return written(name, head | data)
 
 
-def _written(name: str, data: dict[str, Any]) -> str:
+def written(name: str, data: dict[str, Any]) -> str:
+    """One event, as it is sent."""
     return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"
 
 

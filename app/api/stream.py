@@ -46,7 +46,12 @@ class Streams:
         if match is Match.NONE:
             await socket.send_denial_response(no_such_stream(socket.url.path))
         else:
-            await _serve(socket, self.sessions, found["path_params"]["model"])
+            try:
+                await _serve(socket, self.sessions, found["path_params"]["model"])
+            except asyncio.CancelledError:
+                # By a server that stops, which uvicorn would call an error of the application's.
+                if not self.sessions.service.draining:
+                    raise
 
 
 async def _serve(socket: WebSocket, sessions: Sessions, model: str) -> None:

@@ -90,7 +90,7 @@ def search(
     except IndexFault as error:
         fail(str(error))
     try:
-        page.write_text(rendered, encoding="utf-8")
+        _write(page, rendered)
     except OSError as error:
         fail(f"{page} cannot be written: {error}")
     for hit in hits:
@@ -110,6 +110,17 @@ def _contents(file: Path) -> bytes:
         return file.read_bytes()
     except OSError as error:
         fail(f"{file} cannot be read: {error}")
+
+
+def _write(page: Path, text: str) -> None:
+    """All of it or nothing, which the next run would take for somebody's file."""
+    from models.files import write_whole
+
+    # A pipe, or /dev/null, stays what it is.
+    if page.exists() and not page.is_file():
+        page.write_text(text, encoding="utf-8")
+    else:
+        write_whole(page.resolve(), text)
 
 
 def _printable(path: object) -> str:

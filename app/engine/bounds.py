@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+DRAIN_SECONDS = 5.0
+"""For the sessions of a server that stops: longest until each has its state and is over."""
 _HELD_BYTES = 2**20
 """16 s of sound at 16 kHz, or seven pictures: a modality may be late by as long as two pictures may be apart."""
 

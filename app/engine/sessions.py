@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
-from app.engine.bounds import SessionBounds
+from app.engine.bounds import DRAIN_SECONDS, SessionBounds
 from app.engine.connection import DRAINING, NORMAL, Event
 from app.engine.live import Live
 from app.engine.service import Service
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from models.streaming.session import Session, Snapshot
 
 _SWEEP_SECONDS = 1.0
-_DRAIN_SECONDS = 5.0
 _RETRY_FULL = 10
 _MOST_ENDED = 256
 _START_BYTES = 1024
@@ -177,7 +176,7 @@ class Sessions:
             else:
                 self.remove(live, "draining")
         with suppress(TimeoutError):
-            async with asyncio.timeout(_DRAIN_SECONDS):
+            async with asyncio.timeout(DRAIN_SECONDS):
                 await self._empty.wait()
         for live in list(self.lives.values()):
             self.remove(live, "draining")

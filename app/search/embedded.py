@@ -1,5 +1,6 @@
 """Qdrant in a folder of this process, as the last one that used it may have left it."""
 
+import errno
 import sqlite3
 from contextlib import suppress
 from pathlib import Path
@@ -13,11 +14,16 @@ if TYPE_CHECKING:
     from qdrant_client import QdrantClient, models
 
 
+_OF_THE_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
+"""What another folder on the same disk would not mend."""
+
+
 def open_embedded(folder: Path) -> "QdrantClient":
     """The store in ``folder``, which is made where it is missing, without what interrupted calls left.
 
     Raises:
         Conflict: the folder cannot be written.
+        OSError: its disk is full, or fails.
         RuntimeError: another process holds it.
     """
     # Takes a second to import, which only who uses collections should pay for.
@@ -28,6 +34,8 @@ def open_embedded(folder: Path) -> "QdrantClient":
         _forget_beginning(folder)
         client = QdrantClient(path=str(folder))
     except OSError as error:
+        if error.errno in _OF_THE_DISK:
+            raise
         said = f"The store of collections cannot be opened: {error}"
         raise Conflict(said, "Set FUSIONRNN_COLLECTIONS_DIR to a folder that can be written.") from error
     # On a full disk it can still be read.

@@ -193,15 +193,21 @@ class FolderIndex:
             IndexFault: the file is damaged.
         """
         try:
-            rows = self._database.execute("SELECT id, file, seconds, vector FROM moments ORDER BY id").fetchall()
-            if not rows:
-                return []
-            vectors = np.frombuffer(b"".join(vector for *_, vector in rows), "<f2").reshape(len(rows), self.size)
-            scores = vectors.astype(np.float32) @ query
-            chosen = _spread(scores.argsort()[::-1].tolist(), [(file, at) for _, file, at, _ in rows], limit, apart)
-            return [self._hit(rows[row][0], float(scores[row])) for row in chosen]
+            # All of it from one state of the file: another process may forget what was found, before it is shown.
+            with self._database:
+                self._database.execute("BEGIN")
+                return self._nearest(query, limit, apart)
         except (sqlite3.Error, ValueError) as error:
             raise IndexFault(f"{self.path} is damaged ({error}): make it anew") from error
+
+    def _nearest(self, query: Vector, limit: int, apart: float) -> list[Hit]:
+        rows = self._database.execute("SELECT id, file, seconds, vector FROM moments ORDER BY id").fetchall()
+        if not rows:
+            return []
+        vectors = np.frombuffer(b"".join(vector for *_, vector in rows), "<f2").reshape(len(rows), self.size)
+        scores = vectors.astype(np.float32) @ query
+        chosen = _spread(scores.argsort()[::-1].tolist(), [(file, at) for _, file, at, _ in rows], limit, apart)
+        return [self._hit(rows[row][0], float(scores[row])) for row in chosen]
 
     def _hit(self, moment: int, score: float) -> Hit:
         path, seconds, captions, thumbnail = self._database.execute(

@@ -142,6 +142,15 @@ def test_option_out_of_range(client: TestClient, name: str, value: str, limit: s
         assert body["limit"] == limit
 
 
+@pytest.mark.parametrize("name", ["beam_size", "length_penalty", "seed"])
+def test_a_boolean_is_no_number(client: TestClient, name: str) -> None:
+    for value in (True, False):
+        sent = {"image": base64.b64encode(JPEG).decode(), name: value}
+        body = problem(client.post(URL, json=sent), 422)
+        assert body["field"] == name
+        assert "should be a valid" in body["detail"]
+
+
 def test_an_option_that_is_too_long(client: TestClient) -> None:
     assert problem(client.post(URL, files={"image": JPEG}, data={"language": "x" * 5000}), 413)["limit"] == "4096 bytes"
 

@@ -68,12 +68,12 @@ def test_figures_that_cannot_be_saved_leave_those_that_stand_there(
 
     folder = tiny_captioner(tmp_path / "captioner")
     (folder / "metrics.json").write_text('{"n": 7}')
-    (folder / "metrics.tmp").mkdir()
+    (folder / "metrics.json.tmp").mkdir()
     monkeypatch.setattr(evaluation, "usable_examples", lambda *_, **__: None)
     monkeypatch.setattr(evaluation, "measure", lambda *_: {"figures": {}})
     code, _, complaint = run("evaluate", folder, "--data", tmp_path, "--save")
     assert code == 1
-    assert re.search(r"metrics\.tmp cannot be written or read \(Is a directory\)$", complaint.strip())
+    assert re.search(r"metrics\.json\.tmp cannot be written or read \(Is a directory\)$", complaint.strip())
     assert (folder / "metrics.json").read_text() == '{"n": 7}'
 
 
@@ -169,7 +169,7 @@ def test_manifest_names_a_file_that_cannot_be_read_or_written(tmp_path: Path, mo
         for number in range(2):
             (tmp_path / label / f"{number}.txt").write_text("a text")
     opened = Path.open
-    for name in ("0.txt", "train.tmp"):  # which becomes train.jsonl once it is whole
+    for name in ("0.txt", "train.jsonl.tmp"):  # which becomes train.jsonl once it is whole
 
         def forbidden(self: Path, *arguments: Any, name: str = name, **named: Any) -> Any:
             if self.name == name:

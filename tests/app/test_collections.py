@@ -1,7 +1,9 @@
 """Collections over HTTP: put, search, look at, delete; what is refused; and that they last over a restart."""
 
 import base64
+import errno
 import gc
+import os
 import re
 import threading
 import time
@@ -375,6 +377,22 @@ def test_a_store_that_cannot_be_made_says_what_to_set(models: Path, open_client:
     assert "FUSIONRNN_COLLECTIONS_DIR" in answer.json()["remedy"]
 
 
+def test_a_store_that_a_full_disk_does_not_let_be_made_is_the_disks_fault(
+    models: Path, open_client: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = open_client(model_dir=[models], collections_dir=tmp_path / "store")
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr("qdrant_client.QdrantClient", fail)
+        refused = put(full, "first/item", image=picture(RED))
+    assert (refused.status_code, refused.json()["type"]) == (507, "urn:fusionrnn:problem:storage-failed")
+    assert "Free space" in refused.json()["remedy"]
+    assert put(full, "first/item", image=picture(RED)).status_code == 201
+
+
 def test_an_empty_file_is_said_to_be_empty(client: TestClient) -> None:
     answer = client.put("/v1/collections/new/items/empty", files={"image": ("empty.jpg", b"")})
     assert answer.status_code == 422
@@ -397,7 +415,7 @@ def test_collections_last_over_a_restart(models: Path, tmp_path: Path) -> None:
 
 
 def test_many_items_come_in_pages(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.api.collections._PAGE", 2)
+    monkeypatch.setattr("app.api.collections.PAGE", 2)
     for name in "abc":
         put(client, f"pages/{name}", image=picture(RED))
     first = client.get("/v1/collections/pages").json()
@@ -477,6 +495,7 @@ def test_uploads_that_are_not_taken(client: TestClient, files: dict[str, bytes],
         ({"text": "a dog", "limit": 0}, 422),
         ({"text": "a dog", "limit": 101}, 422),
         ({"text": "a dog", "limit": "many"}, 422),
+        ({"text": "a dog", "limit": True}, 422),
         ({"text": "a dog", "top": 3}, 422),
         ({"text": "x" * 20_001}, 422),
         ({"image": "not base64"}, 400),

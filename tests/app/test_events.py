@@ -91,7 +91,8 @@ def test_words_are_told_before_the_answer_whatever_is_posted(client: TestClient,
     *told, (last, result) = events(client.post(LIVE, files=files, headers=ASKED).text)
     assert (last, without_id(result)) == ("result", without_id(whole))
     assert {name for name, _ in told} <= {"partial", "final", "progress"}
-    name, data = told[-1]
+    # On a busy machine a second may pass behind it.
+    name, data = [event for event in told if event[0] != "progress"][-1]
     assert (name, data["endpoint"], data["end"]) == ("final", "end", pytest.approx(3, abs=0.05))
 
 

@@ -18,6 +18,18 @@ from app.settings import Settings, unknown_settings
 from tests.repository.project import ROOT
 
 
+def test_a_user_without_a_home_can_serve(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(_: int) -> None:
+        raise KeyError
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    for name in ("HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert Settings().collections_dir == Path("/.local/share/fusionrnn/collections")
+    monkeypatch.setenv("XDG_DATA_HOME", "/data")
+    assert Settings().collections_dir == Path("/data/fusionrnn/collections")
+
+
 def test_the_environment_sets_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FUSIONRNN_MODEL_DIR", os.pathsep.join(["one", "two"]))
     monkeypatch.setenv("FUSIONRNN_PLUGINS", "first,second")

@@ -17,6 +17,7 @@ import pytest
 import structlog
 from pydantic import SecretStr
 
+from app.engine.bounds import DRAIN_SECONDS
 from app.settings import Settings
 from app.workers import Worker, Workers, _spawn, shared
 from models.checkpoint import save_checkpoint
@@ -421,6 +422,11 @@ def test_whoever_connects_while_processes_drain_is_refused(monkeypatch: pytest.M
     assert len(told) == 2
     assert min(told) >= 0
     assert refused == [True, True]
+
+
+def test_processes_have_time_for_their_sessions_and_then_for_their_requests() -> None:
+    settings = Settings(workers=2, drain_seconds=3, shutdown_seconds=7)
+    assert Workers(settings, lambda _: None)._patience > 3 + DRAIN_SECONDS + 7
 
 
 def test_each_process_has_its_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,14 @@ def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("kept.json", "new")]
 
 
+def test_no_other_file_beside_it_is_touched(tmp_path: Path) -> None:
+    (tmp_path / "page.tmp").write_text("a user's own")
+    write_whole(tmp_path / "page.html", "a page")
+    assert (tmp_path / "page.tmp").read_text() == "a user's own"
+    write_whole(tmp_path / "page.tmp", "a page")
+    assert (tmp_path / "page.tmp").read_text() == "a page"
+
+
 def test_a_text_whose_disk_is_full_leaves_the_one_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "metrics.json"
     write_whole(path, "{}\n")

@@ -1,5 +1,8 @@
 """`fusionrnn index` and `fusionrnn search`, as a person types them."""
 
+import errno
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -157,6 +160,39 @@ def test_a_page_replaces_nothing_but_a_page(models: Path, pictures: Path, tmp_pa
         assert other.read_bytes() == before
     for _ in range(2):
         assert run(models, "search", index, "a dog", "--page", page)[0] == 0
+
+
+def test_a_page_that_a_full_disk_cuts_short_leaves_the_one_before(
+    models: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index, page, link = tmp_path / "my.index", tmp_path / "page.html", tmp_path / "link.html"
+    link.symlink_to(page)
+    assert run(models, "index", pictures, "--out", index, "--captioner", "")[0] == 0
+    assert run(models, "search", index, "a dog", "--page", link)[0] == 0
+    assert link.is_symlink()
+    before = page.read_bytes()
+    write = Path.write_text
+
+    def full(path: Path, text: str, **given: str) -> int:
+        write(path, text[:9], **given)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_text", full)
+        code, _, complaints = run(models, "search", index, "a cat", "--page", page)
+    assert (code, "cannot be written" in complaints) == (1, True)
+    assert page.read_bytes() == before
+    assert run(models, "search", index, "a cat", "--page", page)[0] == 0
+
+
+def test_a_pipe_is_written_to_and_stays_one(models: Path, pictures: Path, tmp_path: Path) -> None:
+    index, pipe = tmp_path / "my.index", tmp_path / "pipe"
+    assert run(models, "index", pictures, "--out", index, "--captioner", "")[0] == 0
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE) as reader:
+        assert run(models, "search", index, "a dog", "--page", pipe)[0] == 0
+        assert b"<figure>" in reader.communicate(timeout=60)[0]
+    assert pipe.is_fifo()
 
 
 def test_what_is_noticed_of_a_query_is_said(models: Path, pictures: Path, tmp_path: Path) -> None:

@@ -268,6 +268,25 @@ def test_what_another_process_replaces_meanwhile_is_copied_whole(
     assert len(index) == before + 1
 
 
+def test_what_another_process_forgets_meanwhile_is_found_or_not(
+    tmp_path: Path, index: FolderIndex, folder: Path, annotator: Annotator
+) -> None:
+    run(index, folder, annotator)
+    with FolderIndex(tmp_path / "my.index", model=annotator.model, size=annotator.size, folder=folder) as other:
+        other._database.execute("PRAGMA busy_timeout = 0")
+
+        def forget(statement: str) -> None:
+            if statement.startswith("SELECT path, seconds"):
+                with suppress(IndexFault):
+                    other.remove(other.paths())
+
+        index._database.set_trace_callback(forget)
+        assert len(nearest(index, annotator, picture(RED))) == 6
+        index._database.set_trace_callback(None)
+        other.remove(other.paths())
+    assert nearest(index, annotator, picture(RED)) == []
+
+
 def test_what_another_process_takes_in_meanwhile_stays(
     tmp_path: Path, index: FolderIndex, folder: Path, annotator: Annotator
 ) -> None:
