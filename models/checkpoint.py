@@ -44,7 +44,7 @@ class CheckpointError(ValueError):
     """A folder is not a usable checkpoint: ``folder`` and ``reason`` say which and why."""
 
     def __init__(self, folder: Path, reason: str) -> None:
-        super().__init__(f"{folder.name}: {reason}")
+        super().__init__(f"{folder.absolute().name}: {reason}")
         self.folder = folder
         self.reason = reason
 
@@ -114,6 +114,8 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
         CheckpointError: anything about the folder is not as it must be.
     """
     folder = Path(folder)
+    if not folder.is_dir():
+        raise CheckpointError(folder, f"there is no folder {folder.absolute()}")
     for name, most in _MOST_BYTES.items():
         size = (folder / name).stat().st_size if (folder / name).is_file() else None
         if size is None and name in (CONFIG, WEIGHTS):
