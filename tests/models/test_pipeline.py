@@ -117,6 +117,32 @@ def test_a_broken_photo_is_a_media_error(pipeline: Pipeline) -> None:
         pipeline.decode({"image": [encoded_photo()[:200]]}, LIMITS)
 
 
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [
+        (Path("photo.jpg"), type(Path()).__name__),
+        (None, "NoneType"),
+        (photo(), "Image"),
+        (np.asarray(photo()), "ndarray"),
+        (io.BytesIO(encoded_photo()), "BytesIO"),
+        (bytearray(encoded_photo()), "bytearray"),
+        (memoryview(encoded_photo()), "memoryview"),
+        ([encoded_photo(), None], "NoneType"),
+        ([[encoded_photo()]], "list"),
+        ({"image": encoded_photo()}, "dict"),
+    ],
+)
+def test_what_is_no_bytes_is_named_with_what_to_give(pipeline: Pipeline, given: Any, kind: str) -> None:
+    with pytest.raises(UnsupportedMedia, match=rf"of type {kind}, not the bytes .* Path\.read_bytes\(\)") as error:
+        pipeline.answer({"image": given})
+    assert error.value.modality == "image"
+
+
+def test_an_empty_list_is_no_medium(pipeline: Pipeline) -> None:
+    with pytest.raises(UnsupportedMedia, match="There is no image in the bundle"):
+        pipeline.answer({"image": []})
+
+
 PLUGIN = """
 from typing import Literal
 import torch
