@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import torch
 from pydantic import BaseModel
@@ -107,6 +107,9 @@ class Pipeline(Profile):
             accepts=accepts,
             streaming_refusal=refusal(checkpoint.config, checkpoint.network),
         )
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Pipeline is not pickled nor copied, for its weights are packed: load it in each process")
 
     def profile(self) -> Profile:
         """What there is to know of the checkpoint, without holding its weights."""

@@ -1,6 +1,8 @@
+import copy
 import importlib
 import io
 import json
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -136,6 +138,12 @@ def test_what_is_no_bytes_is_named_with_what_to_give(pipeline: Pipeline, given: 
     with pytest.raises(UnsupportedMedia, match=rf"of type {kind}, not the bytes .* Path\.read_bytes\(\)") as error:
         pipeline.answer({"image": given})
     assert error.value.modality == "image"
+
+
+@pytest.mark.parametrize("copied", [pickle.dumps, copy.deepcopy])
+def test_what_another_process_needs_is_said(pipeline: Pipeline, copied: Any) -> None:
+    with pytest.raises(TypeError, match="load it in each process"):
+        copied(pipeline)
 
 
 def test_an_empty_list_is_no_medium(pipeline: Pipeline) -> None:
