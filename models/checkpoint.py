@@ -49,7 +49,7 @@ class CheckpointError(ValueError):
 
     def __init__(self, folder: Path, reason: str) -> None:
         reason = printable(reason)
-        super().__init__(f"{folder.name}: {reason}")
+        super().__init__(f"{folder.absolute().name}: {reason}")
         self.folder = folder
         self.reason = reason
 
@@ -119,6 +119,8 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
         CheckpointError: anything about the folder is not as it must be.
     """
     folder = Path(folder)
+    if not folder.is_dir():
+        raise CheckpointError(folder, f"there is no folder {folder.absolute()}")
     before = _state(folder)
     for name in _MOST_BYTES:
         found = _check_file(folder, name)

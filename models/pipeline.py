@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import torch
 from pydantic import BaseModel
@@ -108,6 +108,9 @@ class Pipeline(Profile):
             streaming_refusal=refusal(checkpoint.config, checkpoint.network),
         )
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Pipeline is not pickled nor copied, for its weights are packed: load it in each process")
+
     def profile(self) -> Profile:
         """What there is to know of the checkpoint, without holding its weights."""
         return Profile(**{field.name: getattr(self, field.name) for field in fields(Profile)})
@@ -149,7 +152,7 @@ class Pipeline(Profile):
             if found := item.features.decode(name, self._sources(name, item, sources), limits, item.max_items):
                 media[name] = found
             elif item.required or len(self.config.modalities) == 1:
-                posted = ", ".join(bundle) or "bundle"
+                posted = ", ".join(part for part, given in sources.items() if given) or "bundle"
                 raise UnsupportedMedia(name, f"There is no {name} in the {posted}.", f"Post a part '{name}'.")
         if not media:
             names = ", ".join(self.config.modalities)
@@ -246,7 +249,7 @@ class Pipeline(Profile):
             )
 
     def _listed(self, bundle: Bundle) -> Sources:
-        sources = {part: [data] if isinstance(data, bytes | str) else list(data) for part, data in bundle.items()}
+        sources = {part: _media(part, data) for part, data in bundle.items()}
         for part, items in sources.items():
             most = self.accepts.get(part)
             if most is None:
@@ -262,6 +265,25 @@ class Pipeline(Profile):
 
     def _inputs(self, queries: Sequence[Query]) -> dict[str, Padded]:
         return self.padded([query.features for query in queries])
+
+
+def _media(part: Modality, data: Any) -> list[bytes | str]:
+    """The media of a part, one or several.
+
+    Raises:
+        UnsupportedMedia: one is neither bytes nor text, but a path, an open file, an array.
+    """
+    # Bytes of other types are sequences too, of numbers.
+    one = isinstance(data, bytes | bytearray | memoryview | str) or not isinstance(data, Sequence)
+    items: list[bytes | str] = [data] if one else list(data)
+    for item in items:
+        if not isinstance(item, bytes | str):
+            raise UnsupportedMedia(
+                part,
+                f"The {part} is a Python object of type {type(item).__name__}, not the bytes of a medium.",
+                "Give bytes: what a file holds, as Path.read_bytes() reads it, or what a library encodes.",
+            )
+    return items
 
 
 def _noticed(result: Result, features: Extracted) -> Result:

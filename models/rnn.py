@@ -97,7 +97,8 @@ class RecurrentEncoder(nn.Module):
 
     def initial_state(self, rows: int, device: torch.device | None = None) -> State:
         """The all-zero state of ``rows`` rows: ``h{layer}`` and, for LSTM, ``c{layer}``, each [rows, H]."""
-        return {name: torch.zeros(rows, self.hidden_size, device=device) for name in self._names}
+        weight = next(self.parameters())
+        return {name: weight.new_zeros(rows, self.hidden_size, device=device) for name in self._names}
 
     def forward(self, x: Tensor, lengths: Tensor, state: State | None = None) -> SequenceOutput:
         """Encode ``x`` [B, T, X] of ``lengths`` [B], going on from ``state`` if one is given.
@@ -128,7 +129,7 @@ class RecurrentEncoder(nn.Module):
             nothing = self.initial_state(len(x), x.device) if state is None else state
             return x.new_zeros(len(x), 0, self.output_size), nothing
         if state is None:
-            initial = [torch.zeros(1, x.shape[0], self.hidden_size, device=x.device)] * len(self._names)
+            initial = [x.new_zeros(1, x.shape[0], self.hidden_size)] * len(self._names)
         else:
             initial = [state[name].unsqueeze(0) for name in self._names]
         final: _Layered = []

@@ -12,8 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-Tape = list[tuple[Tensor, Tensor]]
-"""The inputs [R, I] and output gradients [R, O] of each step, in the order in which back-propagation reaches them."""
+Tape = list[tuple[int, Tensor, Tensor]]
+"""The inputs [R, I] and output gradients [R, O] of each step, in the order in which back-propagation reaches them.
+
+First the number of the run of back-propagation, for one that is asked for other gradients leaves its steps here unread.
+"""
 
 
 class StepLinear(nn.Linear):
@@ -55,12 +58,16 @@ class _Gather(torch.autograd.Function):
         return weight.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else weight.view_as(weight)
 
     @staticmethod
-    def backward(ctx: Any, *_: Tensor | None) -> tuple[Tensor | None, None]:
-        if not ctx.tape:
-            return None, None
-        inputs, gradients = (torch.cat(parts) for parts in zip(*ctx.tape, strict=True))
+    def backward(ctx: Any, *handed: Tensor | None) -> tuple[Tensor | None, None]:
+        (total,) = handed  # nothing but by the gradient of a gradient: of the product in ``_Use.backward``
+        here = _run()
+        steps = [(x.flatten(0, -2), gradient.flatten(0, -2)) for run, x, gradient in ctx.tape if run == here]
         ctx.tape.clear()
-        return (gradients.t() @ inputs).to(ctx.dtype), None
+        if steps:
+            inputs, gradients = (torch.cat(parts) for parts in zip(*steps, strict=True))
+            gathered = gradients.t() @ inputs
+            total = gathered if total is None else total + gathered
+        return None if total is None else total.to(ctx.dtype), None
 
 
 class _Use(torch.autograd.Function):
@@ -75,5 +82,11 @@ class _Use(torch.autograd.Function):
     def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor, None, None]:
         x, weight = ctx.saved_tensors
         gradient = outputs[0].to(weight.dtype)
-        ctx.tape.append((x.flatten(0, -2), gradient.flatten(0, -2)))
+        ctx.tape.append((_run(), x, gradient))
         return (gradient @ weight).to(ctx.dtype), None, None
+
+
+def _run() -> int:
+    """The number of the run of back-propagation under way. It has no public name; torch is pinned exactly."""
+    number: int = torch._C._current_graph_task_id()  # noqa: SLF001
+    return number

@@ -76,7 +76,7 @@ class SequenceConv(nn.Module):
     def initial_state(self, rows: int, device: torch.device | None = None) -> State:
         """Silence before the first input: ``context`` [rows, kernel - 1, C, F] and ``phase`` int64 [rows]."""
         return {
-            "context": torch.zeros(rows, self.reach, *self.shape, device=device),
+            "context": self.conv.weight.new_zeros(rows, self.reach, *self.shape, device=device),
             "phase": torch.zeros(rows, dtype=torch.int64, device=device),
         }
 

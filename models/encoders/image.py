@@ -48,7 +48,7 @@ class RegionEncoder(nn.Module):
     def pixels(self, x: Tensor, lengths: Tensor) -> Tensor:
         """The real frames [F, 3, H, W] of a padded batch, scaled to -1..1: no work is spent on padding."""
         frames = [row[:length] for row, length in zip(x, lengths.tolist(), strict=True)]
-        return torch.cat(frames).float() / 127.5 - 1
+        return torch.cat(frames).to(self.project.weight.dtype) / 127.5 - 1
 
     def regions(self, maps: Tensor, lengths: Tensor, frames: int) -> SequenceOutput:
         """The output for feature maps [F, C, h, w] of all real frames, padded again to ``frames`` a row."""

@@ -96,7 +96,7 @@ class LipsCNN(nn.Module):
             before: [B, kernel - 1, H, W], what a causal network saw before them.
         """
         real = length_mask(lengths, x.shape[1])
-        vectors = torch.zeros(*real.shape, self.vector, device=x.device)
+        vectors = self.project.weight.new_zeros(*real.shape, self.vector)
         if not bool(real.any()):
             return vectors
         if before is not None:
@@ -113,7 +113,8 @@ class LipsCNN(nn.Module):
 
     def _see(self, around: Tensor) -> Tensor:
         """Frames and those around them [N, H, W, kernel] -> vectors [N, vector]."""
-        maps = self.layers(around.movedim(-1, 1).contiguous(memory_format=torch.channels_last))
+        pixels = around.movedim(-1, 1).to(self.project.weight.dtype)
+        maps = self.layers(pixels.contiguous(memory_format=torch.channels_last))
         seen: Tensor = self.project(maps.flatten(1)).relu()
         return seen
 

@@ -2,7 +2,6 @@
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -53,7 +52,7 @@ class FrameCNN(nn.Module):
     def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         """Vectors of the first ``lengths[b]`` (>= 0) frames of each row, and zeros."""
         real = length_mask(lengths, x.shape[1])
-        vectors = torch.zeros(*real.shape, self.width, device=x.device)
+        vectors = self.project.weight.new_zeros(*real.shape, self.width)
         frames = x[real]
         if not len(frames):
             return vectors
@@ -62,7 +61,8 @@ class FrameCNN(nn.Module):
 
     def _see(self, frames: Tensor) -> Tensor:
         """Frames [N, planes, H, W] of 0..255 -> vectors [N, width]."""
-        seen: Tensor = self.project(self.pool(self.cnn(frames.float() / 127.5 - 1)).flatten(1)).relu()
+        pixels = frames.to(self.project.weight.dtype) / 127.5 - 1
+        seen: Tensor = self.project(self.pool(self.cnn(pixels)).flatten(1)).relu()
         return seen
 
 

@@ -71,7 +71,8 @@ class MemoryFusion(nn.Module):
     def initial_state(self, rows: int, device: torch.device | None = None) -> State:
         """The state of ``rows`` rows before their first step: h and c of all LSTMs, the memory u, and the attention."""
         sizes = {"h": len(self.modalities) * self.hidden, "c": len(self.modalities) * self.hidden, "u": self.memory}
-        state = {name: torch.zeros(rows, size, device=device) for name, size in sizes.items()}
+        weight = next(self.parameters())
+        state = {name: weight.new_zeros(rows, size, device=device) for name, size in sizes.items()}
         return state | under("mass", self.mass.initial_state(rows, device))
 
     def forward(self, inputs: Mapping[str, SequenceOutput], present: Tensor) -> FusionOutput:

@@ -197,6 +197,16 @@ def test_files_that_are_missing_or_broken_are_named(folder: Path) -> None:
         load_checkpoint(folder)
 
 
+def test_a_folder_that_is_not_there_is_named_as_it_was_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match=rf"^captioner: there is no folder {tmp_path}/zoo/captioner$"):
+        load_checkpoint("zoo/captioner")
+    with pytest.raises(CheckpointError, match=rf"^{tmp_path.name}: config\.json is missing"):
+        load_checkpoint(".")
+
+
 def test_loading_draws_no_random_values_and_imports_no_compiler(tmp_path: Path) -> None:
     folder = tiny_captioner(tmp_path / "captioner")
     script = (

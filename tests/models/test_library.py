@@ -4,6 +4,7 @@ import doctest
 import importlib
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,12 @@ def test_the_examples_in_the_code_run(name: str, monkeypatch: pytest.MonkeyPatch
     found = doctest.testmod(importlib.import_module(name), extraglobs={"photo": encoded_photo()})
     assert found.attempted >= 3
     assert not found.failed
+
+
+def test_type_checkers_read_its_types_where_it_is_installed() -> None:
+    assert (ROOT / "models" / "py.typed").is_file()
+    packaging = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert "py.typed" in packaging["tool"]["setuptools"]["package-data"]["models"]
 
 
 def test_three_lines_caption_a_photo() -> None:

@@ -1,6 +1,8 @@
+import copy
 import importlib
 import io
 import json
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -115,6 +117,38 @@ def test_a_caption_without_a_word_has_nothing_to_explain(pipeline: Pipeline) -> 
 def test_a_broken_photo_is_a_media_error(pipeline: Pipeline) -> None:
     with pytest.raises(MediaError):
         pipeline.decode({"image": [encoded_photo()[:200]]}, LIMITS)
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [
+        (Path("photo.jpg"), type(Path()).__name__),
+        (None, "NoneType"),
+        (photo(), "Image"),
+        (np.asarray(photo()), "ndarray"),
+        (io.BytesIO(encoded_photo()), "BytesIO"),
+        (bytearray(encoded_photo()), "bytearray"),
+        (memoryview(encoded_photo()), "memoryview"),
+        ([encoded_photo(), None], "NoneType"),
+        ([[encoded_photo()]], "list"),
+        ({"image": encoded_photo()}, "dict"),
+    ],
+)
+def test_what_is_no_bytes_is_named_with_what_to_give(pipeline: Pipeline, given: Any, kind: str) -> None:
+    with pytest.raises(UnsupportedMedia, match=rf"of type {kind}, not the bytes .* Path\.read_bytes\(\)") as error:
+        pipeline.answer({"image": given})
+    assert error.value.modality == "image"
+
+
+@pytest.mark.parametrize("copied", [pickle.dumps, copy.deepcopy])
+def test_what_another_process_needs_is_said(pipeline: Pipeline, copied: Any) -> None:
+    with pytest.raises(TypeError, match="load it in each process"):
+        copied(pipeline)
+
+
+def test_an_empty_list_is_no_medium(pipeline: Pipeline) -> None:
+    with pytest.raises(UnsupportedMedia, match="There is no image in the bundle"):
+        pipeline.answer({"image": []})
 
 
 PLUGIN = """

@@ -6,6 +6,7 @@ fusions are first tested alone, where the hostile cases are, and then every comb
 """
 
 from collections.abc import Sequence
+from copy import deepcopy
 from functools import cache
 from itertools import accumulate, product
 from pathlib import Path
@@ -189,6 +190,25 @@ def test_encoder_starts_again_where_a_chunk_ended(encoder: EncoderConfig) -> Non
         close(torch.cat(found, 1), whole.sequence)
 
 
+each_precision = pytest.mark.parametrize("precision", [torch.float64, torch.bfloat16])
+
+
+@each_precision
+@each_encoder
+def test_encoder_computes_in_the_precision_of_its_weights(encoder: EncoderConfig, precision: torch.dtype) -> None:
+    part: Any = deepcopy(built(encoder)).to(precision)
+    batch = padded(rows_of(encoder, 0))
+    values = batch.values.to(precision) if batch.values.is_floating_point() else batch.values
+    output = part(values, batch.lengths)
+    assert output.sequence.dtype == output.pooled.dtype == precision
+    assert output.pooled.isfinite().all()
+    if precision == torch.float64:
+        torch.testing.assert_close(output.pooled.float(), encoded(encoder, 0).pooled, atol=1e-4, rtol=1e-3)
+    if getattr(part, "causal", False):
+        steps = values[:1, : int(batch.lengths[0])]
+        assert part.step(steps, part.initial_state(1))[0].dtype == precision
+
+
 # Fusions
 
 
@@ -237,6 +257,24 @@ def test_fusion_goes_on_where_a_chunk_ended(fusion: FusionConfig) -> None:
             close(torch.cat([each.sequence.sequence for each in found], 1), whole.sequence.sequence)
         if whole.votes is not None:
             close(last.votes[present], whole.votes[present])
+
+
+@each_precision
+@each_fusion
+def test_fusion_computes_in_the_precision_of_its_weights(fusion: FusionConfig, precision: torch.dtype) -> None:
+    part = made(FUSIONS, fusion, SIZES)
+    inputs = fusion_inputs(fusion)
+    present = everything(inputs)
+    wanted = part(inputs, present).fused
+    given = {
+        name: SequenceOutput(output.sequence.to(precision), output.lengths, output.pooled.to(precision))
+        for name, output in inputs.items()
+    }
+    found = deepcopy(part).to(precision)(given, present)
+    assert found.fused.dtype == precision
+    assert found.contributions.isfinite().all()
+    if precision == torch.float64:
+        torch.testing.assert_close(found.fused.float(), wanted, atol=1e-5, rtol=1e-4)
 
 
 @each_fusion

@@ -43,3 +43,24 @@ def test_a_layer_that_was_not_called_or_is_frozen_gets_no_gradient() -> None:
     assert layers[1].weight.grad is None
     assert layers[2].weight.grad is None
     assert x.grad is not None
+
+
+def passes(cell: torch.nn.Module, steps: Tensor, names: tuple[str, ...]) -> list[Tensor]:
+    """Gradients of a gradient, of the penalty on it alone and, behind it on the same graph, of the loss itself."""
+    total = loss(cell, steps, names)
+    (gradient,) = torch.autograd.grad(total, steps, create_graph=True)
+    wanted = [steps, *cell.parameters()]
+    penalty = torch.autograd.grad(gradient.square().sum(), wanted, retain_graph=True)
+    return [*penalty, *torch.autograd.grad(total, wanted)]
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_gathered_gradients_hold_in_each_pass_over_one_graph(name: CellName) -> None:
+    torch.manual_seed(0)
+    cell = CELLS[name](4, 6)
+    steps = torch.randn(5, 3, 4, requires_grad=True)
+    wanted = passes(cell, steps, cell.state_names)
+    with unrolled(cell):
+        found = passes(cell, steps, cell.state_names)
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)

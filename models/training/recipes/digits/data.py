@@ -1,6 +1,7 @@
 """Digits seen, spoken, written and read from lips: sets that have nothing in common but their classes."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,10 @@ from models.features.ink import InkFeatures
 from models.features.text import TextTokenizer
 from models.sequence import Padded, pad
 from models.training.manifest import DataError, read_manifest
-from models.training.recipes.av_speech.data import GRAMMAR, SpeechData
+from models.training.recipes.av_speech.data import GRAMMAR, Sentence, SpeechData
 from models.training.recipes.digits.corruption import spoilt_pictures, spoilt_sound
 from models.training.recipes.digits.printed import FACES, printed
+from models.training.recipes.digits.spoken import RATE, Sounds, Spoken, closely, spoken_within
 from models.training.recipes.digits.words import FORMS, garbled, written
 from models.training.recipes.waveforms import (
     Waveforms,
@@ -34,11 +36,14 @@ from models.training.recipes.waveforms import (
 
 DIGITS = tuple(forms[0] for forms in FORMS)
 MODALITIES = ("audio", "image", "text", "video")
-RATE = 8000
+SENTENCES = "sentences"
+"""A split like ``val``, whose sounds are digits out of sentences, and who says these in it."""
 EVERY = 12
 """Of MNIST's training pictures, which come without a validation set, every so many-th is held back."""
 MARGIN = 3
 """Frames of a talking face before and after the digit."""
+_PLACE = next(place for place, words in enumerate(GRAMMAR) if "zero" in words)
+"""Of the digit in a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,7 @@ class Split:
 
     pictures: Tensor
     picture_classes: Tensor
-    sounds: Waveforms
+    sounds: Sounds
     sound_classes: Tensor
     speakers: list[str]
     lips: list[Tensor]
@@ -60,7 +65,9 @@ class Split:
 
 
 def load(data: Path, cache: Path) -> dict[str, Split]:
-    """Read ``mnist``, ``fsdd`` and ``grid_s1`` in the folder ``data``; in training some pictures are printed digits.
+    """Read ``mnist``, ``fsdd`` and ``grid_s1`` in the folder ``data``: ``train``, ``val`` and ``SENTENCES``.
+
+    In training some pictures are printed digits, and some sounds are cut out of the sentences of ``grid_s1``.
 
     Raises:
         DataError: one of them is missing.
@@ -75,29 +82,43 @@ def load(data: Path, cache: Path) -> dict[str, Split]:
     splits = {}
     for name, rows in {"train": ~held_back, "val": held_back}.items():
         manifest = read_manifest(data / "fsdd", name, media=("audio",))
-        lips = [_lips(speech, name, row) for row in range(speech.count(name))]
-        seen, seen_classes = pictures[rows], classes[rows]
-        if name == "train":
-            in_print, print_classes = printed(FACES)
-            seen, seen_classes = torch.cat([seen, in_print]), torch.cat([seen_classes, print_classes])
+        said = [speech.sentence(name, row) for row in range(speech.count(name))]
+        digits = torch.tensor([DIGITS.index(speech.text(name, row)[_PLACE]) for row in range(len(said))])
         splits[name] = Split(
-            seen,
-            seen_classes,
+            pictures[rows],
+            classes[rows],
             Waveforms(manifest, RATE, cache),
             torch.tensor([DIGITS.index(example["label"]) for example in manifest.examples]),
             [str(example.get("speaker", "")) for example in manifest.examples],
-            [frames for frames, _ in lips],
-            torch.tensor([digit for _, digit in lips]),
+            [_lips(sentence) for sentence in said],
+            digits,
         )
+        within = [spoken_within(sentence, _PLACE) for sentence in said]
+        if name == "train":
+            splits[name] = _more(splits[name], within)
+        else:
+            speakers = [SENTENCES] * len(within)
+            splits[SENTENCES] = replace(splits[name], sounds=closely(within), sound_classes=digits, speakers=speakers)
     return splits
 
 
-def _lips(speech: SpeechData, split: str, row: int) -> tuple[Tensor, int]:
-    sentence = speech.sentence(split, row)
-    place = next(n for n, words in enumerate(GRAMMAR) if "zero" in words)
-    first, last = sentence.borders[place], sentence.borders[place + 1]
-    frames = sentence.lips[max(first - MARGIN, 0) : last + MARGIN].clone()
-    return frames, DIGITS.index(speech.text(split, row)[place])
+def _more(split: Split, within: Sequence[Tensor]) -> Split:
+    """What is learned besides: print, and digits out of sentences."""
+    assert isinstance(split.sounds, Waveforms)
+    in_print, print_classes = printed(FACES)
+    return replace(
+        split,
+        pictures=torch.cat([split.pictures, in_print]),
+        picture_classes=torch.cat([split.picture_classes, print_classes]),
+        sounds=Spoken(split.sounds, within),
+        sound_classes=torch.cat([split.sound_classes, split.lip_classes]),
+        speakers=[*split.speakers, *[SENTENCES] * len(within)],
+    )
+
+
+def _lips(sentence: Sentence) -> Tensor:
+    first, last = sentence.borders[_PLACE], sentence.borders[_PLACE + 1]
+    return sentence.lips[max(first - MARGIN, 0) : last + MARGIN].clone()
 
 
 class Maker:

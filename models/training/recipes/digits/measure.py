@@ -99,6 +99,14 @@ def singles(network: FusionRNN, maker: Maker) -> dict[str, Any]:
     return found
 
 
+def within_sentences(network: FusionRNN, maker: Maker) -> dict[str, Any]:
+    """Figures of digits out of sentences, which are the sounds of ``maker``."""
+    classes = maker.split.sound_classes
+    sounds = {"audio": pad([maker.sound(row, 0.0) for row in range(len(classes))])}
+    probabilities = answers(network, Held([(sounds, classes)]))
+    return {"audio out of sentences, every held-back one": calibrated_figures(probabilities, classes.numpy())}
+
+
 def seen(network: FusionRNN, pictures: Tensor, classes: Tensor) -> dict[str, Any]:
     """Figures of grey pictures uint8 [N, 28, 28] of digits int64 [N]."""
     frames = [picture.expand(1, 3, -1, -1) for picture in pictures]

@@ -36,10 +36,11 @@ from models.training.recipes.classifier import (
     train_seeds,
     without_recurrence,
 )
-from models.training.recipes.digits.data import DIGITS, MODALITIES, RATE, Maker, Split, load
-from models.training.recipes.digits.measure import measured, seen, singles
+from models.training.recipes.digits.data import DIGITS, MODALITIES, SENTENCES, Maker, Split, load
+from models.training.recipes.digits.measure import measured, seen, singles, within_sentences
 from models.training.recipes.digits.pages import on_pages
 from models.training.recipes.digits.printed import UNSEEN, printed
+from models.training.recipes.digits.spoken import RATE
 from models.training.recipes.digits.words import tokenizer
 from models.training.stage import drop_modalities
 from models.training.trainer import Schedule, Stage
@@ -70,7 +71,7 @@ def describe(words: TextTokenizer, heat: float | None = None) -> CheckpointConfi
     return CheckpointConfig.model_validate(
         {
             "name": "digits",
-            "version": "1.3.1",
+            "version": "1.4.0",
             "task": "classification",
             "description": "Which digit is seen, heard, written or read from lips, from any of the four together.",
             "modalities": {
@@ -178,7 +179,7 @@ def train(data: Path, out: Path, seed: int) -> None:
     splits = load(data, out / "cache")
     config = describe(words)
     varied = {name: Maker(split, config, words, varied=True) for name, split in splits.items()}
-    plain = Maker(splits["val"], config, words, varied=False)
+    plain, within = (Maker(splits[name], config, words, varied=False) for name in ("val", SENTENCES))
     held = _held(varied["val"], MODALITIES)
     pictures, sounds = _pictures(plain), _held(varied["val"], ["audio"])
 
@@ -205,14 +206,14 @@ def train(data: Path, out: Path, seed: int) -> None:
     for run in train_seeds(config.network, stages, held, out, range(seed, seed + SEEDS)):
         runs.append(run)
         if run is max(runs, key=lambda one: one.accuracy):
-            _publish(data, out, runs, plain, words, notes)
+            _publish(data, out, runs, (plain, within), words, notes)
     for run in train_seeds(config.network, bundles, held, out / "no-recurrence", [seed], prepare=flat):
         found, _, _ = measured(run.network, plain, BUNDLES)
         notes["baselines"]["no recurrence"] = {
             name: {"accuracy": value["accuracy"]} for name, value in found["figures"].items()
         }
     notes["unheard_speakers"] = _unheard_speakers(splits, config, words, out / "speakers", seed)
-    _publish(data, out, runs, plain, words, notes)
+    _publish(data, out, runs, (plain, within), words, notes)
 
 
 def remeasured(folder: Path, data: Path, cache: Path) -> dict[str, Any]:
@@ -223,16 +224,20 @@ def remeasured(folder: Path, data: Path, cache: Path) -> dict[str, Any]:
     """
     checkpoint = load_checkpoint(folder)
     assert checkpoint.tokenizer is not None
-    plain = Maker(load(data, cache)["val"], checkpoint.config, checkpoint.tokenizer, varied=False)
+    splits = load(data, cache)
+    plain, within = (
+        Maker(splits[name], checkpoint.config, checkpoint.tokenizer, varied=False) for name in ("val", SENTENCES)
+    )
     found, _, _ = measured(checkpoint.network, plain, BUNDLES)
-    return {**found["figures"], **_every(checkpoint.network, plain)}
+    return {**found["figures"], **_every(checkpoint.network, plain, within)}
 
 
-def _every(network: FusionRNN, plain: Maker) -> dict[str, Any]:
-    """Figures on every held-back medium once, on the pictures on pages, and on print."""
+def _every(network: FusionRNN, plain: Maker, within: Maker) -> dict[str, Any]:
+    """Figures on every held-back medium once, on the pictures on pages, on print, and on sounds out of sentences."""
     split = plain.split
     return (
         singles(network, plain)
+        | within_sentences(network, within)
         | on_pages(network, plain.ink, split.pictures, split.picture_classes)
         | {"printed, unseen faces": seen(network, *printed(UNSEEN))}
     )
@@ -257,8 +262,11 @@ def _after_pictures(
     ]
 
 
-def _publish(data: Path, out: Path, runs: list[Run], plain: Maker, words: TextTokenizer, notes: dict[str, Any]) -> None:
+def _publish(
+    data: Path, out: Path, runs: list[Run], makers: tuple[Maker, Maker], words: TextTokenizer, notes: dict[str, Any]
+) -> None:
     """Write the best of the networks trained so far, with what is known of it."""
+    plain, within = makers
     best = max(runs, key=lambda run: run.accuracy)
     found, spoilt, digits = measured(best.network, plain, BUNDLES)
     truth = digits.numpy()
@@ -270,7 +278,7 @@ def _publish(data: Path, out: Path, runs: list[Run], plain: Maker, words: TextTo
         "n": len(truth),
         "command": train_command("digits", data, out, runs[0].seed),
         "seed": best.seed,
-        "figures": found.pop("figures") | _every(best.network, plain),
+        "figures": found.pop("figures") | _every(best.network, plain, within),
         "seeds": {
             "accuracy": over_seeds([run.accuracy for run in runs]),
             "of": [run.seed for run in runs],

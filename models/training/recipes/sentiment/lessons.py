@@ -99,8 +99,14 @@ def of_reviews(reviews: Texts, encode: Encode, sure: float = SURE) -> list[Lesso
 
 def of_opinions(opinions: Sequence[Opinion], encode: Encode) -> list[Lesson]:
     """Opinions of everyday things."""
-    labels = _smooth(torch.tensor([positive for _, positive in opinions]))
-    return [Lesson(encode(text), label, whole=True) for (text, _), label in zip(opinions, labels, strict=True)]
+    likely = ((text, SURE * positive + (1 - SURE) / len(LABELS)) for text, positive in opinions)
+    return [Lesson(encode(text), torch.tensor([1 - value, value]), whole=True) for text, value in likely]
+
+
+def of_clear(sentences: Texts, encode: Encode) -> list[Lesson]:
+    """Sentences that are clearly one or the other, read as they are."""
+    labels = _smooth(sentences.classes)
+    return [Lesson(encode(text), label, whole=True) for text, label in zip(sentences.texts, labels, strict=True)]
 
 
 def of_rated(sentences: Iterable[Rated], encode: Encode) -> list[Lesson]:

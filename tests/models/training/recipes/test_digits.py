@@ -1,14 +1,12 @@
 """The recipe of digits, on made-up media."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 import models
 from models.checkpoint import load_checkpoint
@@ -17,15 +15,17 @@ from models.media.limits import MediaLimits
 from models.network import FusionRNN
 from models.pipeline import Pipeline
 from models.sequence import pad
+from models.training.recipes.av_speech.data import SAMPLES, Sentence
 from models.training.recipes.classifier import Held
 from models.training.recipes.digits import data as digits_data
 from models.training.recipes.digits import measure, recipe
 from models.training.recipes.digits import printed as print_module
 from models.training.recipes.digits.corruption import spoilt_pictures, spoilt_sound
-from models.training.recipes.digits.data import DIGITS, MARGIN, MODALITIES, RATE, Maker, Split, load, recorded
+from models.training.recipes.digits.data import DIGITS, MARGIN, MODALITIES, SENTENCES, Maker, Split, load, recorded
 from models.training.recipes.digits.pages import on_page
 from models.training.recipes.digits.printed import FACES, UNSEEN, printed
 from models.training.recipes.digits.recipe import BundleDraw, BundleStage, describe, train
+from models.training.recipes.digits.spoken import BESIDE, RATE
 from models.training.recipes.digits.words import (
     AROUND,
     FORMS,
@@ -40,14 +40,8 @@ from models.training.trainer import Schedule
 from tests.models.training.recipes.sounds import write_sounds
 
 
-@dataclass(frozen=True)
-class Sentence:
-    lips: Tensor
-    borders: tuple[int, ...] = (0, 2, 4, 6, 8, 13)
-
-
 class Speech:
-    """Twenty clips; the digit is said from frame 8 to frame 13."""
+    """Twenty clips; the digit is said from frame 8 to frame 13, louder than the rest."""
 
     def __init__(self, folder: Path, cache: Path) -> None:
         pass
@@ -56,7 +50,10 @@ class Speech:
         return 20
 
     def sentence(self, split: str, row: int) -> Sentence:
-        return Sentence(torch.arange(20, dtype=torch.uint8)[:, None, None].expand(-1, 48, 64) + row)
+        lips = torch.arange(20, dtype=torch.uint8)[:, None, None].expand(-1, 48, 64) + row
+        sound = 0.1 * torch.ones(20 * SAMPLES)
+        sound[8 * SAMPLES : 13 * SAMPLES] = 0.5
+        return Sentence(lips, sound, torch.zeros(20), (), (0, 2, 4, 6, 8, 13))
 
     def text(self, split: str, row: int) -> list[str]:
         return ["bin", "blue", "at", "f", DIGITS[row % 10], "now"]
@@ -110,7 +107,8 @@ def test_the_command_leaves_a_checkpoint_that_takes_any_of_the_four(
     assert {f"{name}, {kind}" for name in (*MODALITIES, "all four") for kind in ("clean", "spoilt")} <= metrics[
         "figures"
     ].keys()
-    assert metrics["unheard_speakers"].keys() == {"a", "b", "mean"}
+    assert metrics["unheard_speakers"].keys() == {"a", "b", SENTENCES, "mean"}
+    assert "audio out of sentences, every held-back one" in metrics["figures"]
     assert "no recurrence" in metrics["baselines"]
     pipeline = Pipeline.load(tmp_path / "out" / "checkpoint")
     pipeline.warm_up()
@@ -132,6 +130,24 @@ def test_media_of_one_digit_are_joined(splits: dict[str, Split]) -> None:
     assert any(torch.equal(frames, train.lips[row]) for row in (7, 17))
     picture = made.image(7, 0.0)
     assert any(torch.equal(picture[0, 0], other) for other in train.pictures[train.picture_classes == 7])
+
+
+def test_digits_out_of_sentences_are_heard_behind_those_that_were_said_alone(splits: dict[str, Split]) -> None:
+    train, asked = splits["train"], splits[SENTENCES]
+    assert len(train.sounds) == len(train.sound_classes) == len(train.speakers) == 40
+    assert torch.equal(train.sound_classes[20:], torch.arange(20) % 10)
+    assert (train.speakers[19], train.speakers[20]) == ("b", SENTENCES)
+    digit = 5 * SAMPLES // 2
+    torch.manual_seed(0)
+    lengths = {len(train.sounds[27]) for _ in range(30)}
+    assert len(lengths) > 10
+    assert digit <= min(lengths) < max(lengths) <= digit + round(2 * BESIDE * RATE)
+    # All of the digit is there, and little of its neighbours.
+    loud = asked.sounds[7] > 0.4
+    assert len(asked.sounds) == 20
+    assert digit - 10 < int(loud.sum()) < digit + 10
+    assert int((~loud).sum()) == pytest.approx(0.06 * RATE, abs=20)
+    assert torch.equal(splits["val"].pictures, asked.pictures)
 
 
 def test_print_learned_and_print_asked_for_have_no_face_in_common_and_are_each_digit_alike_often(

