@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
-from pydantic_core import to_json
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
@@ -42,6 +41,7 @@ _MOST_BYTES = {
 
 _SHOWN = (METRICS, CARD)
 """Told to every client as they stand."""
+_TELLABLE: TypeAdapter[Any] = TypeAdapter(Any)
 
 
 class CheckpointError(ValueError):
@@ -225,7 +225,7 @@ def _json(folder: Path, name: str) -> dict[str, Any]:
         value = json.loads(text)
         # It is told to others, among what is known of all checkpoints: halves of characters and what lies too deep
         # could be read and not be written again.
-        to_json([{name: value}])
+        _TELLABLE.dump_json([{name: value}])
     except (ValueError, RecursionError) as error:  # a number of thousands of digits is another ValueError
         raise CheckpointError(folder, f"{name} is not JSON: {error}") from error
     if not isinstance(value, dict):

