@@ -24,8 +24,8 @@ seed and the temperature.
 {seeds} {calibration}
 
 Other texts, none of which was learned from: {buyers_n} English sentences out of reviews of things bought, of
-restaurants and of films, {buyers} % right; {products_n} Chinese reviews of books and computers, {products} %; {spoken_n}
-English sentences of CMU-MOSI's test videos, spoken and written down, {spoken} %.
+restaurants and of films, {buyers} % right; {products_n} Chinese reviews of books and computers, {products} %;
+{spoken_n} English sentences of CMU-MOSI's test videos, spoken and written down, {spoken} %.
 
 Of {n} rated English tweets and pieces of product reviews that were held back, and that people found clearly positive or
 negative (1 or more, of 4), it names {rated} % rightly. Of {neutral} that people found neutral (at most 0.25 either way)
