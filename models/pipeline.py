@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias, get_args
 
 import torch
 from pydantic import BaseModel
@@ -12,6 +12,7 @@ from torch import Tensor
 from models.checkpoint import CONFIG, Checkpoint, CheckpointError, load_checkpoint
 from models.config import ModalityConfig
 from models.decoding.decoder import SharedDecoder, StepAnswer
+from models.device import choose_device
 from models.features import Extracted, Features, Modality
 from models.features.features import Sources, empty, nothing_in
 from models.media.errors import MediaOutOfBounds, UnsupportedMedia
@@ -119,9 +120,17 @@ class Pipeline(Profile):
     def load(cls, folder: str | Path, device: torch.device | str = "cpu", runtime: RuntimeName = "auto") -> "Pipeline":
         """Load a checkpoint folder.
 
+        Args:
+            device: as torch calls it, or ``auto``: cuda where torch finds a CUDA device.
+
         Raises:
             CheckpointError: the folder is not a usable checkpoint.
+            ValueError: there is no such runtime, or no CUDA device where one is asked for.
         """
+        if runtime not in get_args(RuntimeName):
+            raise ValueError(f"there is no runtime '{runtime}': ask for {', '.join(get_args(RuntimeName))}")
+        if device in ("auto", "cuda"):
+            device = choose_device(str(device))
         checkpoint = load_checkpoint(folder)
         try:
             return cls(checkpoint, device, runtime)

@@ -1,7 +1,6 @@
 """What a client can do wrong: a 4xx problem that names part, limit and remedy, and the next request works."""
 
 import base64
-import copy
 import gzip
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ from models.checkpoint import save_checkpoint
 from models.config import CheckpointConfig
 from models.media.audio import decode_audio
 from models.network import FusionRNN
+from models.pipeline import Pipeline
 from tests.app.conftest import Open, service
 from tests.app.media import huge_png, nan_wav, video, video_without_frames, zip_file
 from tests.support import encoded_photo, tiny_config, tiny_tokenizer
@@ -65,7 +65,8 @@ def test_a_medium_that_cannot_be_used(
 
 def test_sound_that_is_not_numbers(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     registry = service(client).registry
-    listener = copy.copy(registry.get("captioner"))
+    listener = object.__new__(Pipeline)
+    vars(listener).update(vars(registry.get("captioner")))
     listener.config = listener.config.model_copy(update={"name": "listener", "modalities": {}})
     listener.accepts = {"audio": 1}
     monkeypatch.setattr(listener, "decode", lambda bundle, limits: decode_audio(bundle["audio"][0], limits, rate=16000))

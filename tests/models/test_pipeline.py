@@ -344,3 +344,14 @@ def test_bundles_are_padded_together_and_what_one_lacks_has_no_step() -> None:
     assert padded["text"].values[0, 2:].tolist() == [0] * 4
     assert padded["audio"].lengths.tolist() == [0, padded["audio"].values.shape[1]]
     assert not padded["audio"].values[0].any()
+
+
+def test_where_and_how_it_computes_is_named_where_it_is_unknown(tmp_path: Path) -> None:
+    folder = tiny_captioner(tmp_path / "captioner")
+    with pytest.raises(ValueError, match="there is no runtime 'fast': ask for auto, torch, packed, bf16"):
+        Pipeline.load(folder, runtime="fast")  # type: ignore[arg-type]
+    found = "cuda" if torch.cuda.is_available() else "cpu"
+    assert Pipeline.load(folder, device="auto").device.type == found
+    if found == "cpu":
+        with pytest.raises(ValueError, match="torch finds no CUDA device"):
+            Pipeline.load(folder, device="cuda")
