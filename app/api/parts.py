@@ -211,10 +211,10 @@ def read_urlencoded(body: bytearray, rules: Rules) -> Posted:
         raise BadRequest(f"The form has more than {_ROOM * most} fields.", f"Its fields are {', '.join(rules.known)}.")
     posted, counts = Posted(), Counter[str]()
     for field in body.split(b"&"):
-        quoted, _, value = field.partition(b"=")
-        name = _unquoted(quoted[:OPTION_BYTES]).decode("utf-8", "replace")
         if not field:
             continue
+        quoted, _, value = field.partition(b"=")
+        name = _unquoted(quoted[:OPTION_BYTES]).decode("utf-8", "replace")
         counts[name] += 1
         rules.check_name(name, counts[name])
         modality = rules.modality(name)

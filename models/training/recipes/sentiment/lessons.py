@@ -91,22 +91,16 @@ def of_sentences(sentences: Texts, verdicts: Tensor, pieced: Sequence[str], enco
     return lessons * ENGLISH
 
 
-def of_reviews(reviews: Texts, encode: Encode, sure: float = SURE) -> list[Lesson]:
-    """Chinese reviews, which are read in part, too; of their classes it is ``sure``."""
+def of_reviews(reviews: Texts, encode: Encode, sure: float = SURE, *, whole: bool = False) -> list[Lesson]:
+    """Reviews, of whose classes it is ``sure``; those that are not ``whole`` are read in part, too."""
     labels = _smooth(reviews.classes, sure)
-    return [Lesson(encode(text), label) for text, label in zip(reviews.texts, labels, strict=True)]
+    return [Lesson(encode(text), label, whole=whole) for text, label in zip(reviews.texts, labels, strict=True)]
 
 
 def of_opinions(opinions: Sequence[Opinion], encode: Encode) -> list[Lesson]:
     """Opinions of everyday things."""
     likely = ((text, SURE * positive + (1 - SURE) / len(LABELS)) for text, positive in opinions)
     return [Lesson(encode(text), torch.tensor([1 - value, value]), whole=True) for text, value in likely]
-
-
-def of_clear(sentences: Texts, encode: Encode) -> list[Lesson]:
-    """Sentences that are clearly one or the other, read as they are."""
-    labels = _smooth(sentences.classes)
-    return [Lesson(encode(text), label, whole=True) for text, label in zip(sentences.texts, labels, strict=True)]
 
 
 def of_rated(sentences: Iterable[Rated], encode: Encode) -> list[Lesson]:

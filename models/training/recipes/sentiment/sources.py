@@ -101,7 +101,7 @@ class Sources:
             # What a buyer says was filed by his stars, whatever it is, and line by line.
             *lessons.of_reviews(self.products, encode, sure=0.8),
             *lessons.of_opinions(self.everyday, encode),
-            *lessons.of_clear(self.buyers, encode) * RATED,
+            *lessons.of_reviews(self.buyers, encode, whole=True) * RATED,
             *lessons.of_rated(self.rated, encode) * RATED,
             *lessons.of_judged(self.english, judged("wordnet", self.english), encode),
             *lessons.of_judged(self.spoken, judged("spoken", self.spoken), encode) * lessons.ENGLISH,
