@@ -10,7 +10,7 @@ from fastapi.security import HTTPBearer
 from app.api.models import ModelCard, card
 from app.api.problems import problems
 from app.api.service import service_of
-from app.errors import Conflict, Forbidden, Unauthorized
+from app.errors import Conflict, Forbidden, LoadFailed, Unauthorized
 
 _BEARER = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
 _PROBLEMS = problems(
@@ -20,7 +20,8 @@ _PROBLEMS = problems(
         404: "No such model",
         409: "The folder cannot be served, or several processes serve",
         503: "Models are still being loaded",
-    }
+    },
+    LoadFailed,
 )
 
 

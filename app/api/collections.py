@@ -35,7 +35,7 @@ from app.engine.runner import Call
 from app.engine.service import Service
 from app.errors import Conflict, NoSuchModel, Unavailable, UnsupportedType, WrongFields, from_validation
 from app.samples import coded, picture
-from app.search.collections import Collections
+from app.search.collections import Collections, NoSuchItem
 from app.search.executor import CollectionsExecutor
 from app.search.items import Collection, Item
 
@@ -104,7 +104,7 @@ _STORE = {
 }
 _MISSING = "No such collection or item"
 _WRONG = "A name or a part that is not as it must be"
-_KNOWN = problems({404: _MISSING, 422: _WRONG} | _STORE)
+_KNOWN = problems({404: _MISSING, 422: _WRONG} | _STORE, NoSuchItem)
 
 
 @router.get("", summary="The collections", responses=problems(_STORE))
@@ -192,7 +192,8 @@ async def put_item(name: Name, item: ItemId, request: Request, response: Respons
     "/{name}/search",
     summary="Search a collection",
     responses=problems(
-        BODY | {404: _MISSING, 409: "The collection is of another checkpoint", 422: _WRONG, 507: _STORE[507]}
+        BODY | {404: _MISSING, 409: "The collection is of another checkpoint", 422: _WRONG, 507: _STORE[507]},
+        NoSuchItem,
     ),
     openapi_extra=_body(
         {

@@ -50,10 +50,19 @@ BODY = {
 """What may be said to whoever posts media."""
 
 
-def problems(said: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
-    """What an operation's description says of its errors: what each status means there."""
-    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
-    return {status: {"description": text, "content": {PROBLEM: schema}} for status, text in said.items()}
+def problems(said: Mapping[int, str], *kinds: type[ServiceError]) -> dict[int | str, dict[str, Any]]:
+    """What an operation's description says of its errors: what each status means there, with an example.
+
+    Args:
+        kinds: the classes of statuses that have another here than the first one of ``app.errors``.
+    """
+    known = {kind.status: kind for kind in (*reversed(ServiceError.__subclasses__()), *kinds)}
+    found: dict[int | str, dict[str, Any]] = {}
+    for status, text in said.items():
+        example = problem_body(status, known[status].kind, known[status].title, f"{text}.")
+        content = {"schema": {"$ref": "#/components/schemas/Problem"}, "example": example}
+        found[status] = {"description": text, "content": {PROBLEM: content}}
+    return found
 
 
 def _allowed(request: Request) -> list[str]:

@@ -59,6 +59,22 @@ def test_sections_stand_in_the_order_of_need_and_each_is_described(client: TestC
     assert set(sections) == used
 
 
+def test_every_refusal_has_an_example_of_its_own_status(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    seen = set()
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            for status, response in operation["responses"].items():
+                if (content := response.get("content", {}).get("application/problem+json")) is None:
+                    continue
+                example = content["example"]
+                assert example["status"] == int(status), path
+                assert example["detail"] == f"{response['description']}."
+                seen.add((int(status), example["type"].rpartition(":")[2]))
+    assert {(404, "unknown-model"), (404, "unknown-item"), (409, "load-failed"), (503, "unavailable")} <= seen
+    assert client.get("/v1/collections/none").json()["type"].endswith(":unknown-item")
+
+
 def test_the_example_of_a_problem_is_one_that_comes(client: TestClient) -> None:
     example = client.get("/openapi.json").json()["components"]["schemas"]["Problem"]["example"]
     answer = client.post(PATH, files={"image": b""})
