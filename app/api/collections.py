@@ -199,7 +199,7 @@ async def put_item(name: Name, item: ItemId, request: Request, response: Respons
         {
             "text": {"type": "string", "description": "What to look for, in English or Chinese"},
             "image": _file("Or a photo, to find what is like it"),
-            "limit": {"type": "integer", "minimum": 1, "maximum": PAGE, "default": 10, "description": "Most items"},
+            "limit": SearchOptions.model_json_schema()["properties"]["limit"],
         },
         {"text": "a dog in the snow", "limit": 5},
     ),
