@@ -16,7 +16,9 @@ def started(errors: Path, **settings: str) -> Iterator[tuple[subprocess.Popen[st
     """
     given = {"PORT": "0", "DEVICE": "cpu", **settings}
     environment = os.environ | {f"FUSIONRNN_{name}": value for name, value in given.items()}
-    command = [sys.executable, "-c", "from app.cli import main; main()", "serve"]
+    # As in a terminal: what a shell starts in the background ignores an interrupt, and so do its children.
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    command = [sys.executable, "-c", f"{heard}; from app.cli import main; main()", "serve"]
     with (
         errors.open("w") as stderr,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment) as process,
