@@ -157,7 +157,7 @@ class Settings(BaseSettings):
 
     collections_captioner: str = "captioner"
     """Checkpoint that captions the items of collections; where none of this name is served, items have no
-    captions."""
+    captions, and are found by their pictures alone."""
 
     collections_most: int = Field(100, ge=1, le=10_000)
     """Most collections that the store holds."""

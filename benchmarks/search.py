@@ -77,7 +77,7 @@ def _found(client: TestClient, text: str) -> list[str]:
 
 
 def _app(store: Path) -> Any:
-    settings = Settings(collections_dir=store, collections_captioner="", log_level="warning")
+    settings = Settings(collections_dir=store, log_level="warning")
     configure_logging(settings)
     return create_app(settings)
 

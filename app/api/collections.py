@@ -40,9 +40,10 @@ from app.search.executor import CollectionsExecutor
 from app.search.items import Collection, Item
 
 if TYPE_CHECKING:
-    from app.search.moments import Annotator, Moment
+    from app.search.moments import Annotator, Inference, Moment
     from models.features import Modality
     from models.pipeline import Pipeline
+    from models.tasks.task import Result
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _ITEM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,127}")
@@ -323,20 +324,21 @@ async def _watch(request: Request, deadline: Deadline, annotator: "Annotator", d
     def call(pipeline: "Pipeline") -> Call:
         return Call(pipeline, request.state.timing, deadline)
 
+    async def answers(asked: "list[Inference]") -> "list[Result]":
+        for each in asked:
+            service.swaps.use(each.pipeline.config.name)
+        return [await runner.predict(call(each.pipeline), each.features, each.options, explain=False) for each in asked]
+
     def close() -> None:
         with suppress(ValueError):  # still at a picture that nobody waits for: it ends by itself
             pictures.close()
 
     try:
         while (shown := await runner.attempt(call(annotator.embedder), lambda: next(pictures, None))) is not None:
-            asked = await runner.offload(partial(annotator.inferences, shown[1]))
-            for inference in asked:
-                service.swaps.use(inference.pipeline.config.name)
-            answers = [
-                await runner.predict(call(inference.pipeline), inference.features, inference.options, explain=False)
-                for inference in asked
-            ]
-            moments.append(await runner.offload(partial(annotator.moment, *shown, answers)))
+            seen = await answers(await runner.offload(partial(annotator.inferences, shown[1])))
+            moment = await runner.offload(partial(annotator.described, *shown, seen))
+            read = await answers(await runner.offload(partial(annotator.readings, moment)))
+            moments.append(annotator.read(moment, read))
     finally:
         await runner.offload(close)
     return moments

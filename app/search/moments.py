@@ -1,12 +1,13 @@
 """What a photo, or a second of a video, is found by: its vector, with captions and a thumbnail to show.
 
 Nothing runs a network here: ``Annotator`` says what to ask of which checkpoint and what the answers come to, so that
-the command line asks them together, and the service through its queues.
+the command line asks them together, and the service through its queues. It asks twice, about a picture and then about
+what was said of it.
 """
 
 import io
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Literal
 
@@ -37,14 +38,16 @@ Vector = NDArray[np.float32]
 THUMBNAIL = 256
 """Longest side of a thumbnail, pixels."""
 _QUALITY = 80
+_SAID = 0.15
+"""Of a caption's vector beside its picture's: the captioner saw it by another network, and tells things by name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
     """A photo (``seconds`` is None) or the frame that is on display ``seconds`` into a video.
 
-    ``vector`` is float32 [D] of length 1; ``captions`` go by language; ``thumbnail`` is a JPEG; ``notices`` are
-    what the checkpoints noticed about it.
+    ``vector`` is float32 [D] of length 1: the picture's, with a little of its captions'. ``captions`` go by language;
+    ``thumbnail`` is a JPEG; ``notices`` are what the checkpoints noticed about it.
     """
 
     seconds: float | None
@@ -128,27 +131,18 @@ class Annotator:
             yield second + middle, frame
 
     def inferences(self, picture: Picture) -> list[Inference]:
-        """What to ask about a picture; the answers go to ``moment``."""
-        asked = [Inference(self.embedder, _features(self.embedder, picture), self.embedder.options())]
+        """What to ask about a picture; the answers go to ``described``."""
+        asked = [self._embedding("image", picture)]
         if (writer := self.captioner) is not None:
-            features = _features(writer, picture)
+            features = _features(writer, "image", picture)
             asked += [
                 Inference(writer, features, writer.options.model_validate({"language": language}))
                 for language in writer.languages
             ]
         return asked
 
-    def moments(self, shown: "Sequence[tuple[float | None, Picture]]") -> list[Moment]:
-        """The moments of some of ``pictures``, all looked at together."""
-        asked = [self.inferences(picture) for _, picture in shown]
-        told = iter(answers(list(chain.from_iterable(asked))))
-        return [
-            self.moment(*each, list(islice(told, len(inferences))))
-            for each, inferences in zip(shown, asked, strict=True)
-        ]
-
-    def moment(self, seconds: float | None, picture: Picture, answers: Sequence["Result"]) -> Moment:
-        """The moment that the answers to ``inferences(picture)`` describe."""
+    def described(self, seconds: float | None, picture: Picture, answers: Sequence["Result"]) -> Moment:
+        """The moment that the answers to ``inferences(picture)`` describe, found by the picture alone."""
         embedded, *captioned = (answer.model_dump() for answer in answers)
         languages = self.captioner.languages if self.captioner is not None else []
         captions = {
@@ -157,6 +151,25 @@ class Annotator:
         notices = dict.fromkeys(notice for answer in answers for notice in (answer.notices or {}).get("image", ()))
         vector = _unit(embedded["embeddings"]["image"])
         return Moment(seconds, vector, captions, thumbnail(picture), tuple(notices))
+
+    def readings(self, moment: Moment) -> list[Inference]:
+        """What to ask about a moment's captions; the answers go to ``read``."""
+        if not self.embedder.is_written("text"):
+            return []
+        return [self._embedding("text", caption) for caption in moment.captions.values()]
+
+    def read(self, moment: Moment, answers: Sequence["Result"]) -> Moment:
+        """The moment, found also by the captions that the answers to ``readings(moment)`` are about."""
+        # In a language that the embedder does not know, a caption says nothing.
+        known = [self.query_vector(answer) for answer in answers if not (answer.notices or {}).get("text")]
+        return replace(moment, vector=_unit(moment.vector + _SAID * np.sum(known, 0))) if known else moment
+
+    def moments(self, shown: "Sequence[tuple[float | None, Picture]]") -> list[Moment]:
+        """The moments of some of ``pictures``, all looked at together."""
+        seen = _together([self.inferences(picture) for _, picture in shown])
+        moments = [self.described(*each, told) for each, told in zip(shown, seen, strict=True)]
+        read = _together([self.readings(moment) for moment in moments])
+        return [self.read(moment, told) for moment, told in zip(moments, read, strict=True)]
 
     def query(self, bundle: "Bundle", limits: MediaLimits) -> Inference:
         """What to ask about one text or one image; ``query_vector`` reads the answer.
@@ -171,6 +184,9 @@ class Annotator:
         """The vector of the one modality that was asked about."""
         embeddings = answer.model_dump()["embeddings"]
         return _unit(embeddings["text" if "text" in embeddings else "image"])
+
+    def _embedding(self, modality: "Modality", medium: Picture | str) -> Inference:
+        return Inference(self.embedder, _features(self.embedder, modality, medium), self.embedder.options())
 
 
 def kind_of(data: bytes, part: "Modality" = "image") -> Kind:
@@ -212,8 +228,14 @@ def _identity(pipeline: "Pipeline") -> str:
     return f"{pipeline.config.name} {pipeline.config.version} {pipeline.digest[:16]}"
 
 
-def _features(pipeline: "Pipeline", picture: Picture) -> Extracted:
-    return pipeline.features(Decoded({"image": [picture]}))
+def _together(asked: Sequence[Sequence[Inference]]) -> list[list["Result"]]:
+    """The answers to several groups of inferences, all run together."""
+    told = iter(answers(list(chain.from_iterable(asked))))
+    return [list(islice(told, len(inferences))) for inferences in asked]
+
+
+def _features(pipeline: "Pipeline", modality: "Modality", medium: Picture | str) -> Extracted:
+    return pipeline.features(Decoded({modality: [medium]}))
 
 
 def _unit(values: Sequence[float]) -> Vector:

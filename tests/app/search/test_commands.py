@@ -53,7 +53,7 @@ def test_a_folder_is_indexed_searched_and_shown(models: Path, pictures: Path, tm
     lines = [line.split() for line in listed.splitlines()]
     assert code == 0
     assert len(lines) == 3
-    assert float(lines[0][0]) == pytest.approx(1, abs=0.01)
+    assert float(lines[0][0]) > 0.95
     assert lines[0][1] == "blue.png"
     (film_line,) = [line for line in lines if line[1] == "film.mp4"]
     assert film_line[2] in ("0:00", "0:01")

@@ -6,6 +6,8 @@ import shutil
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import pytest
 from app.search.folder import Listing, Update, photos_and_videos, update
 from app.search.index import _SCHEMA, FolderIndex, Hit, IndexFault, Known
 from app.search.moments import Annotator
+from models.features import Modality
 from models.media.limits import MediaLimits
 from models.pipeline import Pipeline
 from models.tasks.task import Query, Result
@@ -66,9 +69,30 @@ def test_every_photo_and_every_second_is_found(index: FolderIndex, folder: Path,
     for colour, path, seconds in ((RED, "red.png", 0.5), (GREEN, "green", 1.5), (BLUE, "deep/er/blue.jpg", 2.5)):
         first, second = nearest(index, annotator, picture(colour), 2)
         assert {(first.path, first.seconds), (second.path, second.seconds)} == {(path, None), ("film.mp4", seconds)}
-        assert first.score == pytest.approx(1, abs=0.01)
+        assert first.score > 0.95
         assert first.captions.keys() == {"en", "zh"}
         assert first.thumbnail.startswith(b"\xff\xd8")
+
+
+def test_a_moment_is_found_by_its_picture_and_a_little_by_each_caption_that_can_be_read(annotator: Annotator) -> None:
+    (moment,) = annotator.moments([(None, seen) for _, seen in annotator.pictures(picture(RED), MediaLimits())])
+    embedder = annotator.embedder
+
+    def vector(part: Modality, data: bytes | str) -> Any:
+        return annotator.query_vector(annotator.query({part: [data]}, MediaLimits()).answer())
+
+    said = [vector("text", caption) for caption in moment.captions.values()]
+    assert len(said) == 2
+    wanted = vector("image", picture(RED)) + 0.15 * (said[0] + said[1])
+    assert moment.vector == pytest.approx(wanted / np.linalg.norm(wanted), abs=1e-5)
+    strange = replace(moment, vector=vector("image", picture(RED)), captions={"en": "zyzzyva", "zh": "小狗"})
+    wanted = strange.vector + 0.15 * vector("text", "小狗")
+    read = annotator.read(strange, [asked.answer() for asked in annotator.readings(strange)])
+    assert read.vector == pytest.approx(wanted / np.linalg.norm(wanted), abs=1e-5)
+    (alone,) = Annotator(embedder).moments(
+        [(None, seen) for _, seen in annotator.pictures(picture(RED), MediaLimits())]
+    )
+    assert alone.vector == pytest.approx(vector("image", picture(RED)), abs=1e-5)
 
 
 def test_what_has_not_changed_is_not_looked_at_again(
@@ -173,14 +197,18 @@ def test_pictures_are_looked_at_together(
 
     monkeypatch.setattr(Pipeline, "predict_batch", counted)
     assert run(index, folder, annotator) == Update(added=14)
-    # The first eight, the one that is there twice, the film, and what is left.
+    # The first eight, the one that is there twice, the film, and what is left; behind them their captions.
     languages = 2
-    assert sizes == {"embedding": [8, 1, 3, 3], "captioning": [8 * languages, 1 * languages, 3 * languages, 6]}
+    pictures = [8, 1, 3, 3]
+    captions = [count * languages for count in pictures]
+    assert sizes == {"embedding": [*chain.from_iterable(zip(pictures, captions, strict=True))], "captioning": captions}
     assert len(index) == 16
     monkeypatch.undo()
     for path, colour in {"4.png": (100, 0, 0), "9.png": (200, 0, 0), "red.png": RED}.items():
         (found,) = [hit for hit in nearest(index, annotator, picture(colour), 20) if hit.path == path]
-        assert found.score == pytest.approx(1, abs=1e-3)
+        (alone,) = annotator.moments([(None, seen) for _, seen in annotator.pictures(picture(colour), MediaLimits())])
+        question = annotator.query({"image": [picture(colour)]}, MediaLimits())
+        assert found.score == pytest.approx(alone.vector @ annotator.query_vector(question.answer()), abs=1e-3)
 
 
 def test_neighbours_in_time_count_once(index: FolderIndex, folder: Path, annotator: Annotator) -> None:
