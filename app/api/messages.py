@@ -14,7 +14,8 @@ MODALITIES = ("audio", "video", "image")
 
 
 class _Message(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # pydantic would else take JSON's true, and "1", for the number 1.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Start(_Message):

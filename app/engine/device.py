@@ -4,7 +4,9 @@ A search steps together with all others over the same decoder, and leaves as soo
 between two steps, as ``Device._may_join`` says: nobody waits for a batch to fill, nor for its longest search.
 """
 
+import os
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +32,9 @@ _LEFT = 0.25
 
 _MOST_STEPS = 24
 """From one join to the next, where somebody waits: most captions are shorter."""
+
+_GIVES_WAY = 5
+"""Niceness beyond the event loop's: a third of its share of a core that both want."""
 
 _LOOKS = 0.01
 """Seconds after which who waits for an idle device looks again."""
@@ -61,8 +66,11 @@ class _NoObserver:
     def searching(self, rows: int) -> None: ...
 
 
-def use_threads(count: int) -> None:
-    """Let the calling thread, and it alone, run torch's operations on ``count`` threads; 0 is torch's own choice.
+def compute(threads: int) -> None:
+    """Make the calling thread one that computes, with torch on so many ``threads``; 0 is torch's own choice.
+
+    It lets the event loop go first where both want the same core: a request takes little of the loop, and the sooner it
+    is with the others that wait for the network, the larger is the batch that they share.
 
     OpenMP gives each thread that computes in parallel a team of its own. As soon as the teams together have more
     threads than there are cores, they wait by sleeping, and a network takes twice as long. So one thread has a team,
@@ -74,7 +82,11 @@ def use_threads(count: int) -> None:
     now = torch.get_num_threads()
     # A thread that comes later is told what another one set, so torch's choice is what the first was told.
     own = _choice.setdefault("threads", now)
-    torch.set_num_threads(count or own)
+    torch.set_num_threads(threads or own)
+    if sys.platform == "linux":  # where each thread has a niceness of its own, and the process its first one's
+        niceness = os.getpriority(os.PRIO_PROCESS, os.getpid()) + _GIVES_WAY
+        with suppress(OSError):  # a sandbox may forbid it
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), niceness)
 
 
 _choice: dict[str, int] = {}
@@ -87,7 +99,7 @@ def in_own_thread(threads: int, call: Callable[[], T]) -> T:
     use one runs on one thread's time, whatever runs it. The team ends with its thread, and later takes no core from the
     device.
     """
-    with ThreadPoolExecutor(1, "load", use_threads, (threads,)) as own:
+    with ThreadPoolExecutor(1, "load", compute, (threads,)) as own:
         return own.submit(call).result()
 
 
@@ -147,7 +159,7 @@ class Device:
 
     def _run(self) -> None:
         try:
-            use_threads(self._threads)
+            compute(self._threads)
             while not self._closed:
                 self._receive()
                 # A turn keeps nothing: while the thread waits, a checkpoint that was unloaded must be free to go.

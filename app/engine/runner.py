@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 from app.engine.admission import Admission, Reservation
 from app.engine.batcher import Lane, Row
 from app.engine.deadline import Deadline
-from app.engine.device import Device, Search, use_threads
+from app.engine.device import Device, Search, compute
 from app.engine.playback import Player, can_play
 from app.engine.warmup import Aside, most_steps
 from app.metrics import Metrics
@@ -71,9 +71,9 @@ class Runner:
         self.limits = limits
         self.admission = admission
         self.metrics = metrics
-        self._media = ThreadPoolExecutor(decode_workers, "media", use_threads, (1,))
+        self._media = ThreadPoolExecutor(decode_workers, "media", compute, (1,))
         # A chunk takes milliseconds; behind the files of others it would wait for seconds.
-        self._chunks = ThreadPoolExecutor(decode_workers, "chunks", use_threads, (1,))
+        self._chunks = ThreadPoolExecutor(decode_workers, "chunks", compute, (1,))
         self._devices: dict[str, Device] = {}
         self._aside = Aside()
         self._lanes: WeakKeyDictionary[Pipeline, Lane] = WeakKeyDictionary()

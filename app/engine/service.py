@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from app.engine.admission import Admission, Bounds
 from app.engine.deadline import Deadline
-from app.engine.device import use_threads
+from app.engine.device import compute
 from app.engine.registry import Registry
 from app.engine.runner import Runner
 from app.engine.swaps import Swaps
@@ -56,12 +56,12 @@ class Service:
 
     def load(self) -> None:
         """Load and warm up every checkpoint; takes seconds, for a thread of its own."""
-        use_threads(1)
+        compute(1)
         self.registry.load_all(self.runner.warm_up, lambda: self.draining)
 
     def measure(self) -> None:
         """Find out how far to batch each checkpoint, which takes as long as loading them; for a thread as well."""
-        use_threads(1)
+        compute(1)
         for pipeline in self.registry.pipelines.values():
             if self.draining:
                 return

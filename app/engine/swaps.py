@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from app.engine.admission import Admission
-from app.engine.device import use_threads
+from app.engine.device import compute
 from app.engine.garbage import collect
 from app.engine.registry import Registry
 from app.errors import LoadFailed, Unavailable
@@ -138,7 +138,7 @@ class Swaps:
                 self.metrics.checkpoints(self.registry.counts)
 
     def _load(self, name: str) -> "Pipeline":
-        use_threads(1)
+        compute(1)
         try:
             return self.registry.load(name, self._prepare)
         finally:

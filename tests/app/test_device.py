@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from app.engine.batcher import Batcher, Lane, Row
-from app.engine.device import Device, Search
+from app.engine.device import Device, Search, compute
 from models.media import MediaLimits
 from models.pipeline import Pipeline
 from models.tasks.task import Query
@@ -372,8 +372,8 @@ def test_events_are_told_as_the_caption_grows(device: Device, pipeline: Pipeline
 def test_only_the_devices_thread_computes_on_several_threads() -> None:
     script = (
         "import torch; from concurrent.futures import ThreadPoolExecutor as Pool;"
-        "from app.engine.device import Device, use_threads;"
-        "media = Pool(1, 'media', use_threads, (1,)); late = Pool(1, 'late', use_threads, (1,));"
+        "from app.engine.device import Device, compute;"
+        "media = Pool(1, 'media', compute, (1,)); late = Pool(1, 'late', compute, (1,));"
         "count = lambda: (torch.ones(1000, 1000).add(1), torch.get_num_threads())[1];"
         "alone = media.submit(count).result(); device = Device('d'); own = device.submit(count).result();"
         "print(alone, own, late.submit(count).result(), media.submit(count).result(), device.submit(count).result(),"
@@ -384,16 +384,28 @@ def test_only_the_devices_thread_computes_on_several_threads() -> None:
     assert told.stdout.split() == ["1", "2", "1", "1", "2", "3"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="no thread has a niceness of its own")
+def test_threads_that_compute_let_the_event_loop_go_first_and_no_more_so_the_second_time(device: Device) -> None:
+    def niceness() -> int:
+        compute(1)
+        return os.getpriority(os.PRIO_PROCESS, 0)
+
+    with ThreadPoolExecutor(1, "media", compute, (1,)) as media:
+        found = {media.submit(niceness).result(), media.submit(niceness).result(), device.submit(niceness).result()}
+    own = os.getpriority(os.PRIO_PROCESS, os.getpid())
+    assert found == {min(own + 5, 19)}
+
+
 def test_networks_are_packed_for_as_many_threads_as_run_them(tmp_path: Path) -> None:
     tiny_captioner(tmp_path / "captioner")
     script = (
         "import sys, torch; from concurrent.futures import ThreadPoolExecutor as Pool; from pathlib import Path;"
-        "from threading import current_thread; from app.engine.device import use_threads;"
+        "from threading import current_thread; from app.engine.device import compute;"
         "from app.engine.registry import Registry; from models.pipeline import Pipeline;"
         "seen = []; real = Pipeline.load; note = lambda: seen.append((torch.get_num_threads(), current_thread()));"
         "Pipeline.load = lambda *given: (note(), real(*given))[1];"
         "registry = Registry([Path(sys.argv[1])], 'cpu', [], 'auto');"
-        "pool = Pool(1, 'pool', use_threads, (1,)); pool.submit(registry.load_all, lambda _: None).result();"
+        "pool = Pool(1, 'pool', compute, (1,)); pool.submit(registry.load_all, lambda _: None).result();"
         "[(threads, thread)] = seen; count = pool.submit(torch.get_num_threads).result();"
         "print(threads, thread.is_alive(), count, *registry.pipelines, file=sys.stderr)"
     )
