@@ -1,6 +1,7 @@
 """What the resources share: settings, checkpoints, threads, and whether new work is welcome."""
 
 import asyncio
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from app.engine.admission import Admission, Bounds
@@ -67,8 +68,11 @@ class Service:
                 return
             try:
                 self.runner.measure(pipeline, aside=True)
-            except Exception as error:  # noqa: BLE001 - the network may be a user's own, or the service stop meanwhile
-                log.warning("not batched", model=pipeline.config.name, reason=str(error) or type(error).__name__)
+            except Exception as error:  # noqa: BLE001 - the network may be a user's own
+                # Where the service stops meanwhile, the device is closed, and that is no news.
+                with suppress(Unavailable):
+                    self.check_staying()
+                    log.warning("not batched", model=pipeline.config.name, reason=str(error) or type(error).__name__)
 
     async def awake(self, name: str, deadline: Deadline) -> "Pipeline":
         """The checkpoint called ``name``, loaded again if it rests.

@@ -2,13 +2,18 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from structlog.testing import capture_logs
 
+from app.engine.service import Service
 from app.engine.warmup import most_steps
+from app.settings import Settings
 from models.features import Extracted
+from tests.support import tiny_captioner
 
 
 class Costly:
@@ -75,3 +80,23 @@ def test_searches_begin_together_whatever_that_costs() -> None:
     checkpoint: Any = Writing(lambda rows: 0.002 * rows**1.3)
     assert most_steps(checkpoint, lambda work: work()) == {"audio": 50 * 16, "image": 16}
     assert checkpoint.rows == []
+
+
+@pytest.mark.parametrize("stops", [False, True])
+def test_a_checkpoint_that_cannot_be_measured_is_told_of_unless_the_server_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stops: bool
+) -> None:
+    tiny_captioner(tmp_path / "captioner")
+    state = Service(Settings(model_dir=[tmp_path], device="cpu", threads=1))
+    state.load()
+
+    def closed(*_: object, **__: object) -> None:
+        state.draining = stops
+        raise RuntimeError("the device is closed")
+
+    monkeypatch.setattr(state.runner, "measure", closed)
+    with capture_logs() as lines:
+        state.measure()
+    state.runner.close()
+    told = [line["reason"] for line in lines if line["event"] == "not batched"]
+    assert told == ([] if stops else ["the device is closed"])
