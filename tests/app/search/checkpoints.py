@@ -8,16 +8,21 @@ import numpy as np
 import torch
 from PIL import Image
 
+from app.search.moments import Annotator, Moment, Vector
 from models.checkpoint import save_checkpoint
 from models.config import CheckpointConfig
+from models.features import Modality
+from models.media.limits import MediaLimits
 from models.network import FusionRNN
 from tests.support import tiny_tokenizer
 
 RED, GREEN, BLUE = (200, 30, 30), (30, 180, 40), (30, 40, 200)
 
 
-def tiny_embedder(folder: Path, name: str = "image-text-embedding", seed: int = 0) -> Path:
-    """Save a checkpoint with random weights."""
+def tiny_embedder(folder: Path, name: str = "image-text-embedding", seed: int = 0, *, reads: bool = True) -> Path:
+    """Save a checkpoint with random weights, which ``reads`` words or ready vectors."""
+    words = {"type": "text-rnn", "vocabulary": tiny_tokenizer().size, "embedding": 6, "hidden": 8}
+    tokens = {"type": "tokens", "max_tokens": 16}
     config = CheckpointConfig.model_validate(
         {
             "name": name,
@@ -26,12 +31,12 @@ def tiny_embedder(folder: Path, name: str = "image-text-embedding", seed: int = 
             "description": "Random weights, for tests.",
             "modalities": {
                 "image": {"features": {"type": "pixels", "size": 32}},
-                "text": {"features": {"type": "tokens", "max_tokens": 16}},
+                "text": {"features": tokens if reads else {"type": "vectors", "size": 3}},
             },
             "network": {
                 "encoders": {
                     "image": {"type": "image-small", "channels": [8, 8], "width": 16},
-                    "text": {"type": "text-rnn", "vocabulary": tiny_tokenizer().size, "embedding": 6, "hidden": 8},
+                    "text": words if reads else {"type": "vectors-mean", "size": 3, "width": 8},
                 },
                 "fusion": {"type": "concat", "width": 8},
                 "head": {"type": "embedding", "size": 8},
@@ -39,8 +44,24 @@ def tiny_embedder(folder: Path, name: str = "image-text-embedding", seed: int = 
         }
     )
     torch.manual_seed(seed)
-    save_checkpoint(folder, config, FusionRNN(config.network), tiny_tokenizer())
+    save_checkpoint(folder, config, FusionRNN(config.network), tiny_tokenizer() if reads else None)
     return folder
+
+
+def moment_of(annotator: Annotator, photo: bytes) -> Moment:
+    """The moment of a photo that is looked at alone."""
+    (moment,) = annotator.moments([(None, seen) for _, seen in annotator.pictures(photo, MediaLimits())])
+    return moment
+
+
+def asked_for(annotator: Annotator, part: Modality, medium: bytes | str) -> Vector:
+    """The vector of a query."""
+    return annotator.query_vector(annotator.query({part: [medium]}, MediaLimits()).answer())
+
+
+def likeness(annotator: Annotator, photo: bytes) -> float:
+    """The score of a photo that is searched by itself."""
+    return float(asked_for(annotator, "image", photo) @ moment_of(annotator, photo).vector)
 
 
 def picture(colour: tuple[int, int, int], kind: str = "PNG") -> bytes:

@@ -9,7 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from app.cli import app
-from tests.app.search.checkpoints import BLUE, GREEN, RED, film, picture, tiny_embedder
+from app.search.moments import Annotator
+from models.pipeline import Pipeline
+from tests.app.search.checkpoints import BLUE, GREEN, RED, film, likeness, picture, tiny_embedder
 from tests.support import tiny_captioner
 
 
@@ -53,7 +55,8 @@ def test_a_folder_is_indexed_searched_and_shown(models: Path, pictures: Path, tm
     lines = [line.split() for line in listed.splitlines()]
     assert code == 0
     assert len(lines) == 3
-    assert float(lines[0][0]) > 0.95
+    annotator = Annotator(Pipeline.load(models / "embedder"), Pipeline.load(models / "captioner"))
+    assert float(lines[0][0]) == pytest.approx(likeness(annotator, picture(BLUE)), abs=0.01)
     assert lines[0][1] == "blue.png"
     (film_line,) = [line for line in lines if line[1] == "film.mp4"]
     assert film_line[2] in ("0:00", "0:01")

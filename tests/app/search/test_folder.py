@@ -17,11 +17,10 @@ import pytest
 from app.search.folder import Listing, Update, photos_and_videos, update
 from app.search.index import _SCHEMA, FolderIndex, Hit, IndexFault, Known
 from app.search.moments import Annotator
-from models.features import Modality
 from models.media.limits import MediaLimits
 from models.pipeline import Pipeline
 from models.tasks.task import Query, Result
-from tests.app.search.checkpoints import BLUE, GREEN, RED, film, picture, tiny_embedder
+from tests.app.search.checkpoints import BLUE, GREEN, RED, asked_for, film, likeness, moment_of, picture, tiny_embedder
 from tests.support import tiny_captioner
 
 
@@ -58,8 +57,7 @@ def run(index: FolderIndex, folder: Path, annotator: Annotator, **limits: int) -
 
 
 def nearest(index: FolderIndex, annotator: Annotator, data: bytes, limit: int = 10) -> list[Hit]:
-    question = annotator.query({"image": [data]}, MediaLimits())
-    return index.search(annotator.query_vector(question.answer()), limit, apart=0.9)
+    return index.search(asked_for(annotator, "image", data), limit, apart=0.9)
 
 
 def test_every_photo_and_every_second_is_found(index: FolderIndex, folder: Path, annotator: Annotator) -> None:
@@ -69,30 +67,29 @@ def test_every_photo_and_every_second_is_found(index: FolderIndex, folder: Path,
     for colour, path, seconds in ((RED, "red.png", 0.5), (GREEN, "green", 1.5), (BLUE, "deep/er/blue.jpg", 2.5)):
         first, second = nearest(index, annotator, picture(colour), 2)
         assert {(first.path, first.seconds), (second.path, second.seconds)} == {(path, None), ("film.mp4", seconds)}
-        assert first.score > 0.95
+        assert first.score == pytest.approx(likeness(annotator, picture(colour)), abs=0.01)
         assert first.captions.keys() == {"en", "zh"}
         assert first.thumbnail.startswith(b"\xff\xd8")
 
 
 def test_a_moment_is_found_by_its_picture_and_a_little_by_each_caption_that_can_be_read(annotator: Annotator) -> None:
-    (moment,) = annotator.moments([(None, seen) for _, seen in annotator.pictures(picture(RED), MediaLimits())])
-    embedder = annotator.embedder
-
-    def vector(part: Modality, data: bytes | str) -> Any:
-        return annotator.query_vector(annotator.query({part: [data]}, MediaLimits()).answer())
-
-    said = [vector("text", caption) for caption in moment.captions.values()]
-    assert len(said) == 2
-    wanted = vector("image", picture(RED)) + 0.15 * (said[0] + said[1])
+    moment, image = moment_of(annotator, picture(RED)), asked_for(annotator, "image", picture(RED))
+    english, chinese = (asked_for(annotator, "text", caption) for caption in moment.captions.values())
+    wanted = image + 0.15 * (english + chinese)
     assert moment.vector == pytest.approx(wanted / np.linalg.norm(wanted), abs=1e-5)
-    strange = replace(moment, vector=vector("image", picture(RED)), captions={"en": "zyzzyva", "zh": "小狗"})
-    wanted = strange.vector + 0.15 * vector("text", "小狗")
+    strange = replace(moment, vector=image, captions={"en": "zyzzyva", "zh": "小狗"})
+    wanted = image + 0.15 * asked_for(annotator, "text", "小狗")
     read = annotator.read(strange, [asked.answer() for asked in annotator.readings(strange)])
     assert read.vector == pytest.approx(wanted / np.linalg.norm(wanted), abs=1e-5)
-    (alone,) = Annotator(embedder).moments(
-        [(None, seen) for _, seen in annotator.pictures(picture(RED), MediaLimits())]
-    )
-    assert alone.vector == pytest.approx(vector("image", picture(RED)), abs=1e-5)
+
+
+def test_without_captions_or_words_to_read_them_a_moment_is_found_by_its_picture_alone(
+    tmp_path: Path, annotator: Annotator
+) -> None:
+    deaf = Pipeline.load(tiny_embedder(tmp_path / "vectors", reads=False))
+    for alone in (Annotator(annotator.embedder), Annotator(deaf, annotator.captioner)):
+        image = asked_for(alone, "image", picture(RED))
+        assert moment_of(alone, picture(RED)).vector == pytest.approx(image, abs=1e-5)
 
 
 def test_what_has_not_changed_is_not_looked_at_again(
@@ -206,9 +203,7 @@ def test_pictures_are_looked_at_together(
     monkeypatch.undo()
     for path, colour in {"4.png": (100, 0, 0), "9.png": (200, 0, 0), "red.png": RED}.items():
         (found,) = [hit for hit in nearest(index, annotator, picture(colour), 20) if hit.path == path]
-        (alone,) = annotator.moments([(None, seen) for _, seen in annotator.pictures(picture(colour), MediaLimits())])
-        question = annotator.query({"image": [picture(colour)]}, MediaLimits())
-        assert found.score == pytest.approx(alone.vector @ annotator.query_vector(question.answer()), abs=1e-3)
+        assert found.score == pytest.approx(likeness(annotator, picture(colour)), abs=1e-3)
 
 
 def test_neighbours_in_time_count_once(index: FolderIndex, folder: Path, annotator: Annotator) -> None:
