@@ -184,6 +184,7 @@ def test_gaps_without_end_end_the_session(commands: TestClient) -> None:
         ('{"kind": "session.flush"}', "The message has no type."),
         ('{"type": "credit", "events": -1}', "greater than or equal to 0"),
         ('{"type": "credit", "events": true}', "valid integer"),
+        ('{"type": "credit", "events": "1"}', "valid integer"),
         ('{"type": "session.flush", "a": 1}', "no part or option"),
     ],
 )
