@@ -1,7 +1,8 @@
 """Measure search over HTTP: photos of a data set are put into a collection, and their captions must find them.
 
 One caption of each photo and language is searched; a figure is the share of captions whose photo is among the first
-ten. Also asks for dogs in both languages, and says how many of the ten photos' captions speak of one.
+ten. Also asks for dogs in both languages, and says how many of the ten photos' captions speak of one, and compares the
+captions that the collection has of its photos with people's.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from fastapi.testclient import TestClient
 from app.log import configure_logging
 from app.main import create_app
 from app.settings import Settings
+from models.training.evaluation.captioning import caption_figures
 from models.training.metrics.intervals import bootstrap
 from models.training.progress import progress
 
@@ -38,15 +40,19 @@ def main() -> None:
         while client.get("/readyz").status_code != 200:
             time.sleep(0.1)
         started = time.perf_counter()
+        written = []
         with progress("put", total=len(examples)) as advance:
             for number, example in enumerate(examples):
                 data = (chosen.data / example["image"]).read_bytes()
-                client.put(f"{_PLACE}/items/{number}", files={"image": data}).raise_for_status()
+                answer = client.put(f"{_PLACE}/items/{number}", files={"image": data}).raise_for_status()
+                written.append(answer.json()["moments"][0]["captions"])
                 advance()
         print(f"{len(examples)} photos put, {1e3 * (time.perf_counter() - started) / len(examples):.1f} ms each\n")
         print("| searched | measured | figure |\n|---|---|---|")
         for language in examples[0]["captions"]:
             _recall(client, examples, language)
+            if written[0]:
+                _captions([captions[language] for captions in written], examples, language)
         for text in _PUPPIES:
             seen = sum(_shows_a_dog(examples[int(item)]) for item in _found(client, text))
             print(f"| {text} | photos of dogs among the first ten, by their captions | {seen} |")
@@ -69,6 +75,12 @@ def _recall(client: TestClient, examples: list[dict[str, Any]], language: str) -
     low, high = bootstrap(lambda rows: np.array([100 * found[rows].mean()]), len(found))
     print(f"| one caption a photo, {language} | R@10 | {100 * found.mean():.1f} % ({low[0]:.1f} to {high[0]:.1f}) |")
     print(f"| one caption a photo, {language} | median | {1e3 * float(np.median(took)):.1f} ms |")
+
+
+def _captions(written: list[str], examples: list[dict[str, Any]], language: str) -> None:
+    references = [example["captions"][language] for example in examples]
+    value, low, high = caption_figures(written, references)["cider_d"]
+    print(f"| its captions, {language} | CIDEr-D | {value:.1f} ({low:.1f} to {high:.1f}) |")
 
 
 def _found(client: TestClient, text: str) -> list[str]:

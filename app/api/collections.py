@@ -335,10 +335,10 @@ async def _watch(request: Request, deadline: Deadline, annotator: "Annotator", d
 
     try:
         while (shown := await runner.attempt(call(annotator.embedder), lambda: next(pictures, None))) is not None:
-            seen = await answers(await runner.offload(partial(annotator.inferences, shown[1])))
-            moment = await runner.offload(partial(annotator.described, *shown, seen))
-            read = await answers(await runner.offload(partial(annotator.readings, moment)))
-            moments.append(annotator.read(moment, read))
+            told = await answers(await runner.offload(partial(annotator.inferences, shown[1])))
+            seen = await runner.offload(partial(annotator.described, *shown, told))
+            read = await answers(await runner.offload(partial(annotator.readings, seen)))
+            moments.append(annotator.read(seen, read))
     finally:
         await runner.offload(close)
     return moments

@@ -7,9 +7,9 @@ what was said of it.
 
 import io
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     from models.features import Modality
     from models.pipeline import Bundle, Pipeline
+    from models.tasks.captioning import Caption, CaptioningResult
+    from models.tasks.embedding import EmbeddingResult
     from models.tasks.task import Result
 
 Kind = Literal["image", "video"]
@@ -38,16 +40,20 @@ Vector = NDArray[np.float32]
 THUMBNAIL = 256
 """Longest side of a thumbnail, pixels."""
 _QUALITY = 80
+_CAPTIONS = 3
+"""That compete for a picture in each language: what a beam of three, which is common, finds anyway."""
+_FITS = 4.0
+"""What the cosine of a caption's and its picture's vectors counts beside the captioner's own score."""
 _SAID = 0.15
-"""Of a caption's vector beside its picture's: the captioner saw it by another network, and tells things by name."""
+"""Of the captions' mean vector beside their picture's: the captioner saw it by another network, and names things."""
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
     """A photo (``seconds`` is None) or the frame that is on display ``seconds`` into a video.
 
-    ``vector`` is float32 [D] of length 1: the picture's, with a little of its captions'. ``captions`` go by language;
-    ``thumbnail`` is a JPEG; ``notices`` are what the checkpoints noticed about it.
+    ``vector`` is float32 [D] of length 1: the picture's, with a little of its captions'. ``captions`` go by language,
+    each the one that fits the picture best; ``thumbnail`` is a JPEG; ``notices`` are what the checkpoints noticed.
     """
 
     seconds: float | None
@@ -55,6 +61,17 @@ class Moment:
     captions: dict[str, str]
     thumbnail: bytes
     notices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A moment of which only the picture was looked at: in each language ``captions`` compete, the likeliest first."""
+
+    seconds: float | None
+    vector: Vector
+    captions: "dict[str, list[Caption]]"
+    thumbnail: bytes
+    notices: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,40 +153,56 @@ class Annotator:
         if (writer := self.captioner) is not None:
             features = _features(writer, "image", picture)
             asked += [
-                Inference(writer, features, writer.options.model_validate({"language": language}))
+                Inference(
+                    writer, features, writer.options.model_validate({"language": language, "num_captions": _CAPTIONS})
+                )
                 for language in writer.languages
             ]
         return asked
 
-    def described(self, seconds: float | None, picture: Picture, answers: Sequence["Result"]) -> Moment:
-        """The moment that the answers to ``inferences(picture)`` describe, found by the picture alone."""
-        embedded, *captioned = (answer.model_dump() for answer in answers)
+    def described(self, seconds: float | None, picture: Picture, answers: Sequence["Result"]) -> Seen:
+        """What the answers to ``inferences(picture)`` say of it."""
+        embedded, *captioned = answers
         languages = self.captioner.languages if self.captioner is not None else []
         captions = {
-            language: answer["captions"][0]["text"] for language, answer in zip(languages, captioned, strict=True)
+            language: cast("CaptioningResult", answer).captions
+            for language, answer in zip(languages, captioned, strict=True)
         }
         notices = dict.fromkeys(notice for answer in answers for notice in (answer.notices or {}).get("image", ()))
-        vector = _unit(embedded["embeddings"]["image"])
-        return Moment(seconds, vector, captions, thumbnail(picture), tuple(notices))
+        vector = _unit(cast("EmbeddingResult", embedded).embeddings["image"])
+        return Seen(seconds, vector, captions, thumbnail(picture), tuple(notices))
 
-    def readings(self, moment: Moment) -> list[Inference]:
-        """What to ask about a moment's captions; the answers go to ``read``."""
+    def readings(self, seen: Seen) -> list[Inference]:
+        """What to ask about the captions of a picture; the answers go to ``read``."""
         if not self.embedder.is_written("text"):
             return []
-        return [self._embedding("text", caption) for caption in moment.captions.values()]
+        return [self._embedding("text", caption.text) for captions in seen.captions.values() for caption in captions]
 
-    def read(self, moment: Moment, answers: Sequence["Result"]) -> Moment:
-        """The moment, found also by the captions that the answers to ``readings(moment)`` are about."""
-        # In a language that the embedder does not know, a caption says nothing.
-        known = [self.query_vector(answer) for answer in answers if not (answer.notices or {}).get("text")]
-        return replace(moment, vector=_unit(moment.vector + _SAID * np.sum(known, 0))) if known else moment
+    def read(self, seen: Seen, answers: Sequence["Result"]) -> Moment:
+        """The moment with the captions that fit the picture best, by the answers to ``readings(seen)``."""
+        told = iter(answers)
+        chosen, said = {}, []
+        for language, captions in seen.captions.items():
+            # In a language that the embedder does not know, a caption says nothing.
+            read = [
+                (caption, self.query_vector(answer))
+                for caption, answer in zip(captions, told, strict=False)
+                if not (answer.notices or {}).get("text")
+            ]
+            best = captions[0]
+            if read:
+                best, _ = max(read, key=lambda each: each[0].score + _FITS * float(each[1] @ seen.vector))
+                said.append(np.mean([vector for _, vector in read], 0))
+            chosen[language] = best.text
+        vector = _unit(seen.vector + _SAID * np.sum(said, 0)) if said else seen.vector
+        return Moment(seen.seconds, vector, chosen, seen.thumbnail, seen.notices)
 
     def moments(self, shown: "Sequence[tuple[float | None, Picture]]") -> list[Moment]:
         """The moments of some of ``pictures``, all looked at together."""
         seen = _together([self.inferences(picture) for _, picture in shown])
-        moments = [self.described(*each, told) for each, told in zip(shown, seen, strict=True)]
-        read = _together([self.readings(moment) for moment in moments])
-        return [self.read(moment, told) for moment, told in zip(moments, read, strict=True)]
+        looked = [self.described(*each, told) for each, told in zip(shown, seen, strict=True)]
+        read = _together([self.readings(each) for each in looked])
+        return [self.read(each, told) for each, told in zip(looked, read, strict=True)]
 
     def query(self, bundle: "Bundle", limits: MediaLimits) -> Inference:
         """What to ask about one text or one image; ``query_vector`` reads the answer.
@@ -182,7 +215,7 @@ class Annotator:
 
     def query_vector(self, answer: "Result") -> Vector:
         """The vector of the one modality that was asked about."""
-        embeddings = answer.model_dump()["embeddings"]
+        embeddings = cast("EmbeddingResult", answer).embeddings
         return _unit(embeddings["text" if "text" in embeddings else "image"])
 
     def _embedding(self, modality: "Modality", medium: Picture | str) -> Inference:

@@ -38,6 +38,8 @@ class Caption(BaseModel):
     text: str
     language: str
     log_probability: float
+    score: float = Field(0.0, exclude=True)
+    """What captions are ordered by: of a search the log-probability by length, of samples as it is. In Python only."""
 
 
 class AttendedToken(BaseModel):
@@ -153,6 +155,7 @@ class CaptioningTask(WritingTask):
                 text=join(self.tokenizer.words(hypothesis.tokens)),
                 language=options.language,
                 log_probability=round(hypothesis.log_probability, 4),
+                score=hypothesis.score,
             )
             for hypothesis in hypotheses
         ]

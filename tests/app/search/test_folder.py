@@ -6,7 +6,6 @@ import shutil
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,10 @@ import pytest
 
 from app.search.folder import Listing, Update, photos_and_videos, update
 from app.search.index import _SCHEMA, FolderIndex, Hit, IndexFault, Known
-from app.search.moments import Annotator
+from app.search.moments import Annotator, Moment, Seen, Vector
 from models.media.limits import MediaLimits
 from models.pipeline import Pipeline
+from models.tasks.captioning import Caption
 from models.tasks.task import Query, Result
 from tests.app.search.checkpoints import BLUE, GREEN, RED, asked_for, film, likeness, moment_of, picture, tiny_embedder
 from tests.support import tiny_captioner
@@ -72,15 +72,47 @@ def test_every_photo_and_every_second_is_found(index: FolderIndex, folder: Path,
         assert first.thumbnail.startswith(b"\xff\xd8")
 
 
-def test_a_moment_is_found_by_its_picture_and_a_little_by_each_caption_that_can_be_read(annotator: Annotator) -> None:
-    moment, image = moment_of(annotator, picture(RED)), asked_for(annotator, "image", picture(RED))
-    english, chinese = (asked_for(annotator, "text", caption) for caption in moment.captions.values())
-    wanted = image + 0.15 * (english + chinese)
+def test_a_moment_is_found_by_its_picture_and_a_little_by_what_might_be_said_of_it(annotator: Annotator) -> None:
+    assert annotator.captioner is not None
+    image, (_, shown) = asked_for(annotator, "image", picture(RED)), *annotator.pictures(picture(RED), MediaLimits())
+    said = np.zeros_like(image)
+    for language in ("en", "zh"):
+        answer = annotator.captioner.answer({"image": picture(RED)}, language=language, num_captions=3)
+        said += np.mean([asked_for(annotator, "text", caption["text"]) for caption in written(answer)], 0)
+    wanted = image + 0.15 * said
+    (moment,) = annotator.moments([(None, shown)])
     assert moment.vector == pytest.approx(wanted / np.linalg.norm(wanted), abs=1e-5)
-    strange = replace(moment, vector=image, captions={"en": "zyzzyva", "zh": "小狗"})
-    wanted = image + 0.15 * asked_for(annotator, "text", "小狗")
-    read = annotator.read(strange, [asked.answer() for asked in annotator.readings(strange)])
-    assert read.vector == pytest.approx(wanted / np.linalg.norm(wanted), abs=1e-5)
+
+
+def test_of_its_captions_a_moment_has_the_one_that_fits_its_picture_and_is_likely(annotator: Annotator) -> None:
+    image = asked_for(annotator, "image", picture(RED))
+    near, far = sorted(("a dog", "snow"), key=lambda text: -float(asked_for(annotator, "text", text) @ image))
+    gain = 4 * float((asked_for(annotator, "text", near) - asked_for(annotator, "text", far)) @ image)
+    assert gain > 0.05
+    for loss, kept in ((0.02, near), (-0.02, far)):
+        told = [Caption(text=far, language="en", log_probability=-1, score=gain - loss)]
+        told.append(Caption(text=near, language="en", log_probability=-9, score=0))
+        assert read(annotator, image, en=told).captions == {"en": kept}
+
+
+def test_what_the_embedding_cannot_read_says_nothing(annotator: Annotator) -> None:
+    image, dog = (asked_for(annotator, "image", picture(RED)), asked_for(annotator, "text", "小狗"))
+    strange, known = (Caption(text=text, language="en", log_probability=-1) for text in ("zyzzyva", "小狗"))
+    moment = read(annotator, image, en=[strange, strange], zh=[strange, known])
+    assert moment.captions == {"en": "zyzzyva", "zh": "小狗"}
+    wanted = image + 0.15 * dog
+    assert moment.vector == pytest.approx(wanted / np.linalg.norm(wanted), abs=1e-5)
+
+
+def read(annotator: Annotator, image: Vector, **captions: list[Caption]) -> Moment:
+    seen = Seen(None, image, captions, b"", ())
+    return annotator.read(seen, [asked.answer() for asked in annotator.readings(seen)])
+
+
+def written(answer: Result) -> list[dict[str, Any]]:
+    captions: list[dict[str, Any]] = answer.model_dump()["captions"]
+    assert len(captions) == 3
+    return captions
 
 
 def test_without_captions_or_words_to_read_them_a_moment_is_found_by_its_picture_alone(
@@ -198,7 +230,8 @@ def test_pictures_are_looked_at_together(
     languages = 2
     pictures = [8, 1, 3, 3]
     captions = [count * languages for count in pictures]
-    assert sizes == {"embedding": [*chain.from_iterable(zip(pictures, captions, strict=True))], "captioning": captions}
+    texts = [3 * count for count in captions]
+    assert sizes == {"embedding": [*chain.from_iterable(zip(pictures, texts, strict=True))], "captioning": captions}
     assert len(index) == 16
     monkeypatch.undo()
     for path, colour in {"4.png": (100, 0, 0), "9.png": (200, 0, 0), "red.png": RED}.items():
