@@ -74,3 +74,20 @@ def test_contributions_are_what_leaving_out_changes() -> None:
 def test_a_product_of_numbers_is_refused() -> None:
     with pytest.raises(ValueError, match=r"a regression \(outputs 1\) has none"):
         DecisionConfig(outputs=1, combine="product")
+
+
+def test_contributions_to_a_number_are_how_far_it_moves() -> None:
+    fusion = DecisionFusion(DecisionConfig(outputs=1, combine="mean"), SIZES)
+    for name, number in zip(SIZES, (1.0, 2.0, 6.0), strict=True):
+        nn.init.zeros_(fusion.heads[name].get_parameter("1.weight"))
+        fusion.heads[name].get_parameter("1.bias").data = torch.tensor([number])
+    contributions = fusion(vectors(1), torch.tensor([[True, True, True]])).contributions
+    # Their mean is 3; without one of them 4, 3.5 and 1.5.
+    torch.testing.assert_close(contributions, torch.tensor([[1 / 3, 1 / 6, 1 / 2]]))
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_who_is_absent_has_a_vote_of_nought(outputs: int) -> None:
+    votes = DecisionFusion(DecisionConfig(outputs=outputs), SIZES)(vectors(), PRESENT).votes
+    assert votes is not None
+    assert torch.equal(votes.abs().sum(2) > 0, PRESENT)
