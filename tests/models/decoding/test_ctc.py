@@ -12,6 +12,7 @@ from models.decoding.alignment import align
 from models.decoding.ctc import best_path, prefix_beam_search, prefix_beam_steps
 from models.decoding.decoder import drain
 from models.decoding.grammar import Grammar
+from models.decoding.prefixes import PrefixBeam
 
 BLANK = 0
 SEEDS = range(6)
@@ -117,10 +118,19 @@ def test_the_steps_that_a_path_still_needs_are_counted_as_they_are(places: list[
             assert grammar.least[filled, last] == needed
 
 
-def test_a_recording_too_short_for_the_grammar_gives_a_beginning() -> None:
+def test_a_grammar_may_hold_any_token_but_the_blank() -> None:
+    row = scores(1)[0][:, [1, 0, 2, 3]]
+    found = drain(prefix_beam_steps(row, blank=1, beam_size=100, grammar=Grammar([[0], [0, 2]], 4)))
+    assert {tuple(f.tokens) for f in found} == {(0, 0), (0, 2)}
+
+
+@pytest.mark.parametrize("frames", [2, 3])
+def test_a_recording_too_short_for_the_grammar_gives_a_beginning(frames: int) -> None:
     grammar = Grammar([[1], [2], [3], [1]], 4)
-    row = torch.tensor([[0.1, 0.8, 0.05, 0.05], [0.1, 0.05, 0.8, 0.05]]).log()
-    assert drain(prefix_beam_steps(row, blank=BLANK, beam_size=5, grammar=grammar))[0].tokens == [1, 2]
+    row = torch.tensor([[0.1, 0.8, 0.05, 0.05], [0.1, 0.05, 0.8, 0.05], [0.1, 0.05, 0.05, 0.8]])[:frames].log()
+    best = drain(prefix_beam_steps(row, blank=BLANK, beam_size=5, grammar=grammar))[0]
+    assert best.tokens == [1, 2, 3][:frames]
+    assert best.log_probability == pytest.approx(frames * np.log(0.8), abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -147,6 +157,24 @@ def test_what_all_prefixes_agree_on_is_never_taken_back() -> None:
         assert best[: len(agreed)] == agreed
         said_early += len(agreed)
     assert said_early > 5
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_beam_goes_on_from_its_numbers(seed: int) -> None:
+    steps = scores(seed, frames=10)[0].double().numpy()
+    beam, other = (PrefixBeam(4, blank=BLANK, size=5) for _ in range(2))
+    for step in steps[:5]:
+        beam.advance(step)
+    assert other.restore([*beam.numbers(), 7.0]) == [7.0]
+    # What is kept is how much less likely each is than the best.
+    best = beam.ranked()[0][1]
+    for step in [*steps[5:], None]:
+        wanted, found = beam.ranked(), other.ranked()
+        assert [tokens for tokens, _ in found] == [tokens for tokens, _ in wanted]
+        assert [value + best for _, value in found] == pytest.approx([value for _, value in wanted], abs=1e-9)
+        if step is not None:
+            beam.advance(step)
+            other.advance(step)
 
 
 def test_rows_do_not_depend_on_padding_or_batch_mates() -> None:
