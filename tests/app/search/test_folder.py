@@ -246,6 +246,8 @@ def test_neighbours_in_time_count_once(index: FolderIndex, folder: Path, annotat
     assert len(index.search(vector, 10)) == 4
     assert len(index.search(vector, 10, apart=1.0)) == 6
     assert len(index.search(vector, 2, apart=1.0)) == 2
+    # Of the film's three seconds the red one is the best, and those two from it are far enough.
+    assert [hit.seconds for hit in index.search(vector, 10, apart=1.5) if hit.path == "film.mp4"] == [0.5, 2.5]
 
 
 def test_an_index_is_for_one_checkpoint(tmp_path: Path, index: FolderIndex, annotator: Annotator) -> None:
