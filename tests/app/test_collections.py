@@ -464,8 +464,13 @@ def test_what_is_not_there(client: TestClient, method: str, path: str) -> None:
     assert answer.json()["type"].endswith("unknown-item")
 
 
-def test_a_search_in_what_is_not_there(client: TestClient) -> None:
-    assert search(client, "none", text="a dog").status_code == 404
+def test_a_search_in_what_is_not_there_names_what_is(models: Path, open_client: Open, tmp_path: Path) -> None:
+    client = open_client(model_dir=[models], collections_dir=tmp_path / "store")
+    answer = search(client, "none", text="a dog")
+    assert (answer.status_code, answer.json()["remedy"].partition(";")[0]) == (404, "There are none at all")
+    for name in ("cats", "dogs"):
+        put(client, f"{name}/red", image=picture(RED))
+    assert search(client, "none", text="a dog").json()["remedy"].startswith("There are cats, dogs;")
 
 
 def test_an_item_that_is_not_in_a_collection(client: TestClient) -> None:
