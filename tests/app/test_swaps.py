@@ -228,6 +228,15 @@ def test_a_model_that_nobody_asks_for_rests_and_wakes_when_asked(open_client: Op
     assert 'fusionrnn_models{state="resting"} 0.0' in state.metrics.text().decode()
 
 
+@pytest.mark.parametrize(("seconds", "rests"), [(50, False), (61, True)])
+def test_a_model_rests_once_nobody_has_used_it_for_the_idle_time(
+    open_client: Open, root: Path, seconds: float, rests: bool
+) -> None:
+    swaps = service(open_client(model_dir=[root], idle_unload_seconds=60)).swaps
+    swaps._used["captioner"] = time.monotonic() - seconds
+    assert swaps._is_idle("captioner") is rests
+
+
 def test_an_unloading_meanwhile_ends_no_watch(open_client: Open, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(root / "other", "1.0.0", seed=2)
     client = open_client(model_dir=[root], idle_unload_seconds=0.4, admin_key="secret")
