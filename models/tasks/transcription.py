@@ -138,7 +138,8 @@ class TranscriptionTask(Task):
         )
 
     def _time(self, step: int) -> float | None:
-        return None if self.seconds is None else round(max(step * self.seconds - self.delay, 0.0), 3)
+        # Only networks that look ahead come here, and these write a word where it is said.
+        return None if self.seconds is None else round(step * self.seconds, 3)
 
     def _example_token(self) -> int:
         spoken: list[int] = self.head.spoken.nonzero().flatten().tolist()

@@ -196,9 +196,11 @@ def said(served: Pipeline, text: str, steps: int, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(served.network.head, "forward", lambda encoded: (scores / scores.sum(2, keepdim=True)).log())
 
 
-def test_words_have_times_and_probabilities(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = described("transcription", WORDS, "audio", fusion=RECURRENT, defaults={"seconds_per_step": 0.04})
-    served = pipeline(config)
+@pytest.mark.parametrize("looks_ahead", [True, False])
+def test_words_have_times_and_probabilities(looks_ahead: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    fusion = RECURRENT | {"bidirectional": looks_ahead}
+    served = pipeline(described("transcription", WORDS, "audio", fusion=fusion, defaults={"seconds_per_step": 0.04}))
+    assert served.network.causal is not looks_ahead
     said(served, "a dog runs", 12, monkeypatch)
     found = answer(served, {"audio": [npy(12)]})
     assert found["text"] == "a dog runs"
