@@ -3,16 +3,13 @@
 Four stages: cross-entropy on a frozen CNN, then the CNN's upper blocks too, the same again from a high rate with more
 captions (a warm restart, Loshchilov and Hutter 2017), then self-critical training on CIDEr-D (Rennie et al. 2017) with
 the mean of a photo's other samples as baseline (Luo 2020). The network with the mean of the last two stages' weights
-then teaches one that goes on from there, and the weights that are kept lie between both. So do those of one that is
-taught once more, by that and by another network: the same decoder over a CNN that has learned otherwise. The CNN's
-lower blocks stay as they are, so their output is computed once for a few views of each photo and read from disk ever
-after.
+then teaches one that goes on from there, and the weights that are kept lie between both. The CNN's lower blocks stay as
+they are, so their output is computed once for a few views of each photo and read from disk ever after.
 
 The CNN is the one that ``image-text-embedding`` ends with: having learned which sentences belong to a photo, it already
 sees what sentences speak of.
 """
 
-from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -90,28 +87,10 @@ def stages(model: FusionRNN, data: CaptionData, out: Path) -> list[Stage]:
     ]
 
 
-def another(model: FusionRNN, data: CaptionData, start: Path, out: Path, seed: int) -> FusionRNN:
-    """A network that goes on with the decoder of ``model`` and the CNN of the checkpoint folder ``start``."""
-    other = deepcopy(model)
-    encoder, given = other.encoders["image"], load_checkpoint(start).network.encoders["image"]
-    assert isinstance(encoder, PhotoEncoder)
-    assert isinstance(given, PhotoEncoder)
-    encoder.cnn.load_state_dict(given.cnn.state_dict())
-    planned: list[Stage] = [
-        CrossEntropyStage("frozen", other, data, _schedule(1), rate=7e-4),
-        CrossEntropyStage("fine-tune", other, data, _schedule(3), rate=4e-4, cnn_rate=1.5e-4, captions=3),
-    ]
-    Trainer(other, planned, out, seed=seed).run()
-    return other
-
-
-def go_on(model: FusionRNN, data: CaptionData, teachers: Sequence[FusionRNN], out: Path, seed: int) -> None:
-    """The network is taught by others, or by what it is now, and keeps weights between those before and after it."""
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    teacher = CaptionTeacher([deepcopy(each) for each in teachers], data)
-    stage = CrossEntropyStage("taught", model, data, _schedule(4), rate=4e-4, cnn_rate=1.5e-4, teacher=teacher)
-    Trainer(model, [stage], out, seed=seed).run()
-    model.load_state_dict(mean_of(before, model.state_dict(), TAKEN))
+def taught_stage(model: FusionRNN, data: CaptionData) -> Stage:
+    """The network is taught by what it is now."""
+    teacher = CaptionTeacher(deepcopy(model), data)
+    return CrossEntropyStage("taught", model, data, _schedule(4), rate=4e-4, cnn_rate=1.5e-4, teacher=teacher)
 
 
 def _schedule(epochs: int, clip: float = 1.0) -> Schedule:
@@ -130,7 +109,7 @@ def train(data_folder: Path, out: Path, seed: int, *, baseline: str | None = Non
     """Train in ``out``, resuming what is there, and write the checkpoint folder ``out/checkpoint``.
 
     The CNN starts from the shipped ``image-text-embedding``. ``out/stages`` gets a checkpoint folder of each stage's
-    best weights, to measure what it brought, and of what teaches. A ``baseline`` stops after the first stage.
+    best weights, to measure what it brought, and of the teacher's. A ``baseline`` stops after the first stage.
 
     Raises:
         DataError: the data are missing.
@@ -148,11 +127,8 @@ def train(data_folder: Path, out: Path, seed: int, *, baseline: str | None = Non
         before = mean_of(trained, torch.load(out / "fine-tune-again.pt", weights_only=True))
         model.load_state_dict(before)
         save_checkpoint(out / "stages" / "teacher", config, model, data.tokenizer)
-        go_on(model, data, [model], out / "taught", seed)
-        save_checkpoint(out / "stages" / "taught", config, model, data.tokenizer)
-        other = another(model, data, START, out / "another", seed)
-        save_checkpoint(out / "stages" / "another", config, other, data.tokenizer)
-        go_on(model, data, [model, other], out / "taught-by-both", seed)
+        Trainer(model, [taught_stage(model, data)], out / "taught", seed=seed).run()
+        model.load_state_dict(mean_of(before, model.state_dict(), TAKEN))
     draw_curves(out / "log.jsonl", out / "curves.png")
     save_checkpoint(out / "checkpoint", config, model, data.tokenizer)
     learn_novelty(out / "checkpoint", [data_folder])

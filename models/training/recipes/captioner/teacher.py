@@ -1,11 +1,8 @@
 """What a network that has learned says of photos as they are, for it to say of the same photos spoilt.
 
 A network that is taught by an equal one, beside the truth, comes out better than that (born-again networks: Furlanello
-et al. 2018): of each word it also hears which others would have done. Several that err differently know more of that
-than one (Hinton et al. 2015).
+et al. 2018): of each word it also hears which others would have done.
 """
-
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -23,39 +20,34 @@ _BATCH = 50
 
 
 class CaptionTeacher:
-    """Networks that stay as they are; what they see of the training photos, whole and mirrored, is computed once."""
+    """A network that stays as it is; what it sees of the training photos, whole and mirrored, is computed once."""
 
-    def __init__(self, networks: Sequence[FusionRNN], data: CaptionData) -> None:
-        self.networks, self.tokenizer = [network.eval() for network in networks], data.tokenizer
-        self._maps = [_maps(_encoder(network), data) for network in networks]
-        """Of each network float16 [N, WHOLE, C, h, w]."""
+    def __init__(self, network: FusionRNN, data: CaptionData) -> None:
+        encoder, head = network.encoders["image"], network.head
+        assert isinstance(encoder, PhotoEncoder)
+        assert isinstance(head, CaptioningHead)
+        self.network, self.head, self.tokenizer = network.eval(), head, data.tokenizer
+        self._maps = _maps(encoder, data)
+        """float16 [N, WHOLE, C, h, w]"""
 
     @torch.no_grad()
     def says(self, photos: Tensor, language: str, captions: Tensor) -> Tensor:
         """Probabilities of the words asked of captions [B, K, T] of photos (int64 [B]), as ``teach`` orders them.
 
-        They are [M, V_L], the mean over the networks and the two ways in which each photo is seen.
+        They are [M, V_L], the mean over the two ways in which each photo is seen.
         """
-        row, start, pad = LANGUAGES.index(language), self.tokenizer.start(language), self.tokenizer.pad
-        said = []
-        for network, maps in zip(self.networks, self._maps, strict=True):
-            head = network.head
-            assert isinstance(head, CaptioningHead)
-            for view in range(WHOLE):
-                seen = _seen(network, maps[photos, view])
-                said.append(teach(head, seen, row, start, captions, pad=pad).logits.softmax(1))
+        row, start = LANGUAGES.index(language), self.tokenizer.start(language)
+        said = [
+            teach(self.head, self._seen(photos, view), row, start, captions, pad=self.tokenizer.pad).logits.softmax(1)
+            for view in range(WHOLE)
+        ]
         return torch.stack(said).mean(0)
 
-
-def _encoder(network: FusionRNN) -> PhotoEncoder:
-    encoder = network.encoders["image"]
-    assert isinstance(encoder, PhotoEncoder)
-    return encoder
-
-
-def _seen(network: FusionRNN, maps: Tensor) -> Encoded:
-    ones = torch.ones(len(maps), dtype=torch.int64)
-    return network.fuse({"image": _encoder(network).regions(maps.float(), ones, 1)})
+    def _seen(self, photos: Tensor, view: int) -> Encoded:
+        encoder = self.network.encoders["image"]
+        assert isinstance(encoder, PhotoEncoder)
+        ones = torch.ones(len(photos), dtype=torch.int64)
+        return self.network.fuse({"image": encoder.regions(self._maps[photos, view].float(), ones, 1)})
 
 
 @torch.no_grad()

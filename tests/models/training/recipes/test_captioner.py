@@ -40,7 +40,7 @@ def short(*args: Any, **kwargs: Any) -> Schedule:
 
 
 @pytest.mark.slow
-def test_four_stages_end_in_a_teacher_and_the_checkpoint_lies_behind_what_it_and_another_taught(
+def test_four_stages_end_in_a_teacher_and_the_checkpoint_lies_between_it_and_what_it_taught(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(captioner, "Schedule", short)
@@ -50,19 +50,14 @@ def test_four_stages_end_in_a_teacher_and_the_checkpoint_lies_behind_what_it_and
     stages = [line["stage"] for line in lines if line["kind"] == "validation"]
     assert stages == ["cross-entropy", "fine-tune", "fine-tune-again", "self-critical"]
     tuned, critical = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in stages[2:])
-    kept = {name: load_file(tmp_path / "stages" / name / "model.safetensors") for name in ("teacher", "taught")}
-    learned = [torch.load(tmp_path / name / "taught.pt", weights_only=True) for name in ("taught", "taught-by-both")]
+    teacher = load_file(tmp_path / "stages" / "teacher" / "model.safetensors")
+    taught = torch.load(tmp_path / "taught" / "taught.pt", weights_only=True)
     shipped = load_file(tmp_path / "checkpoint" / "model.safetensors")
     for name, value in shipped.items():
         if value.is_floating_point():
-            teacher = (tuned[name] + critical[name]) / 2
-            taught = teacher.lerp(learned[0][name], 0.6)
-            for found, wanted in (
-                (kept["teacher"][name], teacher),
-                (kept["taught"][name], taught),
-                (value, taught.lerp(learned[1][name], 0.6)),
-            ):
-                torch.testing.assert_close(found.float(), wanted, atol=2e-3, rtol=2e-3)
+            mean = (tuned[name] + critical[name]) / 2
+            torch.testing.assert_close(teacher[name].float(), mean, atol=2e-3, rtol=2e-3)
+            torch.testing.assert_close(value.float(), mean.lerp(taught[name], 0.6), atol=2e-3, rtol=2e-3)
     # It sees as the shipped embedding does, and learns only in the CNN's upper blocks.
     lower, upper = (f"encoders.image.cnn.blocks.{block}.project.weight" for block in (3, 12))
     given = load_checkpoint(captioner.START).network.state_dict()
@@ -70,11 +65,6 @@ def test_four_stages_end_in_a_teacher_and_the_checkpoint_lies_behind_what_it_and
     first = torch.load(tmp_path / "cross-entropy.pt", weights_only=True)
     assert torch.equal(first[upper], given[upper])
     assert not torch.equal(tuned[upper], given[upper])
-    # The other network is the same decoder behind the CNN as it was given.
-    other = torch.load(tmp_path / "another" / "frozen.pt", weights_only=True)
-    assert torch.equal(other[upper], given[upper])
-    embedding = kept["taught"]["head.embedding.weight"].float()
-    assert (other["head.embedding.weight"] - embedding).abs().mean() < 0.1 * embedding.abs().mean()
     for folder in (tmp_path / "checkpoint", *(tmp_path / "stages").iterdir()):
         pipeline = Pipeline.load(folder)
         pipeline.warm_up()
