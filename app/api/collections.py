@@ -322,12 +322,12 @@ async def _watch(request: Request, deadline: Deadline, annotator: "Annotator", d
     moments = []
 
     def call(pipeline: "Pipeline") -> Call:
+        service.swaps.use(pipeline.config.name)
         return Call(pipeline, request.state.timing, deadline)
 
     async def answers(asked: "list[Inference]") -> "list[Result]":
-        for each in asked:
-            service.swaps.use(each.pipeline.config.name)
-        return [await runner.predict(call(each.pipeline), each.features, each.options, explain=False) for each in asked]
+        calls = (runner.predict(call(each.pipeline), each.features, each.options, explain=False) for each in asked)
+        return await asyncio.gather(*calls)
 
     def close() -> None:
         with suppress(ValueError):  # still at a picture that nobody waits for: it ends by itself

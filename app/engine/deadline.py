@@ -53,10 +53,8 @@ class Deadline:
             return task.result()
         # Takes it out of the queue or the batch; if it already runs as a whole, its end is not waited for.
         task.cancel()
-        self.reservation.is_given_up = True
-        evicted = self.reservation.admission.metrics.evicted
-        if self.gone is not None and self.gone.done():
-            evicted.labels("left").inc()
-            raise ClientLeft
-        evicted.labels("deadline").inc()
-        raise DeadlinePassed(said, remedy)
+        left = self.gone is not None and self.gone.done()
+        if not self.reservation.is_given_up:  # a request that waits for several things at once is given up once
+            self.reservation.is_given_up = True
+            self.reservation.admission.metrics.evicted.labels("left" if left else "deadline").inc()
+        raise ClientLeft if left else DeadlinePassed(said, remedy)
