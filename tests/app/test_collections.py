@@ -209,10 +209,10 @@ def test_a_full_collection_refuses_before_anything_is_looked_at(
     models: Path, open_client: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = open_client(
-        model_dir=[models], collections_dir=tmp_path / "store", collections_moments=2, collections_most=1
+        model_dir=[models], collections_dir=tmp_path / "store", collections_moments=3, collections_most=1
     )
-    for item, data in {"photo": picture(RED), "last": picture(GREEN)}.items():
-        assert put(client, f"small/{item}", image=data).status_code == 201
+    assert put(client, "small/film", video=film(RED, GREEN)).status_code == 201
+    assert put(client, "small/last", image=picture(RED)).status_code == 201
 
     def refuse(*_: object) -> None:
         raise AssertionError("a network was asked")

@@ -18,6 +18,7 @@ from models.checkpoint import CheckpointError, load_checkpoint
 from models.config import CheckpointConfig
 from models.media import MediaError, MediaLimits, MediaOutOfBounds, UnsupportedMedia
 from models.pipeline import Bundle, Decoded, Pipeline
+from models.tasks.captioning import CaptioningResult
 from models.tasks.overlay import draw_attention
 from tests.models.media.make import recorded, tone
 from tests.models.tasks.checkpoints import pipeline as checkpointed
@@ -355,3 +356,16 @@ def test_where_and_how_it_computes_is_named_where_it_is_unknown(tmp_path: Path) 
     if found == "cpu":
         with pytest.raises(ValueError, match="torch finds no CUDA device"):
             Pipeline.load(folder, device="cuda")
+
+
+def test_captions_are_ordered_by_a_score_that_only_python_sees(pipeline: Pipeline) -> None:
+    result = pipeline.answer({"image": encoded_photo()}, num_captions=3, length_penalty=0.5, max_length=5)
+    assert isinstance(result, CaptioningResult)
+    scores = [caption.score for caption in result.captions]
+    assert len(set(scores)) == 3
+    assert scores == sorted(scores, reverse=True)
+    for caption in result.captions:
+        # The end is a token, too, but for a caption that is cut.
+        length = min(len(caption.text.split()) + 1, 5)
+        assert caption.score == pytest.approx(caption.log_probability / length**0.5, abs=1e-3)
+        assert caption.model_dump().keys() == {"text", "language", "log_probability"}

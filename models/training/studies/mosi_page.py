@@ -195,18 +195,18 @@ class Report:
             published, over single modalities' context encoders that are frozen, it had 79.6 (79.5 if they go on
             learning); with a layer beside the LSTM, which skips it, 79.2 without context encoders and 79.9 with them;
             with attention over all of a conversation's utterances behind the LSTM (as in Poria et al. 2017,
-            "Multi-level multiple attentions"), by products or additive, 79.6 and 79.7 without context encoders, 79.2
-            and 79.6 with them, and a development loss that is higher (0.467 and 0.469 instead of 0.466). The mean of
-            the probabilities of both kinds of networks has 79.9, too, and no lower a development loss (0.469; 0.465
-            without context encoders). With each conversation's mean taken from audio and video, so that only what
-            changes from one utterance to the next is left, the development loss fell more than by anything else (0.446
-            instead of 0.462), and the test figures with it: 78.6 without and 80.0 with them, and 10 of the 14 fusions
-            with context encoders had less than here. What such videos' extractors know of their labels stands out then,
-            so the features stay as they come; that this was seen on the test videos is said here. The transcripts say
-            more than all of these features: all-mpnet-base-v2, fine-tuned on SST-2 alone, names 84.7 of the test
-            utterances rightly from their words. With its vectors as the text, over two seeds and by a script, the
-            contextual fusion has 85.1, concat 85.4 with context encoders, and the text by itself 85.5, so there audio
-            and video of these features add nothing. They are not in the tables, which are of the features as
+            "Multi-level multiple attentions"), by products or additive and by a script, 79.6 and 79.7 without context
+            encoders, 79.2 and 79.6 with them, and a development loss that is higher (0.467 and 0.469 instead of 0.466).
+            The mean of the probabilities of both kinds of networks has 79.9, too, and no lower a development loss
+            (0.469; 0.465 without context encoders). With each conversation's mean taken from audio and video, so that
+            only what changes from one utterance to the next is left, the development loss fell more than by anything
+            else (0.446 instead of 0.462), and the test figures with it: 78.6 without and 80.0 with them, and 10 of the
+            14 fusions with context encoders had less than here. What such videos' extractors know of their labels
+            stands out then, so the features stay as they come; that this was seen on the test videos is said here. The
+            transcripts say more than all of these features: all-mpnet-base-v2, fine-tuned on SST-2 alone, names 84.7 of
+            the test utterances rightly from their words. With its vectors as the text, over two seeds and by a script,
+            the contextual fusion has 85.1, concat 85.4 with context encoders, and the text by itself 85.5, so there
+            audio and video of these features add nothing. They are not in the tables, which are of the features as
             published."""
         )
 
